@@ -1,0 +1,137 @@
+//! The wake-ups: triggers from the dispatcher to the workers, over RabbitMQ or in process.
+//!
+//! A broker may lose, repeat or delay messages; nothing but speed depends on it (I7). One
+//! conformance suite (`tests/broker.rs` of this crate) runs against both.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::trigger::Trigger;
+
+/// What the dispatcher publishes to and workers consume from.
+#[async_trait]
+pub trait Broker: Send + Sync + 'static {
+    /// Makes sure that the work queues exist. Repeating is harmless.
+    ///
+    /// # Errors
+    /// [`BrokerError`] when the broker can't be reached or refuses.
+    async fn declare(&self, queues: &[String]) -> Result<(), BrokerError>;
+
+    /// Publishes each trigger to its work queue and waits until the broker has taken charge of all of them,
+    /// or has not within the confirm time-out. One verdict for each, in order; an error means
+    /// that the message may or may not have arrived.
+    async fn publish(&self, triggers: &[(String, Trigger)]) -> Vec<Result<(), PublishError>>;
+
+    /// Consumes from work queues, with no demand yet (see [`Subscription::demand`]). Lives through
+    /// reconnects, until it is dropped.
+    ///
+    /// # Errors
+    /// [`BrokerError`] when the queue names are not acceptable. A broker that can't be reached is
+    /// not an error: deliveries start when it is back.
+    async fn subscribe(&self, queues: &[String]) -> Result<Box<dyn Subscription>, BrokerError>;
+
+    /// Consumes what brokers and workers gave up on. Lives through reconnects.
+    ///
+    /// # Errors
+    /// As [`Broker::subscribe`].
+    async fn dead_letters(&self) -> Result<Box<dyn DeadLetters>, BrokerError>;
+
+    /// Whether the broker can be reached at this moment, and if not, why: for `/readyz`.
+    fn health(&self) -> Health;
+}
+
+/// A worker's deliveries, in the order in which the broker hands them out.
+#[async_trait]
+pub trait Subscription: Send {
+    /// The next delivery. Messages that are not triggers are dead-lettered and counted, one by
+    /// one, and never seen here. Cancel safe. `None` once the broker has shut down for good.
+    async fn next(&mut self) -> Option<Delivery>;
+
+    /// How many unsettled deliveries this subscription may have from now on. Zero stops the flow and gives back to the broker
+    /// what [`Subscription::next`] has not handed out; deliveries that it has handed out stay with their holder.
+    async fn demand(&mut self, unsettled: u16);
+
+    /// Tells the broker that these deliveries are done with. Those of a lost connection are left to redelivery.
+    async fn ack(&mut self, deliveries: Vec<Delivery>);
+
+    /// Gives these back to the broker, for any worker.
+    async fn give_back(&mut self, deliveries: Vec<Delivery>);
+}
+
+/// One trigger handed to a worker, to be settled by [`Subscription::ack`] or [`Subscription::give_back`].
+#[derive(Debug)]
+pub struct Delivery {
+    /// What it says.
+    pub trigger: Trigger,
+    /// The broker has handed it out before.
+    pub redelivered: bool,
+    /// Which connection it came over; a tag means nothing on another.
+    pub(crate) session: u64,
+    /// The broker's name for it on that connection.
+    pub(crate) tag: u64,
+}
+
+/// What brokers and workers gave up on, for the scheduler to look after.
+#[async_trait]
+pub trait DeadLetters: Send {
+    /// The next dead letter. It is gone from the broker once [`DeadLetters::settle`] is called; before,
+    /// it is handed out again after a reconnect. Unreadable ones are moved to the queue for people
+    /// (`reveille.unreadable`) by settling. Cancel safe. `None` once the broker has shut down for good.
+    async fn next(&mut self) -> Option<DeadLetter>;
+
+    /// Done with it.
+    async fn settle(&mut self, letter: DeadLetter);
+}
+
+/// A message that no worker could take.
+#[derive(Debug)]
+pub struct DeadLetter {
+    /// The trigger, or why the bytes are none.
+    pub content: Result<Trigger, String>,
+    /// The queue that it was in, where the broker says so.
+    pub queue: Option<String>,
+    /// The broker's reason: `rejected`, `expired`, `delivery_limit`, `maxlen`.
+    pub reason: String,
+    /// The body as it came.
+    pub body: Vec<u8>,
+    pub(crate) session: u64,
+    pub(crate) tag: u64,
+}
+
+/// Whether a broker can be reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// Connected.
+    Up,
+    /// Not connected; the text says since when and why, without secrets.
+    Down(String),
+}
+
+/// The broker can't do what it was asked to.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum BrokerError {
+    /// The URL is not one of a broker. The text never holds the password.
+    #[error("invalid broker URL: {0}")]
+    InvalidUrl(String),
+    /// A queue name that no broker would take.
+    #[error("invalid queue name {0:?}: use 1 to 64 of a-z, 0-9, '-', '_' and '.'")]
+    InvalidQueue(String),
+    /// Not reachable, or the connection broke.
+    #[error("the broker is not available: {0}")]
+    Unavailable(Arc<str>),
+}
+
+/// Why a trigger is not known to be with the broker.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum PublishError {
+    /// The broker said no.
+    #[error("refused by the broker")]
+    Nacked,
+    /// There is no such queue.
+    #[error("returned by the broker: no queue takes it")]
+    Returned,
+    /// No answer within the confirm time-out, or the connection broke.
+    #[error("not confirmed: {0}")]
+    Unconfirmed(Arc<str>),
+}

@@ -1,0 +1,1 @@
+//! Pure: a schedule's timing → its due times.

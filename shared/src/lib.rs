@@ -1,0 +1,26 @@
+//! What every Reveille process shares. In reading order:
+//!
+//! - [`definition`]: YAML files → jobs and schedules, or every fault at once.
+//! - [`due`]: pure arithmetic: a schedule's timing → its due times.
+//! - [`state`]: the work request's whole state machine, one pure function.
+//! - [`retry`]: failed attempt → when to try again.
+//! - [`work_request`]: the durable record of one run and its history.
+//! - [`trigger`]: the one-way message.
+//! - [`store`]: the durable truth, on PostgreSQL or SQLite.
+//! - [`broker`]: the wake-ups, on RabbitMQ or in process.
+//! - [`clock`], [`duration`]: time as a parameter.
+//! - [`config`], [`telemetry`], [`lifecycle`], [`periodic`]: what makes a process.
+
+pub mod broker;
+pub mod clock;
+pub mod definition;
+pub mod due;
+pub mod duration;
+pub mod lifecycle;
+pub mod periodic;
+pub mod retry;
+pub mod state;
+pub mod store;
+pub mod telemetry;
+pub mod trigger;
+pub mod work_request;

@@ -1,0 +1,54 @@
+//! Failed attempt → when to try again. Pure; randomness is a parameter.
+
+use std::time::Duration;
+
+use crate::definition::{Backoff, RetryPolicy};
+
+/// The delay before the next attempt once `failures` attempts have failed, or `None` when no more are due.
+///
+/// "Full jitter" (Brooker, *Exponential Backoff And Jitter*, 2015): uniform between zero and a bound that
+/// doubles with each failure, which spreads simultaneous failures best. `luck` is uniform in 0 ..= 1.
+#[must_use]
+pub fn delay(policy: &RetryPolicy, failures: u32, luck: f64) -> Option<Duration> {
+    if failures >= policy.max_attempts {
+        return None;
+    }
+    let doublings = match policy.backoff {
+        Backoff::Exponential => failures.saturating_sub(1).min(62),
+        Backoff::Constant => 0,
+    };
+    let bound = policy.initial.as_millis().saturating_mul(1 << doublings).min(policy.max.as_millis());
+    Some(Duration::from_millis(bound).mul_f64(luck.clamp(0.0, 1.0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::duration::HumanDuration;
+
+    #[test]
+    fn doubles_up_to_the_maximum_then_ends() {
+        let policy = RetryPolicy {
+            max_attempts: 6,
+            initial: HumanDuration::from_secs(5),
+            max: HumanDuration::from_secs(30),
+            backoff: Backoff::Exponential,
+        };
+        let bounds: Vec<_> = (1..=6).map(|failures| delay(&policy, failures, 1.0).map(|d| d.as_secs())).collect();
+        assert_eq!(bounds, [Some(5), Some(10), Some(20), Some(30), Some(30), None]);
+    }
+
+    proptest! {
+        #[test]
+        fn never_exceeds_its_bounds(max_attempts in 1u32.., failures in 0u32.., initial in 0u64..1 << 40, max in 0u64..1 << 40, luck in 0.0..=1.0) {
+            let (initial, max) = (HumanDuration::from_millis(initial), HumanDuration::from_millis(max));
+            let policy = RetryPolicy { max_attempts, initial, max, backoff: Backoff::Exponential };
+            match delay(&policy, failures, luck) {
+                Some(delay) => prop_assert!(failures < max_attempts && delay <= max.get()),
+                None => prop_assert!(failures >= max_attempts),
+            }
+        }
+    }
+}

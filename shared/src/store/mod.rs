@@ -1,0 +1,1 @@
+//! The durable truth, on PostgreSQL or SQLite.

@@ -1,0 +1,91 @@
+//! The one-way message that tells a worker to look: a wake-up, never the truth (I7).
+//!
+//! On the wire it is JSON in a versioned envelope, so that a worker in any language can take part:
+//! `{"v":1,"id":"0198…","n":1,"namespace":"billing","job":"invoice-run","attempt":1}`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::work_request::WorkRequestId;
+
+/// The envelope version that this build writes and the newest that it reads.
+pub const VERSION: u32 = 1;
+
+/// "Work request `id` is due": the claim that it asks for succeeds only while its phase is SENT(`n`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trigger {
+    /// Envelope version.
+    pub v: u32,
+    /// The work request to claim.
+    pub id: WorkRequestId,
+    /// How often triggers for it have been sent, this one included.
+    pub n: u32,
+    /// For people who look into a queue.
+    pub namespace: String,
+    /// For people who look into a queue.
+    pub job: String,
+}
+
+/// Why a message is not a trigger that this build can act on.
+#[derive(Debug, thiserror::Error)]
+pub enum Malformed {
+    /// Not JSON, or JSON of another shape.
+    #[error("not a trigger message")]
+    NotATrigger(#[source] serde_json::Error),
+    /// From a newer scheduler than this worker understands.
+    #[error("trigger version {0} is newer than the version {VERSION} that this build reads")]
+    Newer(u32),
+}
+
+impl Trigger {
+    /// The bytes to publish.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("a struct of strings and numbers always has a JSON form")
+    }
+
+    /// Reads a message body. Fields that this build doesn't know are ignored.
+    ///
+    /// # Errors
+    /// [`Malformed`] says what is wrong with the bytes.
+    pub fn decode(body: &[u8]) -> Result<Self, Malformed> {
+        #[derive(Deserialize)]
+        struct Envelope {
+            v: u32,
+        }
+        let Envelope { v } = serde_json::from_slice(body).map_err(Malformed::NotATrigger)?;
+        if v > VERSION {
+            return Err(Malformed::Newer(v));
+        }
+        serde_json::from_slice(body).map_err(Malformed::NotATrigger)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trigger() -> Trigger {
+        Trigger {
+            v: VERSION,
+            id: WorkRequestId::new(jiff::Timestamp::UNIX_EPOCH),
+            n: 3,
+            namespace: "a".into(),
+            job: "b".into(),
+        }
+    }
+
+    #[test]
+    fn decodes_what_it_encodes_and_ignores_unknown_fields() {
+        let mut json: serde_json::Value = serde_json::from_slice(&trigger().encode()).unwrap();
+        json["later"] = true.into();
+        let read = Trigger::decode(json.to_string().as_bytes()).unwrap();
+        assert_eq!((read.n, read.namespace.as_str()), (3, "a"));
+    }
+
+    #[test]
+    fn tells_garbage_from_a_newer_version() {
+        assert!(matches!(Trigger::decode(b"\xff\x00"), Err(Malformed::NotATrigger(_))));
+        assert!(matches!(Trigger::decode(b"{\"v\":1}"), Err(Malformed::NotATrigger(_))));
+        assert!(matches!(Trigger::decode(b"{\"v\":2,\"strange\":[]}"), Err(Malformed::Newer(2))));
+    }
+}

@@ -1,0 +1,243 @@
+//! The durable record of one run of one job, and its history.
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::state::{Phase, Status};
+
+/// The largest JSON text of an input, in bytes.
+pub const MAX_INPUT: usize = 256 * 1024;
+/// The largest JSON text of an output, in bytes; a larger one fails the run.
+pub const MAX_OUTPUT: usize = 256 * 1024;
+
+/// Names a work request. Clients treat it as opaque; it is a UUIDv7 (RFC 9562), so ids order by acceptance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct WorkRequestId(pub Uuid);
+
+impl WorkRequestId {
+    /// A fresh id for a work request accepted at `now`.
+    #[must_use]
+    pub fn new(now: Timestamp) -> Self {
+        let seconds = u64::try_from(now.as_second()).unwrap_or(0);
+        let nanos = u32::try_from(now.subsec_nanosecond()).unwrap_or(0);
+        Self(Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, seconds, nanos)))
+    }
+}
+
+impl fmt::Display for WorkRequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for WorkRequestId {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, uuid::Error> {
+        text.parse().map(Self)
+    }
+}
+
+/// One run of one job, from acceptance to its end.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WorkRequest {
+    /// Its name.
+    pub id: WorkRequestId,
+    /// The tenant.
+    pub namespace: String,
+    /// The job that runs.
+    pub job: String,
+    /// The version of the job that runs, see [`crate::store::Store::job_version`].
+    pub job_version: i64,
+    /// The work queue.
+    pub queue: String,
+    /// The fire that called for it, if any.
+    pub fire: Option<FireRef>,
+    /// Where it stands, for callers.
+    pub status: Status,
+    /// Where its delivery stands, for operators.
+    pub phase: Phase,
+    /// Attempts opened so far.
+    pub attempt: u32,
+    /// What the run was given.
+    pub input: Value,
+    /// What the run creates or changes, as the caller named it.
+    pub resource: Option<Value>,
+    /// 0 to 100; 100 when SUCCEEDED.
+    pub percent: f32,
+    /// The run's own words about its progress.
+    pub message: Option<String>,
+    /// Why it FAILED, or why the last attempt did.
+    pub error: Option<RunError>,
+    /// When it was accepted.
+    pub accepted_at: Timestamp,
+    /// When the first attempt started.
+    pub started_at: Option<Timestamp>,
+    /// When it reached its terminal state.
+    pub finished_at: Option<Timestamp>,
+}
+
+/// The fire that called for a work request.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FireRef {
+    /// The schedule's name, in the work request's namespace.
+    pub schedule: String,
+    /// The due time, or for a fire by hand the instant of asking.
+    pub due_at: Timestamp,
+    /// Who decided it.
+    pub origin: Origin,
+}
+
+/// Who decided a fire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Origin {
+    /// The schedule itself.
+    Schedule,
+}
+
+impl Origin {
+    /// The text that the store keeps.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Schedule => "schedule",
+        }
+    }
+}
+
+/// Why a run or an attempt failed. Never holds a secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunError {
+    /// A stable word for programs, such as `Timeout`, `ExitCode`, `HttpStatus`, `Lost`, `Panic`.
+    pub code: String,
+    /// One or more sentences for people.
+    pub message: String,
+}
+
+impl RunError {
+    /// An error with a code for programs and a message for people.
+    pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { code: code.into(), message: message.into() }
+    }
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code, self.message)
+    }
+}
+
+/// One immutable entry in a work request's history. The first has `seq` 1 and the numbers have no gaps.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HistoryEvent {
+    /// Its place in the history.
+    pub seq: i32,
+    /// When it was recorded, by the database's clock.
+    pub at: Timestamp,
+    /// What happened, with the facts of it.
+    pub what: Happening,
+}
+
+/// What can happen to a work request. The JSON form is what the store keeps and the API shows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Happening {
+    /// It was accepted and will reach an end.
+    Accepted {
+        /// `schedule`, `api` or whoever else asked.
+        by: String,
+    },
+    /// A worker opened an attempt under a lease.
+    Started {
+        /// Counts from 1.
+        attempt: u32,
+        /// The worker's incarnation.
+        worker: Uuid,
+    },
+    /// An attempt failed and another one follows.
+    AttemptFailed {
+        /// The attempt.
+        attempt: u32,
+        /// Under which lease.
+        token: Uuid,
+        /// Why.
+        error: RunError,
+        /// When the next trigger goes out.
+        retry_at: Timestamp,
+    },
+    /// A worker handed the run back unfinished, for another to start anew.
+    Released {
+        /// The attempt that was given up; it does not count as failed.
+        attempt: u32,
+        /// Under which lease.
+        token: Uuid,
+    },
+    /// Someone asked for the run to stop.
+    CancelRequested {
+        /// Who and why.
+        by: String,
+    },
+    /// A trigger could not be delivered and goes out again.
+    Returned {
+        /// Why.
+        reason: String,
+    },
+    /// It ended well.
+    Succeeded {
+        /// The attempt that brought it about.
+        attempt: u32,
+        /// Under which lease.
+        token: Uuid,
+    },
+    /// It ended badly.
+    Failed {
+        /// The last attempt; 0 if none was opened.
+        attempt: u32,
+        /// Under which lease, if under one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        token: Option<Uuid>,
+        /// Why.
+        error: RunError,
+    },
+    /// It ended as someone had asked.
+    Canceled {
+        /// The last attempt; 0 if none was opened.
+        attempt: u32,
+        /// Under which lease, if under one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        token: Option<Uuid>,
+    },
+}
+
+/// One line that a run printed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLine {
+    /// The attempt that printed it.
+    pub attempt: u32,
+    /// Orders the lines of one attempt, without gaps except where lines were dropped beyond the cap.
+    pub seq: i32,
+    /// When the worker read it.
+    pub at: Timestamp,
+    /// Where it was printed.
+    pub stream: Stream,
+    /// Without its line end.
+    pub text: String,
+}
+
+/// Where a run printed a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// Reveille's own remarks about the run.
+    System,
+}
