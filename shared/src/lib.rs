@@ -13,6 +13,7 @@
 
 pub mod broker;
 pub mod clock;
+pub mod config;
 pub mod definition;
 pub mod due;
 pub mod duration;

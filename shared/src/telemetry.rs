@@ -22,7 +22,7 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
 }
 
 /// How logs look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
     /// Lines for people when standard error is a terminal, JSON otherwise.
     Auto,

@@ -37,6 +37,13 @@ pub trait Broker: Send + Sync + 'static {
     /// As [`Broker::subscribe`].
     async fn dead_letters(&self) -> Result<Box<dyn DeadLetters>, BrokerError>;
 
+    /// How many messages of a work queue wait for a worker. A hint: what workers have been handed and not yet
+    /// settled is not counted.
+    ///
+    /// # Errors
+    /// [`BrokerError`] when the broker can't be asked.
+    async fn depth(&self, queue: &str) -> Result<u64, BrokerError>;
+
     /// Whether the broker can be reached at this moment, and if not, why: for `/readyz`.
     fn health(&self) -> Health;
 }

@@ -1,1 +1,215 @@
 //! The durable truth, on PostgreSQL or SQLite.
+//!
+//! [`Store`] is what the rest of Reveille calls; each of its files has one aggregate:
+//!
+//! - [`accept`](self): a work request is born, with its idempotency key.
+//! - [`definitions`](self): jobs and schedules in force, versioned.
+//! - [`fires`](self): cursors and the fire ledger (I1, I8).
+//! - [`dispatch`](self): which triggers go out now.
+//! - [`leases`](self): claim, report, release, lose (I3).
+//! - [`requests`](self): reading and cancelling.
+//! - [`workers`](self), [`leader`](self): who is alive, who leads.
+//!
+//! Whatever happens to a run is decided by [`crate::state::apply`] on a locked row ([`transition`](self)),
+//! so that no rule stands in SQL. Beneath is one seam, [`database`](self), implemented twice; one
+//! conformance suite (`tests/conformance/store.rs`) runs against both.
+
+mod accept;
+mod database;
+mod definitions;
+mod dispatch;
+mod fires;
+mod leader;
+mod leases;
+mod postgres;
+mod reads;
+mod requests;
+mod rows;
+mod sqlite;
+mod transition;
+mod workers;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::sync::Notify;
+
+pub use self::accept::{Acceptance, IdempotencyKey, NewWorkRequest};
+use self::database::{Database, Tx};
+pub use self::definitions::{Applied, InForce, Versioned};
+pub use self::dispatch::Outgoing;
+pub use self::fires::{
+    Decision, Fire, FireOutcome, FirePlan, FirePlans, FireVerdict, Planned, ScheduleKey, ScheduleRow, SkipReason,
+};
+pub use self::leader::Generation;
+pub use self::leases::{Claim, Claimed, HeldLease, Loss, Outcome, Progress, Report};
+pub use self::requests::{Cancellation, ListFilter, QueueDepth};
+pub use self::workers::{NewWorker, Worker};
+use crate::clock::Clock;
+use crate::work_request::WorkRequestId;
+
+/// The schema that this build writes: the number of its last migration.
+pub const SCHEMA: i64 = 1;
+
+/// The durable truth. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    db: Arc<dyn Database>,
+    due: Arc<Notify>,
+}
+
+/// Which database a store is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Shared by any number of processes.
+    Postgres,
+    /// Of one process, under its data folder.
+    Sqlite,
+}
+
+/// Why the store could not do what it was asked to. Texts never hold the password of the URL.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Not a URL of a database that Reveille knows.
+    #[error("invalid database URL: {0}")]
+    InvalidUrl(String),
+    /// The server could not be reached or refused the credentials.
+    #[error("can't connect to the database at {place}")]
+    Connect {
+        /// Host, port and database name, without credentials.
+        place: String,
+        /// The reason.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// Another process has the data folder.
+    #[error("the data folder {0} is in use by another process: stop that one, or name another folder")]
+    Locked(PathBuf),
+    /// The data folder can't be used.
+    #[error("can't use the data folder {path}")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// The reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A newer build has changed the schema in a way that this one can't serve.
+    #[error(
+        "the database has schema {found}, which serves builds with schema {oldest} and newer; this build has {SCHEMA}: install a newer one"
+    )]
+    TooNew {
+        /// The database's schema.
+        found: i64,
+        /// The oldest build's schema that it still serves.
+        oldest: i64,
+    },
+    /// A migration failed; the schema is as it was.
+    #[error("can't bring the database's schema up to date")]
+    Migrate(#[source] sqlx::migrate::MigrateError),
+    /// A statement failed; its transaction was rolled back, unless the connection broke in the commit.
+    #[error("the database failed to {step}")]
+    Query {
+        /// What was attempted.
+        step: &'static str,
+        /// The reason.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// The database holds something that no version of Reveille writes.
+    #[error("the database holds a malformed {what}")]
+    Malformed {
+        /// What was read.
+        what: &'static str,
+        /// The reason.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The caller no longer leads; nothing was written.
+    #[error("another scheduler leads now")]
+    Deposed,
+    /// A definition that the due-time arithmetic refuses.
+    #[error("schedule {schedule} can't be planned")]
+    Timing {
+        /// Namespace and name.
+        schedule: String,
+        /// The reason.
+        #[source]
+        source: crate::due::InvalidTiming,
+    },
+}
+
+/// Turns a failed statement into an error that names the step.
+pub(crate) fn step(step: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
+    move |source| StoreError::Query { step, source }
+}
+
+/// What a store answers with.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Store").field(&self.kind()).finish()
+    }
+}
+
+impl Store {
+    /// Opens the database that `url` names (`postgres://…` or `sqlite://FOLDER`), creates what is missing and
+    /// brings its schema up to date; several processes may do so at once. `process` names the caller to the
+    /// database's administrators. `clock` is the database's clock on SQLite; PostgreSQL has its own.
+    ///
+    /// # Errors
+    /// Every [`StoreError`] up to and including [`StoreError::Migrate`].
+    pub async fn connect(url: &str, process: &str, clock: Arc<dyn Clock>) -> Result<Self> {
+        let db: Arc<dyn Database> = match url.split_once("://") {
+            Some(("postgres" | "postgresql", _)) => Arc::new(postgres::Postgres::connect(url, process).await?),
+            Some(("sqlite", folder)) => Arc::new(sqlite::Sqlite::open(Path::new(folder), clock).await?),
+            _ => {
+                return Err(StoreError::InvalidUrl(
+                    "expected postgres://USER:PASSWORD@HOST/DATABASE or sqlite://FOLDER".into(),
+                ));
+            }
+        };
+        Ok(Self { db, due: Arc::default() })
+    }
+
+    /// Which database it is on.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.db.kind()
+    }
+
+    /// The database's clock.
+    ///
+    /// # Errors
+    /// [`StoreError::Query`] when the database can't be reached.
+    pub async fn now(&self) -> Result<Timestamp> {
+        self.db.now().await
+    }
+
+    /// Rings when this process, or (on PostgreSQL, as a hint) another one, has made a trigger due.
+    #[must_use]
+    pub fn due_nudge(&self) -> Arc<Notify> {
+        Arc::clone(&self.due)
+    }
+
+    async fn begin(&self) -> Result<Box<dyn Tx>> {
+        self.db.begin().await
+    }
+
+    /// To be called after a commit that made triggers due.
+    fn made_due(&self) {
+        self.due.notify_one();
+        self.db.announce_due();
+    }
+}
+
+/// Fresh ids in the order of the list.
+pub(crate) fn ids(ids: impl Iterator<Item = WorkRequestId>) -> Vec<uuid::Uuid> {
+    let mut ids: Vec<_> = ids.map(|id| id.0).collect();
+    // One order for all, so that two batches over the same rows can't deadlock.
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}

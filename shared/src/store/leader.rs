@@ -1,0 +1,34 @@
+//! Who leads: one scheduler at a time plans and reconciles.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::{Result, Store};
+
+/// Counts the changes of leadership. A leader's writes name it and are refused once it is no longer the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Generation(pub i64);
+
+impl Store {
+    /// Takes or keeps leadership for `ttl` by the database's clock. `None`: another one leads.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`]: nobody knows; don't lead.
+    pub async fn lead(&self, holder: Uuid, ttl: Duration) -> Result<Option<Generation>> {
+        let mut tx = self.begin().await?;
+        let generation = tx.lead(holder, ttl).await?;
+        tx.commit().await?;
+        Ok(generation)
+    }
+
+    /// Gives leadership up, so that another one need not wait.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn resign(&self, holder: Uuid) -> Result<()> {
+        let mut tx = self.begin().await?;
+        tx.resign(holder).await?;
+        tx.commit().await
+    }
+}

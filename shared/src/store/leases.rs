@@ -1,0 +1,289 @@
+//! Claim, report, release, lose: one holder at a time (I3).
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::transition::Batch;
+use super::{Result, Store};
+use crate::state::{Input, Lease, Refusal};
+use crate::work_request::{FireRef, LogLine, RunError, WorkRequestId};
+
+/// How long past its time-out an attempt may live before its lease is taken for lost.
+const DEADLINE_GRACE: jiff::SignedDuration = jiff::SignedDuration::from_secs(30);
+
+/// "I have received trigger `n` for `id` and want to run it."
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    /// The work request.
+    pub id: WorkRequestId,
+    /// The trigger's number.
+    pub n: u32,
+    /// The fencing token that the lease is to have: fresh for each delivery, the same when the claim is repeated.
+    pub token: Uuid,
+}
+
+/// A lease, and all that an attempt needs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Claimed {
+    /// The work request.
+    pub id: WorkRequestId,
+    /// The fencing token of every write from here on.
+    pub token: Uuid,
+    /// The tenant.
+    pub namespace: String,
+    /// The job.
+    pub job: String,
+    /// The version to run, see [`Store::job_version`].
+    pub job_version: i64,
+    /// This attempt's number, from 1.
+    pub attempt: u32,
+    /// Attempts that have failed so far.
+    pub failures: u32,
+    /// What to run it with.
+    pub input: Value,
+    /// The fire that called for it, if any.
+    pub fire: Option<FireRef>,
+    /// When it was accepted.
+    pub accepted_at: Timestamp,
+    /// When the trigger was sent, for the queue's waiting time.
+    pub sent_at: Timestamp,
+    /// When the claim was made, by the database's clock.
+    pub claimed_at: Timestamp,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// The business logic took effect.
+    Succeeded {
+        /// What it answered; at most [`crate::work_request::MAX_OUTPUT`] bytes of JSON.
+        output: Value,
+    },
+    /// It did not.
+    Failed {
+        /// Why.
+        error: RunError,
+        /// How long to wait before the next attempt, where the retry policy grants one.
+        retry: Option<Duration>,
+    },
+    /// It was stopped because someone had asked.
+    Stopped,
+    /// It was given up unfinished, for another worker to start anew.
+    Released,
+}
+
+/// The end of an attempt.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// The work request.
+    pub id: WorkRequestId,
+    /// The lease.
+    pub token: Uuid,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// A run's own word on how far it is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Progress {
+    /// The work request.
+    pub id: WorkRequestId,
+    /// The lease.
+    pub token: Uuid,
+    /// 0 to 100; never goes down within the work request.
+    pub percent: f32,
+    /// A few words.
+    pub message: Option<String>,
+}
+
+/// A live lease, as the store sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldLease {
+    /// The work request.
+    pub id: WorkRequestId,
+    /// The lease.
+    pub token: Uuid,
+    /// Who holds it.
+    pub worker: Uuid,
+    /// Someone has asked for the run to stop.
+    pub canceling: bool,
+    /// The tenant.
+    pub namespace: String,
+    /// The job.
+    pub job: String,
+    /// The job's version that runs.
+    pub job_version: i64,
+    /// Attempts that have failed so far.
+    pub failures: u32,
+}
+
+/// A lease whose holder is dead or overdue.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loss {
+    /// The work request.
+    pub id: WorkRequestId,
+    /// The lost lease.
+    pub token: Uuid,
+    /// What is known.
+    pub error: RunError,
+    /// How long to wait before the next attempt, where the job's policies grant one.
+    pub retry: Option<Duration>,
+}
+
+impl Store {
+    /// Opens leases, one answer for each claim in order. Repeating a claim under the same token gives the same lease.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`]: repeat the same claims, as the commit may have gone through.
+    pub async fn claim(&self, worker: Uuid, claims: &[Claim]) -> Result<Vec<std::result::Result<Claimed, Refusal>>> {
+        let mut tx = self.begin().await?;
+        let mut batch = Batch::lock_ids(&mut *tx, claims.iter().map(|claim| claim.id)).await?;
+        let mut verdicts = Vec::with_capacity(claims.len());
+        for claim in claims {
+            let timeout = batch.get(claim.id).map_or(0, |row| row.timeout_ms);
+            let allowed = jiff::SignedDuration::from_millis(timeout).saturating_add(DEADLINE_GRACE);
+            let deadline = batch.now.saturating_add(allowed).unwrap_or(Timestamp::MAX);
+            let lease = Lease { token: claim.token, worker, deadline };
+            verdicts.push(match batch.apply(claim.id, &Input::Claim { n: claim.n, lease }) {
+                Ok(_) | Err(Refusal::Repeated) => Ok(*claim),
+                Err(refusal) => Err(refusal),
+            });
+        }
+        batch.save(&mut *tx).await?;
+        let granted = super::ids(verdicts.iter().flatten().map(|claim| claim.id));
+        let facts = if granted.is_empty() { Vec::new() } else { tx.claimable(&granted).await? };
+        tx.commit().await?;
+        let mut facts: HashMap<_, _> = facts.into_iter().map(|facts| (facts.id, facts)).collect();
+        let now = batch.now;
+        Ok(verdicts
+            .into_iter()
+            .map(|verdict| {
+                let claim = verdict?;
+                let row = batch.get(claim.id).ok_or(Refusal::Ended)?;
+                let facts = facts.remove(&claim.id).ok_or(Refusal::Ended)?;
+                let sent_at = match row.before.phase {
+                    crate::state::Phase::Sent { at } => at,
+                    _ => now,
+                };
+                Ok(Claimed {
+                    id: claim.id,
+                    token: claim.token,
+                    namespace: row.namespace.clone(),
+                    job: row.job.clone(),
+                    job_version: row.job_version,
+                    attempt: row.run.attempt,
+                    failures: row.run.failures,
+                    input: facts.input,
+                    fire: row.fire.clone(),
+                    accepted_at: facts.accepted_at,
+                    sent_at,
+                    claimed_at: now,
+                })
+            })
+            .collect())
+    }
+
+    /// Records how attempts ended, one answer for each report in order. `Err(Repeated)` is as good as `Ok`: the first
+    /// answer stands. `Err(StaleToken)` and `Err(Ended)`: the lease was lost, and the report changed nothing.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`]: repeat the same reports, as the commit may have gone through.
+    pub async fn report(&self, reports: Vec<Report>) -> Result<Vec<std::result::Result<(), Refusal>>> {
+        let mut tx = self.begin().await?;
+        let mut batch = Batch::lock_ids(&mut *tx, reports.iter().map(|report| report.id)).await?;
+        let mut due = false;
+        let mut verdicts = Vec::with_capacity(reports.len());
+        let mut stale = Vec::new();
+        for (index, Report { id, token, outcome }) in reports.into_iter().enumerate() {
+            let (input, output) = match outcome {
+                Outcome::Succeeded { output } => (Input::Succeed { token }, Some(output)),
+                Outcome::Failed { error, retry } => (Input::Fail { token, error, retry }, None),
+                Outcome::Stopped => (Input::Stopped { token }, None),
+                Outcome::Released => (Input::Release { token }, None),
+            };
+            verdicts.push(match batch.apply(id, &input) {
+                Ok(row) => {
+                    row.output = output;
+                    due |= !row.is_done();
+                    Ok(())
+                }
+                Err(refusal) => {
+                    stale.push((index, (id.0, token)));
+                    Err(refusal)
+                }
+            });
+        }
+        batch.save(&mut *tx).await?;
+        if !stale.is_empty() {
+            let pairs: Vec<_> = stale.iter().map(|(_, pair)| *pair).collect();
+            let ended = tx.ended_under(&pairs).await?;
+            for (index, pair) in stale {
+                if ended.contains(&pair) {
+                    verdicts[index] = Err(Refusal::Repeated);
+                }
+            }
+        }
+        tx.commit().await?;
+        if due {
+            self.made_due();
+        }
+        Ok(verdicts)
+    }
+
+    /// Ends lost leases; a report or a release that came first stands. Answers how many were ended.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn lose(&self, losses: Vec<Loss>) -> Result<usize> {
+        let mut tx = self.begin().await?;
+        let mut batch = Batch::lock_ids(&mut *tx, losses.iter().map(|loss| loss.id)).await?;
+        let mut ended = 0;
+        for Loss { id, token, error, retry } in losses {
+            ended += usize::from(batch.apply(id, &Input::Lose { token, error, retry }).is_ok());
+        }
+        batch.save(&mut *tx).await?;
+        tx.commit().await?;
+        self.made_due();
+        Ok(ended)
+    }
+
+    /// Keeps what runs say about their progress; what comes under a stale token changes nothing.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn progress(&self, progress: &[Progress]) -> Result<()> {
+        let mut tx = self.begin().await?;
+        tx.save_progress(progress).await?;
+        tx.commit().await
+    }
+
+    /// Keeps lines that runs have printed. Repeating it is harmless.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn append_logs(&self, lines: &[(WorkRequestId, LogLine)]) -> Result<()> {
+        let mut tx = self.begin().await?;
+        tx.append_logs(lines).await?;
+        tx.commit().await
+    }
+
+    /// The live leases of a worker.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn leases_of(&self, worker: Uuid) -> Result<Vec<HeldLease>> {
+        self.db.leases_of(worker).await
+    }
+
+    /// Up to `limit` live leases whose attempt is past its time-out and grace.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn overdue_leases(&self, limit: i64) -> Result<Vec<HeldLease>> {
+        self.db.overdue_leases(self.db.now().await?, limit).await
+    }
+}

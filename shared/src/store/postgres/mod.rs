@@ -1,0 +1,177 @@
+//! PostgreSQL: connections, migrations, hints between processes.
+
+mod plans;
+mod runs;
+
+use std::str::FromStr as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions as _, Connection as _, Transaction};
+use tokio::sync::{Mutex, Notify};
+use tokio::task::JoinSet;
+
+use super::database::{Database, Tx};
+use super::reads::prelude::*;
+use super::reads::{impl_plain, impl_reads};
+use super::{Kind, SCHEMA, StoreError};
+
+/// The channel on which processes tell each other that triggers are due.
+const DUE: &str = "reveille_due";
+
+/// Connections per process: enough for several group commits under way at once, few enough for many processes.
+const CONNECTIONS: u32 = 16;
+
+pub(crate) struct Postgres {
+    read: PgPool,
+    /// Rings the task that passes hints on to other processes.
+    announce: Arc<Notify>,
+    listener: Mutex<Option<PgListener>>,
+    /// Ends with the store.
+    _tasks: JoinSet<()>,
+}
+
+/// One open transaction.
+pub(crate) struct PgTx {
+    tx: Transaction<'static, sqlx::Postgres>,
+    now: Timestamp,
+}
+
+impl_reads!(Postgres, sqlx::Postgres);
+impl_plain!(PgTx);
+
+impl Postgres {
+    pub(crate) async fn connect(url: &str, process: &str) -> Result<Self> {
+        let options = PgConnectOptions::from_str(url)
+            .map_err(|error| StoreError::InvalidUrl(without_credentials(&error.to_string(), url)))?
+            .application_name(process)
+            // A process that is stopped or cut off in mid-transaction must not hold its locks (I9).
+            .options([
+                ("lock_timeout", "5s"),
+                ("idle_in_transaction_session_timeout", "5s"),
+                ("statement_timeout", "30s"),
+                ("tcp_user_timeout", "10s"),
+            ])
+            .log_statements(tracing::log::LevelFilter::Trace)
+            .log_slow_statements(tracing::log::LevelFilter::Warn, Duration::from_secs(1));
+        let place = format!(
+            "{}:{}/{}",
+            options.get_host(),
+            options.get_port(),
+            options.get_database().unwrap_or_else(|| options.get_username())
+        );
+        let failed = |source| StoreError::Connect { place: place.clone(), source };
+        let pool = PgPoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .min_connections(1)
+            .acquire_timeout(Duration::from_secs(5))
+            .test_before_acquire(false)
+            .connect_with(options)
+            .await
+            .map_err(failed)?;
+        migrate(&pool).await?;
+        let announce = Arc::<Notify>::default();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(pass_hints_on(pool.clone(), Arc::clone(&announce)));
+        Ok(Self { read: pool, announce, listener: Mutex::new(None), _tasks: tasks })
+    }
+}
+
+async fn migrate(pool: &PgPool) -> Result<()> {
+    let known: Option<String> = sqlx::query_scalar("SELECT to_regclass('schema_info')::text")
+        .fetch_one(pool)
+        .await
+        .map_err(step("look for a schema"))?;
+    if known.is_some() {
+        let (found, oldest): (i64, i64) = sqlx::query_as("SELECT version, oldest_binary FROM schema_info")
+            .fetch_one(pool)
+            .await
+            .map_err(step("read the schema's version"))?;
+        if oldest > SCHEMA {
+            return Err(StoreError::TooNew { found, oldest });
+        }
+    }
+    // Migrating waits for whoever migrates at the moment (sqlx takes an advisory lock), longer than any other
+    // statement may. A newer build's migrations that still serve this one are no fault.
+    let mut connection = pool.acquire().await.map_err(step("connect"))?.detach();
+    for patience in ["SET lock_timeout = '10min'", "SET statement_timeout = '10min'"] {
+        sqlx::query(patience).execute(&mut connection).await.map_err(step("prepare migrating"))?;
+    }
+    let mut migrator = sqlx::migrate!("migrations/postgres");
+    migrator.set_ignore_missing(true).run(&mut connection).await.map_err(StoreError::Migrate)?;
+    connection.close().await.map_err(step("close a connection"))
+}
+
+/// Tells other processes that triggers are due: after the commit, apart from it (a NOTIFY inside would
+/// serialise all commits), and many hints as one.
+async fn pass_hints_on(pool: PgPool, announce: Arc<Notify>) {
+    loop {
+        announce.notified().await;
+        if let Err(error) = sqlx::query("SELECT pg_notify($1, '')").bind(DUE).execute(&pool).await {
+            // Only a hint: dispatchers look each second anyway.
+            tracing::debug!(error = crate::telemetry::chain(&error), "could not pass on that triggers are due");
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// sqlx's parse errors may quote the URL; the password must not get out.
+fn without_credentials(message: &str, url: &str) -> String {
+    if message.contains(url) { "it can't be parsed".into() } else { message.into() }
+}
+
+#[async_trait]
+impl Database for Postgres {
+    fn kind(&self) -> Kind {
+        Kind::Postgres
+    }
+
+    async fn now(&self) -> Result<Timestamp> {
+        let At(now) = sqlx::query_scalar("SELECT clock_timestamp()")
+            .fetch_one(&self.read)
+            .await
+            .map_err(step("tell the time"))?;
+        Ok(now)
+    }
+
+    async fn begin(&self) -> Result<Box<dyn Tx>> {
+        let mut tx = self.read.begin().await.map_err(step("begin a transaction"))?;
+        let At(now) = sqlx::query_scalar("SELECT clock_timestamp()")
+            .fetch_one(&mut *tx)
+            .await
+            .map_err(step("begin a transaction"))?;
+        Ok(Box::new(PgTx { tx, now }))
+    }
+
+    fn announce_due(&self) {
+        self.announce.notify_one();
+    }
+
+    async fn due_announced(&self) -> Result<()> {
+        let mut slot = self.listener.lock().await;
+        if slot.is_none() {
+            let mut listener = PgListener::connect_with(&self.read).await.map_err(step("listen for hints"))?;
+            listener.listen(DUE).await.map_err(step("listen for hints"))?;
+            *slot = Some(listener);
+        }
+        let Some(listener) = slot.as_mut() else { return Ok(()) };
+        let heard = listener.recv().await;
+        if heard.is_err() {
+            *slot = None;
+        }
+        heard.map(drop).map_err(step("listen for hints"))
+    }
+}
+
+#[async_trait]
+impl Tx for PgTx {
+    fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    async fn commit(self: Box<Self>) -> Result<()> {
+        self.tx.commit().await.map_err(step("commit"))
+    }
+}

@@ -1,0 +1,271 @@
+//! Batches of runs: arrays in, one statement per table.
+
+use std::collections::HashSet;
+
+use async_trait::async_trait;
+
+use super::PgTx;
+use crate::state::Status;
+use crate::store::accept::NewWorkRequest;
+use crate::store::database::{Runs, Which};
+use crate::store::leases::Progress;
+use crate::store::reads::prelude::*;
+use crate::store::rows::{Claimable, ClaimableRow, LockedRow, phase_columns, stream_column};
+use crate::store::transition::Locked;
+use crate::work_request::Happening;
+
+/// What a transition looks at, of the delivery `d` and its work request `w`.
+const LOCKED: &str =
+    "SELECT w.id, w.namespace, w.job, w.job_version, w.queue, w.schedule, w.due_at, w.origin, w.status,
+       d.phase, d.phase_at, d.token, d.worker, d.sends, d.resends, d.attempt, d.failures, d.timeout_ms, d.seq
+FROM deliveries d JOIN work_requests w USING (id) ";
+
+fn number(count: u32) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+#[async_trait]
+impl Runs for PgTx {
+    async fn lock(&mut self, which: Which<'_>) -> Result<Vec<Locked>> {
+        let mut query = sqlx::QueryBuilder::<sqlx::Postgres>::new(LOCKED);
+        match which {
+            // One order for all, so that two batches over the same rows can't deadlock.
+            Which::Ids(ids) => {
+                query.push("WHERE d.id = ANY(").push_bind(ids).push(") ORDER BY d.id FOR UPDATE OF d");
+            }
+            Which::Due { limit } => {
+                query.push("WHERE d.phase = 'due' AND d.phase_at <= ").push_bind(At(self.now));
+                query.push(" ORDER BY d.phase_at LIMIT ").push_bind(limit).push(" FOR UPDATE OF d SKIP LOCKED");
+            }
+            Which::SentBefore { at, limit } => {
+                query.push("WHERE d.phase = 'sent' AND d.phase_at < ").push_bind(At(at));
+                query.push(" ORDER BY d.phase_at LIMIT ").push_bind(limit).push(" FOR UPDATE OF d SKIP LOCKED");
+            }
+        }
+        let rows: Vec<LockedRow> =
+            query.build_query_as().fetch_all(&mut *self.tx).await.map_err(step("lock work requests"))?;
+        all(rows)
+    }
+
+    async fn save(&mut self, rows: &[&Locked]) -> Result<()> {
+        self.save_deliveries(rows).await?;
+        self.save_public(rows).await?;
+        self.append_events(rows).await
+    }
+
+    async fn insert_requests(&mut self, requests: &[NewWorkRequest]) -> Result<()> {
+        if requests.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<Uuid> = requests.iter().map(|r| r.id.0).collect();
+        let namespaces: Vec<&str> = requests.iter().map(|r| r.namespace.as_str()).collect();
+        let queues: Vec<&str> = requests.iter().map(|r| r.queue.as_str()).collect();
+        let schedules: Vec<Option<&str>> =
+            requests.iter().map(|r| r.fire.as_ref().map(|f| f.schedule.as_str())).collect();
+        sqlx::query(
+            "INSERT INTO work_requests (id, namespace, job, job_version, queue, schedule, due_at, origin, status,
+                                        input, resource, accepted_at)
+             SELECT u.id, u.namespace, u.job, u.job_version, u.queue, u.schedule, u.due_at, u.origin, 'ACCEPTED',
+                    u.input, u.resource, $11
+             FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::timestamptz[],
+                         $8::text[], $9::jsonb[], $10::jsonb[])
+                  AS u (id, namespace, job, job_version, queue, schedule, due_at, origin, input, resource)",
+        )
+        .bind(&ids)
+        .bind(&namespaces)
+        .bind(requests.iter().map(|r| r.job.as_str()).collect::<Vec<_>>())
+        .bind(requests.iter().map(|r| r.job_version).collect::<Vec<_>>())
+        .bind(&queues)
+        .bind(&schedules)
+        .bind(requests.iter().map(|r| r.fire.as_ref().map(|f| At(f.due_at))).collect::<Vec<_>>())
+        .bind(requests.iter().map(|r| r.fire.as_ref().map(|f| f.origin.as_str())).collect::<Vec<_>>())
+        .bind(requests.iter().map(|r| Json(&r.input)).collect::<Vec<_>>())
+        .bind(requests.iter().map(|r| r.resource.as_ref().map(Json)).collect::<Vec<_>>())
+        .bind(At(self.now))
+        .execute(&mut *self.tx)
+        .await
+        .map_err(step("insert work requests"))?;
+        let due = |r: &NewWorkRequest| At(self.now.saturating_add(r.delay.signed()).unwrap_or(Timestamp::MAX));
+        sqlx::query(
+            "INSERT INTO deliveries (id, namespace, queue, schedule, phase, phase_at, timeout_ms, seq)
+             SELECT u.id, u.namespace, u.queue, u.schedule, 'due', u.phase_at, u.timeout_ms, 1
+             FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::bigint[])
+                  AS u (id, namespace, queue, schedule, phase_at, timeout_ms)",
+        )
+        .bind(&ids)
+        .bind(&namespaces)
+        .bind(&queues)
+        .bind(&schedules)
+        .bind(requests.iter().map(due).collect::<Vec<_>>())
+        .bind(requests.iter().map(|r| i64::try_from(r.timeout.as_millis()).unwrap_or(i64::MAX)).collect::<Vec<_>>())
+        .execute(&mut *self.tx)
+        .await
+        .map_err(step("insert deliveries"))?;
+        let accepted: Vec<_> = requests.iter().map(|r| Happening::Accepted { by: r.by.clone() }).collect();
+        let ones = vec![1; ids.len()];
+        self.insert_events(&ids, &ones, &accepted.iter().map(Json).collect::<Vec<_>>()).await
+    }
+
+    async fn claimable(&mut self, ids: &[Uuid]) -> Result<Vec<Claimable>> {
+        let rows: Vec<ClaimableRow> =
+            sqlx::query_as("SELECT id, input, accepted_at FROM work_requests WHERE id = ANY($1)")
+                .bind(ids)
+                .fetch_all(&mut *self.tx)
+                .await
+                .map_err(step("read what was claimed"))?;
+        Ok(rows.into_iter().map(Claimable::from).collect())
+    }
+
+    async fn ended_under(&mut self, pairs: &[(Uuid, Uuid)]) -> Result<HashSet<(Uuid, Uuid)>> {
+        let (ids, tokens): (Vec<Uuid>, Vec<Uuid>) = pairs.iter().copied().unzip();
+        let rows: Vec<(Uuid, Uuid)> = sqlx::query_as(
+            "SELECT u.id, u.token FROM unnest($1::uuid[], $2::uuid[]) AS u (id, token)
+             WHERE EXISTS (SELECT 1 FROM events e
+                           WHERE e.work_request_id = u.id AND e.what ->> 'token' = u.token::text)",
+        )
+        .bind(ids)
+        .bind(tokens)
+        .fetch_all(&mut *self.tx)
+        .await
+        .map_err(step("look for earlier reports"))?;
+        Ok(rows.into_iter().collect())
+    }
+
+    async fn save_progress(&mut self, progress: &[Progress]) -> Result<()> {
+        sqlx::query(
+            "UPDATE work_requests w SET percent = greatest(w.percent, u.percent), message = coalesce(u.message, w.message)
+             FROM unnest($1::uuid[], $2::uuid[], $3::double precision[], $4::text[]) AS u (id, token, percent, message)
+             JOIN deliveries d ON d.id = u.id AND d.token = u.token
+             WHERE w.id = u.id",
+        )
+        .bind(progress.iter().map(|p| p.id.0).collect::<Vec<_>>())
+        .bind(progress.iter().map(|p| p.token).collect::<Vec<_>>())
+        .bind(progress.iter().map(|p| f64::from(p.percent)).collect::<Vec<_>>())
+        .bind(progress.iter().map(|p| p.message.as_deref()).collect::<Vec<_>>())
+        .execute(&mut *self.tx)
+        .await
+        .map_err(step("save progress"))?;
+        Ok(())
+    }
+
+    async fn append_logs(&mut self, lines: &[(WorkRequestId, LogLine)]) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO logs (work_request_id, attempt, seq, at, stream, text)
+             SELECT * FROM unnest($1::uuid[], $2::integer[], $3::integer[], $4::timestamptz[], $5::text[], $6::text[])
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(lines.iter().map(|(id, _)| id.0).collect::<Vec<_>>())
+        .bind(lines.iter().map(|(_, line)| number(line.attempt)).collect::<Vec<_>>())
+        .bind(lines.iter().map(|(_, line)| line.seq).collect::<Vec<_>>())
+        .bind(lines.iter().map(|(_, line)| At(line.at)).collect::<Vec<_>>())
+        .bind(lines.iter().map(|(_, line)| stream_column(line.stream)).collect::<Vec<_>>())
+        // PostgreSQL's text can't hold NUL.
+        .bind(lines.iter().map(|(_, line)| line.text.replace('\0', "\u{fffd}")).collect::<Vec<_>>())
+        .execute(&mut *self.tx)
+        .await
+        .map_err(step("append logs"))?;
+        Ok(())
+    }
+}
+
+impl PgTx {
+    async fn save_deliveries(&mut self, rows: &[&Locked]) -> Result<()> {
+        let done: Vec<Uuid> = rows.iter().filter(|row| row.is_done()).map(|row| row.id.0).collect();
+        if !done.is_empty() {
+            sqlx::query("DELETE FROM deliveries WHERE id = ANY($1)")
+                .bind(&done)
+                .execute(&mut *self.tx)
+                .await
+                .map_err(step("end deliveries"))?;
+        }
+        let live: Vec<&&Locked> = rows.iter().filter(|row| !row.is_done()).collect();
+        if live.is_empty() {
+            return Ok(());
+        }
+        let phases: Vec<_> = live.iter().map(|row| phase_columns(row.run.phase)).collect();
+        sqlx::query(
+            "UPDATE deliveries d
+             SET phase = u.phase, phase_at = u.phase_at, token = u.token, worker = u.worker, sends = u.sends,
+                 resends = u.resends, attempt = u.attempt, failures = u.failures, seq = u.seq
+             FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::uuid[], $5::uuid[], $6::integer[],
+                         $7::integer[], $8::integer[], $9::integer[], $10::integer[])
+                  AS u (id, phase, phase_at, token, worker, sends, resends, attempt, failures, seq)
+             WHERE d.id = u.id",
+        )
+        .bind(live.iter().map(|row| row.id.0).collect::<Vec<_>>())
+        .bind(phases.iter().map(|phase| phase.0).collect::<Vec<_>>())
+        .bind(phases.iter().map(|phase| phase.1).collect::<Vec<_>>())
+        .bind(phases.iter().map(|phase| phase.2).collect::<Vec<_>>())
+        .bind(phases.iter().map(|phase| phase.3).collect::<Vec<_>>())
+        .bind(live.iter().map(|row| number(row.run.sends)).collect::<Vec<_>>())
+        .bind(live.iter().map(|row| row.resends).collect::<Vec<_>>())
+        .bind(live.iter().map(|row| number(row.run.attempt)).collect::<Vec<_>>())
+        .bind(live.iter().map(|row| number(row.run.failures)).collect::<Vec<_>>())
+        .bind(live.iter().map(|row| row.seq).collect::<Vec<_>>())
+        .execute(&mut *self.tx)
+        .await
+        .map_err(step("move deliveries"))?;
+        Ok(())
+    }
+
+    async fn save_public(&mut self, rows: &[&Locked]) -> Result<()> {
+        let public: Vec<&&Locked> = rows.iter().filter(|row| row.is_public()).collect();
+        if public.is_empty() {
+            return Ok(());
+        }
+        sqlx::query(
+            "UPDATE work_requests w
+             SET status = u.status, attempt = u.attempt,
+                 error_code = coalesce(u.error_code, w.error_code),
+                 error_message = coalesce(u.error_message, w.error_message),
+                 output = coalesce(u.output, w.output),
+                 percent = CASE WHEN u.status = 'SUCCEEDED' THEN 100 ELSE w.percent END,
+                 started_at = CASE WHEN u.status = 'ACCEPTED' THEN NULL ELSE coalesce(w.started_at, $7) END,
+                 finished_at = CASE WHEN u.ended THEN $7 END
+             FROM unnest($1::uuid[], $2::text[], $3::integer[], $4::text[], $5::text[], $6::jsonb[], $8::boolean[])
+                  AS u (id, status, attempt, error_code, error_message, output, ended)
+             WHERE w.id = u.id",
+        )
+        .bind(public.iter().map(|row| row.id.0).collect::<Vec<_>>())
+        .bind(public.iter().map(|row| row.run.status.as_str()).collect::<Vec<_>>())
+        .bind(public.iter().map(|row| number(row.run.attempt)).collect::<Vec<_>>())
+        .bind(public.iter().map(|row| row.error.as_ref().map(|e| e.code.as_str())).collect::<Vec<_>>())
+        .bind(public.iter().map(|row| row.error.as_ref().map(|e| e.message.as_str())).collect::<Vec<_>>())
+        .bind(public.iter().map(|row| row.output.as_ref().map(Json)).collect::<Vec<_>>())
+        .bind(At(self.now))
+        .bind(public.iter().map(|row| Status::is_terminal(row.run.status)).collect::<Vec<_>>())
+        .execute(&mut *self.tx)
+        .await
+        .map_err(step("update work requests"))?;
+        Ok(())
+    }
+
+    async fn append_events(&mut self, rows: &[&Locked]) -> Result<()> {
+        let mut ids = Vec::new();
+        let mut seqs = Vec::new();
+        let mut whats = Vec::new();
+        for row in rows {
+            for (seq, what) in &row.events {
+                ids.push(row.id.0);
+                seqs.push(*seq);
+                whats.push(Json(what));
+            }
+        }
+        if ids.is_empty() { Ok(()) } else { self.insert_events(&ids, &seqs, &whats).await }
+    }
+
+    async fn insert_events(&mut self, ids: &[Uuid], seqs: &[i32], whats: &[Json<&Happening>]) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO events (work_request_id, seq, at, what)
+             SELECT u.id, u.seq, $4, u.what FROM unnest($1::uuid[], $2::integer[], $3::jsonb[]) AS u (id, seq, what)",
+        )
+        .bind(ids)
+        .bind(seqs)
+        .bind(whats)
+        .bind(At(self.now))
+        .execute(&mut *self.tx)
+        .await
+        .map_err(step("append to histories"))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,126 @@
+//! Reading work requests, and cancelling them.
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::transition::Batch;
+use super::{Result, Store};
+use crate::state::{Input, Phase, Refusal, Status};
+use crate::work_request::{HistoryEvent, LogLine, WorkRequest, WorkRequestId};
+
+/// Which work requests to list, newest first.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ListFilter {
+    /// The tenant.
+    pub namespace: String,
+    /// Only of this job.
+    pub job: Option<String>,
+    /// Only called for by fires of this schedule.
+    pub schedule: Option<String>,
+    /// Only in one of these states; empty means all.
+    pub status: Vec<Status>,
+    /// Only accepted at this instant or later.
+    pub accepted_after: Option<Timestamp>,
+    /// Only accepted before this instant.
+    pub accepted_before: Option<Timestamp>,
+    /// Only behind this one: the last of the previous page.
+    pub after: Option<WorkRequestId>,
+}
+
+/// What became of a request to cancel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancellation {
+    /// It is CANCELED.
+    Canceled,
+    /// It runs: the worker has been asked to stop it.
+    Canceling,
+    /// It had ended before.
+    Ended,
+    /// There is none of this name.
+    Unknown,
+}
+
+/// How many unended runs of a queue are in a phase.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueDepth {
+    /// The work queue.
+    pub queue: String,
+    /// `due`, `sent` or `leased`.
+    pub phase: String,
+    /// How many.
+    pub count: i64,
+}
+
+impl Store {
+    /// A work request of a namespace.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn work_request(&self, namespace: &str, id: WorkRequestId) -> Result<Option<WorkRequest>> {
+        self.db.work_request(namespace, id).await
+    }
+
+    /// Up to `limit` work requests, newest first.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn work_requests(&self, filter: &ListFilter, limit: i64) -> Result<Vec<WorkRequest>> {
+        self.db.work_requests(filter, limit).await
+    }
+
+    /// What a run that SUCCEEDED has answered.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn output(&self, id: WorkRequestId) -> Result<Option<Value>> {
+        self.db.output(id).await
+    }
+
+    /// Up to `limit` entries of a history behind number `after`, in order.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn events(&self, id: WorkRequestId, after: i32, limit: i64) -> Result<Vec<HistoryEvent>> {
+        self.db.events(id, after, limit).await
+    }
+
+    /// Up to `limit` log lines behind (attempt, number) `after`, in order.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn logs(&self, id: WorkRequestId, after: (i32, i32), limit: i64) -> Result<Vec<LogLine>> {
+        self.db.logs(id, after, limit).await
+    }
+
+    /// How many unended runs each queue has in each phase.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn depths(&self) -> Result<Vec<QueueDepth>> {
+        self.db.depths().await
+    }
+
+    /// Cancels what waits at once, and asks what runs to stop.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn cancel(&self, namespace: &str, id: WorkRequestId, by: String) -> Result<Cancellation> {
+        let mut tx = self.begin().await?;
+        let mut batch = Batch::lock_ids(&mut *tx, std::iter::once(id)).await?;
+        if batch.get(id).is_some_and(|row| row.namespace != namespace) {
+            return Ok(Cancellation::Unknown);
+        }
+        let answer = match batch.apply(id, &Input::Cancel { by }) {
+            Ok(row) if row.run.phase == Phase::Done => Cancellation::Canceled,
+            Ok(_) | Err(Refusal::Repeated) => Cancellation::Canceling,
+            Err(_) => {
+                drop(tx);
+                let known = self.work_request(namespace, id).await?;
+                return Ok(known.map_or(Cancellation::Unknown, |_| Cancellation::Ended));
+            }
+        };
+        batch.save(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(answer)
+    }
+}

@@ -1,0 +1,136 @@
+//! SQLite: one process, one writer, a folder locked against a second process.
+
+mod plans;
+mod runs;
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, Transaction};
+
+use super::database::{Database, Tx};
+use super::reads::prelude::*;
+use super::reads::{impl_plain, impl_reads};
+use super::{Kind, SCHEMA, StoreError};
+use crate::clock::Clock;
+
+/// The file under the data folder.
+const FILE: &str = "reveille.db";
+
+/// Connections that read beside the one that writes.
+const READERS: u32 = 4;
+
+pub(crate) struct Sqlite {
+    read: SqlitePool,
+    write: SqlitePool,
+    clock: Arc<dyn Clock>,
+    /// Held as long as the store is, and by the operating system no longer than the process lives.
+    _lock: File,
+}
+
+/// One open transaction; there is only one at a time.
+pub(crate) struct SqliteTx {
+    tx: Transaction<'static, sqlx::Sqlite>,
+    now: Timestamp,
+}
+
+impl_reads!(Sqlite, sqlx::Sqlite);
+impl_plain!(SqliteTx);
+
+impl Sqlite {
+    pub(crate) async fn open(folder: &Path, clock: Arc<dyn Clock>) -> Result<Self> {
+        let lock = lock(folder)?;
+        let file = folder.join(FILE);
+        let options = SqliteConnectOptions::new()
+            .filename(&file)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(Duration::from_secs(5))
+            .statement_cache_capacity(200)
+            .log_statements(tracing::log::LevelFilter::Trace)
+            .log_slow_statements(tracing::log::LevelFilter::Warn, Duration::from_secs(1));
+        let failed = |source| StoreError::Connect { place: file.display().to_string(), source };
+        let write = SqlitePoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(Duration::from_secs(30))
+            .connect_with(options.clone())
+            .await
+            .map_err(failed)?;
+        migrate(&write).await?;
+        let read = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .connect_with(options.read_only(true))
+            .await
+            .map_err(failed)?;
+        Ok(Self { read, write, clock, _lock: lock })
+    }
+}
+
+/// Takes the folder for this process.
+fn lock(folder: &Path) -> Result<File> {
+    let failed = |source| StoreError::Folder { path: folder.to_owned(), source };
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    let file = File::options().create(true).truncate(false).write(true).open(folder.join("lock")).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::Locked(folder.to_owned())),
+        Err(std::fs::TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+async fn migrate(pool: &SqlitePool) -> Result<()> {
+    let known: Option<i64> = sqlx::query_scalar("SELECT 1 FROM sqlite_master WHERE name = 'schema_info'")
+        .fetch_optional(pool)
+        .await
+        .map_err(step("look for a schema"))?;
+    if known.is_some() {
+        let (found, oldest): (i64, i64) = sqlx::query_as("SELECT version, oldest_binary FROM schema_info")
+            .fetch_one(pool)
+            .await
+            .map_err(step("read the schema's version"))?;
+        if oldest > SCHEMA {
+            return Err(StoreError::TooNew { found, oldest });
+        }
+    }
+    // A newer build's migrations that still serve this one are no fault.
+    let mut migrator = sqlx::migrate!("migrations/sqlite");
+    migrator.set_ignore_missing(true).run(pool).await.map_err(StoreError::Migrate)
+}
+
+#[async_trait]
+impl Database for Sqlite {
+    fn kind(&self) -> Kind {
+        Kind::Sqlite
+    }
+
+    async fn now(&self) -> Result<Timestamp> {
+        Ok(self.clock.now())
+    }
+
+    async fn begin(&self) -> Result<Box<dyn Tx>> {
+        let tx = self.write.begin_with("BEGIN IMMEDIATE").await.map_err(step("begin a transaction"))?;
+        Ok(Box::new(SqliteTx { tx, now: self.clock.now() }))
+    }
+
+    fn announce_due(&self) {}
+
+    async fn due_announced(&self) -> Result<()> {
+        std::future::pending().await
+    }
+}
+
+#[async_trait]
+impl Tx for SqliteTx {
+    fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    async fn commit(self: Box<Self>) -> Result<()> {
+        self.tx.commit().await.map_err(step("commit"))
+    }
+}

@@ -1,0 +1,250 @@
+//! Batches of runs: one prepared statement per row, all in one transaction.
+
+use std::collections::HashSet;
+
+use async_trait::async_trait;
+
+use super::SqliteTx;
+use crate::store::accept::NewWorkRequest;
+use crate::store::database::{Runs, Which};
+use crate::store::leases::Progress;
+use crate::store::reads::prelude::*;
+use crate::store::rows::{Claimable, ClaimableRow, LockedRow, phase_columns, stream_column};
+use crate::store::transition::Locked;
+use crate::work_request::Happening;
+
+/// What a transition looks at, of the delivery `d` and its work request `w`.
+const LOCKED: &str =
+    "SELECT w.id, w.namespace, w.job, w.job_version, w.queue, w.schedule, w.due_at, w.origin, w.status,
+       d.phase, d.phase_at, d.token, d.worker, d.sends, d.resends, d.attempt, d.failures, d.timeout_ms, d.seq
+FROM deliveries d JOIN work_requests w USING (id) ";
+
+fn number(count: u32) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+#[async_trait]
+impl Runs for SqliteTx {
+    async fn lock(&mut self, which: Which<'_>) -> Result<Vec<Locked>> {
+        // The transaction is the only writer, so that reading is locking.
+        let mut rows: Vec<LockedRow> = Vec::new();
+        match which {
+            Which::Ids(ids) => {
+                for id in ids {
+                    let mut query = sqlx::QueryBuilder::<sqlx::Sqlite>::new(LOCKED);
+                    query.push("WHERE d.id = ").push_bind(id);
+                    let row = query.build_query_as().fetch_optional(&mut *self.tx).await;
+                    rows.extend(row.map_err(step("lock work requests"))?);
+                }
+            }
+            Which::Due { limit } => {
+                let mut query = sqlx::QueryBuilder::<sqlx::Sqlite>::new(LOCKED);
+                query.push("WHERE d.phase = 'due' AND d.phase_at <= ").push_bind(At(self.now));
+                query.push(" ORDER BY d.phase_at LIMIT ").push_bind(limit);
+                let due = query.build_query_as().fetch_all(&mut *self.tx).await;
+                rows = due.map_err(step("lock work requests"))?;
+            }
+            Which::SentBefore { at, limit } => {
+                let mut query = sqlx::QueryBuilder::<sqlx::Sqlite>::new(LOCKED);
+                query.push("WHERE d.phase = 'sent' AND d.phase_at < ").push_bind(At(at));
+                query.push(" ORDER BY d.phase_at LIMIT ").push_bind(limit);
+                let sent = query.build_query_as().fetch_all(&mut *self.tx).await;
+                rows = sent.map_err(step("lock work requests"))?;
+            }
+        }
+        all(rows)
+    }
+
+    async fn save(&mut self, rows: &[&Locked]) -> Result<()> {
+        for row in rows {
+            self.save_delivery(row).await?;
+            if row.is_public() {
+                self.save_public(row).await?;
+            }
+            for (seq, what) in &row.events {
+                self.insert_event(row.id, *seq, what).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn insert_requests(&mut self, requests: &[NewWorkRequest]) -> Result<()> {
+        for request in requests {
+            let fire = request.fire.as_ref();
+            sqlx::query(
+                "INSERT INTO work_requests (id, namespace, job, job_version, queue, schedule, due_at, origin, status,
+                                            input, resource, accepted_at)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'ACCEPTED', $9, $10, $11)",
+            )
+            .bind(request.id.0)
+            .bind(&request.namespace)
+            .bind(&request.job)
+            .bind(request.job_version)
+            .bind(&request.queue)
+            .bind(fire.map(|fire| fire.schedule.as_str()))
+            .bind(fire.map(|fire| At(fire.due_at)))
+            .bind(fire.map(|fire| fire.origin.as_str()))
+            .bind(Json(&request.input))
+            .bind(request.resource.as_ref().map(Json))
+            .bind(At(self.now))
+            .execute(&mut *self.tx)
+            .await
+            .map_err(step("insert work requests"))?;
+            sqlx::query(
+                "INSERT INTO deliveries (id, namespace, queue, schedule, phase, phase_at, timeout_ms, seq)
+                 VALUES ($1, $2, $3, $4, 'due', $5, $6, 1)",
+            )
+            .bind(request.id.0)
+            .bind(&request.namespace)
+            .bind(&request.queue)
+            .bind(fire.map(|fire| fire.schedule.as_str()))
+            .bind(At(self.now.saturating_add(request.delay.signed()).unwrap_or(Timestamp::MAX)))
+            .bind(i64::try_from(request.timeout.as_millis()).unwrap_or(i64::MAX))
+            .execute(&mut *self.tx)
+            .await
+            .map_err(step("insert deliveries"))?;
+            self.insert_event(request.id, 1, &Happening::Accepted { by: request.by.clone() }).await?;
+        }
+        Ok(())
+    }
+
+    async fn claimable(&mut self, ids: &[Uuid]) -> Result<Vec<Claimable>> {
+        let mut claimable = Vec::with_capacity(ids.len());
+        for id in ids {
+            let row: Option<ClaimableRow> =
+                sqlx::query_as("SELECT id, input, accepted_at FROM work_requests WHERE id = $1")
+                    .bind(id)
+                    .fetch_optional(&mut *self.tx)
+                    .await
+                    .map_err(step("read what was claimed"))?;
+            claimable.extend(row.map(Claimable::from));
+        }
+        Ok(claimable)
+    }
+
+    async fn ended_under(&mut self, pairs: &[(Uuid, Uuid)]) -> Result<HashSet<(Uuid, Uuid)>> {
+        let mut ended = HashSet::new();
+        for (id, token) in pairs {
+            let known: bool = sqlx::query_scalar(
+                "SELECT EXISTS (SELECT 1 FROM events WHERE work_request_id = $1 AND what ->> 'token' = $2)",
+            )
+            .bind(id)
+            .bind(token.to_string())
+            .fetch_one(&mut *self.tx)
+            .await
+            .map_err(step("look for earlier reports"))?;
+            if known {
+                ended.insert((*id, *token));
+            }
+        }
+        Ok(ended)
+    }
+
+    async fn save_progress(&mut self, progress: &[Progress]) -> Result<()> {
+        for progress in progress {
+            sqlx::query(
+                "UPDATE work_requests SET percent = max(percent, $3), message = coalesce($4, message)
+                 WHERE id = $1 AND EXISTS (SELECT 1 FROM deliveries WHERE id = $1 AND token = $2)",
+            )
+            .bind(progress.id.0)
+            .bind(progress.token)
+            .bind(f64::from(progress.percent))
+            .bind(progress.message.as_deref())
+            .execute(&mut *self.tx)
+            .await
+            .map_err(step("save progress"))?;
+        }
+        Ok(())
+    }
+
+    async fn append_logs(&mut self, lines: &[(WorkRequestId, LogLine)]) -> Result<()> {
+        for (id, line) in lines {
+            sqlx::query(
+                "INSERT INTO logs (work_request_id, attempt, seq, at, stream, text) VALUES ($1, $2, $3, $4, $5, $6)
+                 ON CONFLICT DO NOTHING",
+            )
+            .bind(id.0)
+            .bind(number(line.attempt))
+            .bind(line.seq)
+            .bind(At(line.at))
+            .bind(stream_column(line.stream))
+            .bind(line.text.replace('\0', "\u{fffd}"))
+            .execute(&mut *self.tx)
+            .await
+            .map_err(step("append logs"))?;
+        }
+        Ok(())
+    }
+}
+
+impl SqliteTx {
+    async fn save_delivery(&mut self, row: &Locked) -> Result<()> {
+        if row.is_done() {
+            sqlx::query("DELETE FROM deliveries WHERE id = $1")
+                .bind(row.id.0)
+                .execute(&mut *self.tx)
+                .await
+                .map_err(step("end deliveries"))?;
+            return Ok(());
+        }
+        let (phase, phase_at, token, worker) = phase_columns(row.run.phase);
+        sqlx::query(
+            "UPDATE deliveries
+             SET phase = $2, phase_at = $3, token = $4, worker = $5, sends = $6, resends = $7, attempt = $8,
+                 failures = $9, seq = $10
+             WHERE id = $1",
+        )
+        .bind(row.id.0)
+        .bind(phase)
+        .bind(phase_at)
+        .bind(token)
+        .bind(worker)
+        .bind(number(row.run.sends))
+        .bind(row.resends)
+        .bind(number(row.run.attempt))
+        .bind(number(row.run.failures))
+        .bind(row.seq)
+        .execute(&mut *self.tx)
+        .await
+        .map_err(step("move deliveries"))?;
+        Ok(())
+    }
+
+    async fn save_public(&mut self, row: &Locked) -> Result<()> {
+        sqlx::query(
+            "UPDATE work_requests
+             SET status = $2, attempt = $3,
+                 error_code = coalesce($4, error_code),
+                 error_message = coalesce($5, error_message),
+                 output = coalesce($6, output),
+                 percent = CASE WHEN $2 = 'SUCCEEDED' THEN 100 ELSE percent END,
+                 started_at = CASE WHEN $2 = 'ACCEPTED' THEN NULL ELSE coalesce(started_at, $7) END,
+                 finished_at = CASE WHEN $8 THEN $7 END
+             WHERE id = $1",
+        )
+        .bind(row.id.0)
+        .bind(row.run.status.as_str())
+        .bind(number(row.run.attempt))
+        .bind(row.error.as_ref().map(|error| error.code.as_str()))
+        .bind(row.error.as_ref().map(|error| error.message.as_str()))
+        .bind(row.output.as_ref().map(Json))
+        .bind(At(self.now))
+        .bind(row.run.status.is_terminal())
+        .execute(&mut *self.tx)
+        .await
+        .map_err(step("update work requests"))?;
+        Ok(())
+    }
+
+    async fn insert_event(&mut self, id: WorkRequestId, seq: i32, what: &Happening) -> Result<()> {
+        sqlx::query("INSERT INTO events (work_request_id, seq, at, what) VALUES ($1, $2, $3, $4)")
+            .bind(id.0)
+            .bind(seq)
+            .bind(At(self.now))
+            .bind(Json(what))
+            .execute(&mut *self.tx)
+            .await
+            .map_err(step("append to histories"))?;
+        Ok(())
+    }
+}

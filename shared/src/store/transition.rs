@@ -1,0 +1,119 @@
+//! Lock, decide, save: the one way in which a run's state changes.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::database::{Tx, Which};
+use super::{Result, ids};
+use crate::state::{Input, Phase, Refusal, Run, apply};
+use crate::work_request::{FireRef, Happening, RunError, WorkRequestId};
+
+/// A run whose row is locked, and what this transaction does to it.
+#[derive(Debug, Clone)]
+pub(crate) struct Locked {
+    pub(crate) id: WorkRequestId,
+    pub(crate) namespace: String,
+    pub(crate) job: String,
+    pub(crate) job_version: i64,
+    pub(crate) queue: String,
+    pub(crate) fire: Option<FireRef>,
+    /// As it was read.
+    pub(crate) before: Run,
+    /// As it is to be.
+    pub(crate) run: Run,
+    /// How often the present trigger was sent again.
+    pub(crate) resends: i32,
+    /// How long an attempt may take, in milliseconds.
+    pub(crate) timeout_ms: i64,
+    /// The number of the last event.
+    pub(crate) seq: i32,
+    /// Events to append, numbered.
+    pub(crate) events: Vec<(i32, Happening)>,
+    /// The output to keep.
+    pub(crate) output: Option<Value>,
+    /// The error to show.
+    pub(crate) error: Option<RunError>,
+    /// Something changed.
+    pub(crate) dirty: bool,
+}
+
+impl Locked {
+    /// The work request's public row changes, not only its delivery.
+    pub(crate) fn is_public(&self) -> bool {
+        self.before.status != self.run.status || self.before.attempt != self.run.attempt || self.error.is_some()
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.run.phase == Phase::Done
+    }
+}
+
+/// The runs that one transaction has locked.
+pub(crate) struct Batch {
+    pub(crate) now: Timestamp,
+    rows: HashMap<WorkRequestId, Locked>,
+    /// In the order in which the database gave them.
+    order: Vec<WorkRequestId>,
+}
+
+impl Batch {
+    /// Locks the selected runs.
+    pub(crate) async fn lock(tx: &mut dyn Tx, which: Which<'_>) -> Result<Self> {
+        let rows = tx.lock(which).await?;
+        let order = rows.iter().map(|row| row.id).collect();
+        Ok(Self { now: tx.now(), rows: rows.into_iter().map(|row| (row.id, row)).collect(), order })
+    }
+
+    /// Locks runs by name.
+    pub(crate) async fn lock_ids(tx: &mut dyn Tx, names: impl Iterator<Item = WorkRequestId>) -> Result<Self> {
+        Self::lock(tx, Which::Ids(&ids(names))).await
+    }
+
+    /// The locked runs' names.
+    pub(crate) fn names(&self) -> Vec<WorkRequestId> {
+        self.order.clone()
+    }
+
+    /// A locked run.
+    pub(crate) fn get(&self, id: WorkRequestId) -> Option<&Locked> {
+        self.rows.get(&id)
+    }
+
+    /// Lets `input` happen to run `id`; a run that is not there has ended.
+    pub(crate) fn apply(&mut self, id: WorkRequestId, input: &Input) -> std::result::Result<&mut Locked, Refusal> {
+        let row = self.rows.get_mut(&id).ok_or(Refusal::Ended)?;
+        let transition = apply(&row.run, input, self.now)?;
+        if let Some(event) = transition.event {
+            if let Happening::AttemptFailed { error, .. } | Happening::Failed { error, .. } = &event {
+                row.error = Some(error.clone());
+            }
+            row.seq += 1;
+            row.events.push((row.seq, event));
+        }
+        if matches!(input, Input::Send) {
+            row.resends = 0;
+        }
+        row.run = transition.run;
+        row.dirty = true;
+        Ok(row)
+    }
+
+    /// Keeps what has changed.
+    pub(crate) async fn save(&self, tx: &mut dyn Tx) -> Result<()> {
+        let changed: Vec<&Locked> = self.order.iter().map(|id| &self.rows[id]).filter(|row| row.dirty).collect();
+        if changed.is_empty() { Ok(()) } else { tx.save(&changed).await }
+    }
+
+    /// Marks a run's trigger as sent once more, under the same number.
+    pub(crate) fn resend(&mut self, id: WorkRequestId) {
+        if let Some(row) = self.rows.get_mut(&id)
+            && let Phase::Sent { .. } = row.run.phase
+        {
+            row.run.phase = Phase::Sent { at: self.now };
+            row.resends += 1;
+            row.dirty = true;
+        }
+    }
+}

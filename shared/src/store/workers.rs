@@ -1,0 +1,92 @@
+//! Who is alive.
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::leases::HeldLease;
+use super::{Result, Store};
+
+/// A worker process that starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewWorker {
+    /// Fresh for each start of the process.
+    pub incarnation: Uuid,
+    /// For people: host and process id, or what the operator named it.
+    pub name: String,
+    /// The work queues that it consumes.
+    pub queues: Vec<String>,
+    /// How many runs it executes at once.
+    pub slots: u32,
+    /// Its build.
+    pub version: String,
+}
+
+/// A worker, as the store knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Worker {
+    /// What it said when it started.
+    pub worker: NewWorker,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// Counts up while it lives.
+    pub beat: i64,
+    /// When it last did, by the database's clock.
+    pub beat_at: Timestamp,
+    /// When it said goodbye or was found dead.
+    pub ended_at: Option<Timestamp>,
+    /// Live leases.
+    pub leases: i64,
+}
+
+impl Store {
+    /// Makes a worker known as alive.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn register_worker(&self, worker: &NewWorker) -> Result<()> {
+        let mut tx = self.begin().await?;
+        tx.put_worker(worker).await?;
+        tx.commit().await
+    }
+
+    /// Says that a worker lives, and answers with the leases that the store knows it to hold. `None`: it was found
+    /// dead and has lost them all; it must stop its runs and register under a new incarnation.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn beat(&self, worker: Uuid) -> Result<Option<Vec<HeldLease>>> {
+        let mut tx = self.begin().await?;
+        let alive = tx.beat(worker).await?;
+        tx.commit().await?;
+        if alive { self.db.leases_of(worker).await.map(Some) } else { Ok(None) }
+    }
+
+    /// Takes a worker for dead, or lets it say goodbye. Its leases are not touched: see [`Store::lose`].
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn retire_worker(&self, worker: Uuid) -> Result<()> {
+        let mut tx = self.begin().await?;
+        tx.retire_worker(worker).await?;
+        tx.commit().await
+    }
+
+    /// All workers that live or hold a lease, and those that ended within the last day or so.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn workers(&self) -> Result<Vec<Worker>> {
+        self.db.workers().await
+    }
+
+    /// Forgets workers that ended before this instant and hold no lease. Answers how many.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn purge_workers(&self, before: Timestamp) -> Result<u64> {
+        let mut tx = self.begin().await?;
+        let purged = tx.purge_workers(before).await?;
+        tx.commit().await?;
+        Ok(purged)
+    }
+}
