@@ -1,4 +1,40 @@
 //! Pure: a schedule's timing → its due times.
+//!
+//! `every` counts from the Unix epoch and `at` is one instant: neither knows of local time. A cron
+//! text is read on the local calendar of the schedule's time zone: 5 fields (minute, hour, day of
+//! month, month, day of week), 6 with seconds first, 7 with a year (1970 to 2099) last, or a
+//! nickname such as `@daily`.
+//!
+//! - Fields hold `*`, values, names (`JAN`, `FRI`), lists, ranges, and steps (`*/15`, `8-18/2`;
+//!   `5/15` means from 5 to the end of the field). 0 and 7 are Sunday, in every form.
+//! - Days of the month: `L` the last, `LW` the last working day, `15W` the working day nearest to
+//!   the 15th within the month. Days of the week: `FRI#2` the second Friday, `FRIL` the last one.
+//!   `?` is `*`.
+//! - When both day fields are given, a day that matches **either** is due, as in Vixie cron. A
+//!   field that begins with `*` (also `*/2`) counts as not given: then a day has to match both.
+//!
+//! # When clocks are changed
+//!
+//! A text whose minute or hour field begins with `*` follows **elapsed time**: it is due at every
+//! real instant at which the local clock shows a match. All other texts name **fixed times**: each
+//! is due once, at the first instant at which the local clock shows it or a later time. The seconds
+//! field has no say in which of the two a text is.
+//!
+//! | text | zone and night | due | why |
+//! |---|---|---|---|
+//! | `30 2 * * *` | Europe/Berlin, 29 March 2026, 02:00 → 03:00 | 03:00 | skipped: due once, right after the gap |
+//! | `47-52 2 * * *` | the same | 03:00 | six skipped times make one due time |
+//! | `0,30 2,3 * * *` | the same | 03:00, 03:30 | skipped 02:00 and 02:30 fall together with 03:00 |
+//! | `0 * * * *` | the same | …, 01:00, 03:00, 04:00, … | elapsed time: one hour apart |
+//! | `*/15 2 * * *` | the same | none | elapsed time: the clock never shows 02:xx |
+//! | `*/20 30 2 * * *` | the same | 03:00 | fixed, whatever the seconds are |
+//! | `30 2 * * *` | Europe/Berlin, 25 October 2026, 03:00 → 02:00 | 02:30 +02:00 | repeated: due in the first pass only |
+//! | `*/30 2 * * *` | the same | 02:00, 02:30 +02:00; 02:00, 02:30 +01:00 | elapsed time: both passes |
+//! | `27,34 1 * * *` | Europe/London, 25 October 2026, 02:00 → 01:00 | 01:27, 01:34 +01:00 | repeated: first pass only |
+//! | `15 2 * * *` | Australia/Lord_Howe, 4 October 2026, 02:00 → 02:30 | 02:30 | gaps of half an hour too |
+//! | `0 0 * * *` | Africa/Cairo, 24 April 2026, 00:00 → 01:00 | 01:00 | midnight is skipped |
+//! | `0 0 * * *` | America/Havana, 1 November 2026, 01:00 → 00:00 | 00:00 -04:00 | midnight is repeated |
+//! | `0 9 * * *` | Pacific/Apia, 30 December 2011, a day left out | 31st, 00:00 and 09:00 | the 30th's call is due right after the gap |
 
 mod compiler;
 mod parse;
@@ -66,7 +102,7 @@ impl DueTimes {
             && due_times.next_after(before_1970()).is_none()
         {
             return Err(fault(format!(
-                "cron text {} never fires: no date from 1970 on matches all its fields",
+                "cron text {} never fires: no time in {timezone} from 1970 on matches all its fields",
                 quoted(text)
             )));
         }

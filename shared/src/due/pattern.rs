@@ -3,7 +3,7 @@
 //! Local time is counted in seconds as if the local clock were UTC; `zone` maps it to real time.
 
 use jiff::Timestamp;
-use jiff::civil::{Date, Time};
+use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::Offset;
 
 /// First year that a year field can name.
@@ -12,6 +12,8 @@ pub(super) const FIRST_YEAR: i16 = 1970;
 pub(super) const LAST_YEAR: i16 = 2099;
 
 const DAY: i64 = 86_400;
+/// The first second of the year 1: earlier cron times are of no use to anybody.
+const BEGINNING: i64 = -62_135_596_800;
 /// The calendar repeats itself after so many years: what has no match in them never has one.
 const CALENDAR_CYCLE: i16 = 400;
 
@@ -66,7 +68,7 @@ impl Years {
 impl Pattern {
     /// The first matching local second at or after `local`.
     pub(super) fn first_from(&self, local: i64) -> Option<i64> {
-        let start = Offset::UTC.to_datetime(Timestamp::from_second(local.max(Timestamp::MIN.as_second())).ok()?);
+        let start = Offset::UTC.to_datetime(Timestamp::from_second(local.max(BEGINNING)).ok()?);
         let (first_year, last_year) = match self.years {
             Some(_) => (start.year().max(FIRST_YEAR), LAST_YEAR),
             None => (start.year(), start.year().saturating_add(CALENDAR_CYCLE).min(Date::MAX.year())),
@@ -75,30 +77,33 @@ impl Pattern {
             if self.years.as_ref().is_some_and(|years| !years.contains(year)) {
                 continue;
             }
-            for month in 1..=12_i8 {
-                let place = (year, month).cmp(&(start.year(), start.month()));
-                if place.is_lt() || !has(self.months, month.unsigned_abs().into()) {
-                    continue;
-                }
-                let first = Date::new(year, month, 1).ok()?;
-                let mut days = self.days.in_month(first);
-                let mut found = None;
-                if place.is_eq() {
-                    let today = usize::from(start.day().unsigned_abs());
-                    if has(days, today) {
-                        found = self.time_from(start.time()).map(|time| (today, time));
-                    }
-                    days &= !upto(today);
-                }
-                if found.is_none() && days != 0 {
-                    found = self.time_from(Time::midnight()).map(|time| (lowest(days), time));
-                }
-                if let Some((day, time)) = found {
-                    return Some(midnight(first)? + (day as i64 - 1) * DAY + time);
+            for month in members(self.months) {
+                let first = Date::new(year, i8::try_from(month).ok()?, 1).ok()?;
+                if let Some(found) = self.first_in_month(first, start) {
+                    return Some(found);
                 }
             }
         }
         None
+    }
+
+    /// The first matching second at or after `start` in the month that begins on `first`.
+    fn first_in_month(&self, first: Date, start: DateTime) -> Option<i64> {
+        if first.last_of_month() < start.date() {
+            return None;
+        }
+        let mut days = self.days.in_month(first);
+        let second_of = |day: usize, time: i64| Some(midnight(first)? + (day as i64 - 1) * DAY + time);
+        if first <= start.date() {
+            let today = usize::from(start.day().unsigned_abs());
+            if has(days, today)
+                && let Some(time) = self.time_from(start.time())
+            {
+                return second_of(today, time);
+            }
+            days &= !upto(today);
+        }
+        (days != 0).then(|| second_of(lowest(days), self.time_from(Time::midnight())?)).flatten()
     }
 
     /// The first matching second of a day at or after `time`.
@@ -197,6 +202,10 @@ fn at_or_above(set: u64, bit: usize) -> Option<usize> {
     (rest != 0).then(|| lowest(rest))
 }
 
-fn members(set: u64) -> impl Iterator<Item = usize> {
-    (0..64).filter(move |bit| has(set, *bit))
+fn members(mut set: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let bit = (set != 0).then(|| lowest(set))?;
+        set &= set - 1;
+        Some(bit)
+    })
 }

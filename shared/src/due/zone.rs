@@ -83,9 +83,9 @@ fn instant(second: i64) -> Option<Timestamp> {
 ///
 /// When there is no such zone; the message suggests the nearest name.
 pub fn timezone(name: &str) -> Result<TimeZone, InvalidTiming> {
-    // Names that jiff or the system's folder knows, but that mean something else on each machine.
-    let portable = !matches!(name, "localtime" | "posixrules" | "Factory" | "Etc/Unknown");
-    if portable && let Ok(zone) = TimeZone::get(name) {
+    if !is_local(name)
+        && let Ok(zone) = TimeZone::get(name)
+    {
         return Ok(zone);
     }
     let mut message =
@@ -94,6 +94,11 @@ pub fn timezone(name: &str) -> Result<TimeZone, InvalidTiming> {
         message += &format!("; did you mean {nearest}?");
     }
     Err(InvalidTiming { message, field: None })
+}
+
+/// Names that the system's folder holds, but that mean another zone on each machine or none.
+fn is_local(name: &str) -> bool {
+    ["localtime", "posixrules", "Factory", "Etc/Unknown"].iter().any(|local| local.eq_ignore_ascii_case(name))
 }
 
 /// The known time zone whose name is nearest to `name`, for "did you mean": a few letters apart,
@@ -110,6 +115,9 @@ pub fn nearest_timezone(name: &str) -> Option<String> {
         .available()
         .filter_map(|known| {
             let known = known.as_str();
+            if is_local(known) {
+                return None;
+            }
             let lower = known.to_ascii_lowercase();
             let city = lower.rsplit('/').next().unwrap_or(&lower);
             let apart = distance(&wanted, &lower).min(1 + distance(&wanted, city));

@@ -1,6 +1,9 @@
 //! Due times against known tables, an independent model and another library.
 
+mod model;
+mod properties;
 mod tables;
+mod texts;
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
