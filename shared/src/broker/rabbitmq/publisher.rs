@@ -4,11 +4,11 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::stream::{self, StreamExt as _};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::ShortString;
 use lapin::{BasicProperties, Channel, Confirmation, Connection};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 use super::ANSWER_LIMIT;
@@ -118,18 +118,21 @@ async fn publish_all(channel: &Channel, messages: &[&Message], deadline: Instant
     let late: Arc<str> = format!("no confirm within {} s", CONFIRM_LIMIT.as_secs()).into();
     let mut verdicts = unconfirmed(messages.len(), &late);
     let mut returned = HashSet::new();
-    let numbered: Vec<(usize, &Message)> = messages.iter().copied().enumerate().collect();
-    let confirms = stream::iter(numbered)
-        .map(|(index, message)| async move { (index, publish_one(channel, message).await) })
-        .buffer_unordered(WINDOW);
-    let mut confirms = std::pin::pin!(confirms);
+    let mut rest = messages.iter().enumerate();
+    let mut on_the_way = FuturesUnordered::new();
     let all = async {
-        while let Some((index, confirmation)) = confirms.next().await {
+        loop {
+            while on_the_way.len() < WINDOW
+                && let Some((index, message)) = rest.next()
+            {
+                on_the_way.push(publish_one(channel, index, message));
+            }
+            let Some((index, confirmation)) = on_the_way.next().await else { break };
             verdicts[index] = verdict(confirmation, &mut returned);
         }
     };
     // What has not been confirmed by then keeps its first verdict.
-    let _ = timeout(deadline.saturating_duration_since(Instant::now()), all).await;
+    let _ = timeout_at(deadline, all).await;
     if !returned.is_empty() {
         // When one confirm is for several messages, lapin hands a returned message to any of them:
         // whose it is only its content tells.
@@ -142,12 +145,22 @@ async fn publish_all(channel: &Channel, messages: &[&Message], deadline: Instant
     verdicts
 }
 
-async fn publish_one(channel: &Channel, message: &Message) -> Result<Confirmation, lapin::Error> {
+/// Publishes one message and waits for its confirm; hands back its index.
+async fn publish_one(
+    channel: &Channel,
+    index: usize,
+    message: &Message,
+) -> (usize, Result<Confirmation, lapin::Error>) {
     let options = BasicPublishOptions { mandatory: true, immediate: false };
     let properties =
         BasicProperties::default().with_delivery_mode(PERSISTENT).with_content_type("application/json".into());
     let queue = message.queue.as_str().into();
-    channel.basic_publish(ShortString::default(), queue, options, &message.body, properties).await?.await
+    let written = channel.basic_publish(ShortString::default(), queue, options, &message.body, properties).await;
+    let confirmation = match written {
+        Ok(confirm) => confirm.await,
+        Err(error) => Err(error),
+    };
+    (index, confirmation)
 }
 
 /// What a confirm says about its own message; a returned message that came with it is put aside.
