@@ -1,12 +1,18 @@
 //! The wake-ups: triggers from the dispatcher to the workers, over RabbitMQ or in process.
 //!
 //! A broker may lose, repeat or delay messages; nothing but speed depends on it (I7). One
-//! conformance suite (`tests/broker.rs` of this crate) runs against both.
+//! conformance suite (`tests/conformance/broker.rs` of the workspace) runs against both.
+
+mod embedded;
+mod rabbitmq;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
 
+pub use self::embedded::EmbeddedBroker;
+pub use self::rabbitmq::RabbitBroker;
 use crate::trigger::Trigger;
 
 /// What the dispatcher publishes to and workers consume from.
@@ -141,4 +147,30 @@ pub enum PublishError {
     /// No answer within the confirm time-out, or the connection broke.
     #[error("not confirmed: {0}")]
     Unconfirmed(Arc<str>),
+}
+
+/// Connects to the broker that `url` names: `amqp://…`, `amqps://…` or `embedded`.
+/// A broker that is down is not an error: its health says so, and it is connected to once it is up.
+/// `stop` ends the connection for good. Must be called within a Tokio runtime.
+///
+/// # Errors
+/// [`BrokerError::InvalidUrl`].
+pub fn connect(url: &str, process: &str, stop: CancellationToken) -> Result<Arc<dyn Broker>, BrokerError> {
+    if url == "embedded" {
+        return Ok(Arc::new(EmbeddedBroker::new(stop)));
+    }
+    Ok(Arc::new(RabbitBroker::connect(url, process, stop)?))
+}
+
+/// Whether all are names that both brokers take for work queues.
+fn check_names(queues: &[String]) -> Result<(), BrokerError> {
+    match queues.iter().find(|name| !is_queue_name(name)) {
+        Some(name) => Err(BrokerError::InvalidQueue(name.clone())),
+        None => Ok(()),
+    }
+}
+
+fn is_queue_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte))
 }

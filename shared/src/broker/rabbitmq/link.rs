@@ -1,0 +1,229 @@
+//! One connection to RabbitMQ, made again whenever it breaks.
+
+use std::net::Ipv6Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use lapin::uri::AMQPUri;
+use lapin::{Connection, ConnectionProperties, Event};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::ANSWER_LIMIT;
+use super::topology::{self, KnownQueues};
+use crate::broker::BrokerError;
+use crate::telemetry::chain;
+
+/// After two of these without a sign of life the peer is taken for dead. In seconds.
+const HEARTBEAT: u16 = 10;
+/// How long to wait for a connection, from the first packet to the end of the handshake.
+const CONNECT_LIMIT: Duration = Duration::from_secs(30);
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// Keeps one connection up until it is dropped or told to stop.
+#[derive(Debug)]
+pub(super) struct Link {
+    state: watch::Receiver<State>,
+    /// Dropping it aborts the task that holds the connection.
+    _supervisor: JoinSet<()>,
+}
+
+impl Link {
+    pub(super) fn open(uri: AMQPUri, name: String, queues: Arc<KnownQueues>, stop: CancellationToken) -> Self {
+        let (sender, state) = watch::channel(State::down("connecting"));
+        let mut supervisor = JoinSet::new();
+        supervisor.spawn(supervise(uri, name, queues, stop, sender));
+        Self { state, _supervisor: supervisor }
+    }
+
+    pub(super) fn watch(&self) -> LinkWatch {
+        LinkWatch(self.state.clone())
+    }
+}
+
+/// Sees the connection of a [`Link`] come and go.
+#[derive(Debug, Clone)]
+pub(super) struct LinkWatch(watch::Receiver<State>);
+
+impl LinkWatch {
+    /// The connection, or why there is none that can be used.
+    pub(super) fn connection(&self) -> Result<Arc<Connection>, Arc<str>> {
+        match &*self.0.borrow() {
+            State::Up(connection) if connection.status().blocked() => {
+                Err("blocked by the broker: it is short of memory or disk".into())
+            }
+            State::Up(connection) if connection.status().connected() => Ok(Arc::clone(connection)),
+            State::Up(_) => Err("not connected: the connection has just broken".into()),
+            State::Down { since, why } => {
+                Err(format!("not connected: for {} s: {why}", since.elapsed().as_secs()).into())
+            }
+            State::Stopped => Err("not connected: shut down".into()),
+        }
+    }
+
+    /// Waits for a connection; `None` once there will be no more. Cancel safe.
+    pub(super) async fn wait_up(&mut self) -> Option<Arc<Connection>> {
+        let settled = self.0.wait_for(|state| !matches!(state, State::Down { .. })).await.ok()?;
+        match &*settled {
+            State::Up(connection) => Some(Arc::clone(connection)),
+            State::Down { .. } | State::Stopped => None,
+        }
+    }
+
+    /// Waits until there will be no more connections. Cancel safe.
+    pub(super) async fn wait_stopped(&mut self) {
+        // An error says that the link was dropped, which is the same.
+        let _ = self.0.wait_for(|state| matches!(state, State::Stopped)).await;
+    }
+}
+
+#[derive(Debug)]
+enum State {
+    Up(Arc<Connection>),
+    Down { since: Instant, why: String },
+    Stopped,
+}
+
+impl State {
+    fn down(why: impl Into<String>) -> Self {
+        Self::Down { since: Instant::now(), why: why.into() }
+    }
+}
+
+/// Waits that double from 0.2 s to 10 s, each shortened at random by up to half, so that processes
+/// that lost the broker together don't come back together.
+#[derive(Debug, Default)]
+pub(super) struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    pub(super) fn next_wait(&mut self) -> Duration {
+        let longest = FIRST_WAIT.saturating_mul(1 << self.failures.min(16)).min(LONGEST_WAIT);
+        self.failures += 1;
+        longest.mul_f64(0.5 + fastrand::f64() / 2.0)
+    }
+
+    pub(super) fn reset(&mut self) {
+        self.failures = 0;
+    }
+}
+
+async fn supervise(
+    uri: AMQPUri,
+    name: String,
+    queues: Arc<KnownQueues>,
+    stop: CancellationToken,
+    state: watch::Sender<State>,
+) {
+    let mut backoff = Backoff::default();
+    while let Some(why) = stop.run_until_cancelled(session(&uri, &name, &queues, &state, &mut backoff)).await {
+        let wait = backoff.next_wait();
+        warn!(connection = name, why, ?wait, "no connection to the broker");
+        state.send_modify(|state| match state {
+            // A failed attempt is not the start of the outage.
+            State::Down { why: old, .. } => *old = why,
+            State::Up(_) | State::Stopped => *state = State::down(why),
+        });
+        if stop.run_until_cancelled(sleep(wait)).await.is_none() {
+            break;
+        }
+    }
+    if let State::Up(connection) = state.send_replace(State::Stopped) {
+        let _ = timeout(ANSWER_LIMIT, connection.close(200, "shut down".into())).await;
+    }
+}
+
+/// Connects, makes the connection known and watches it; returns why it could not, or why it ended.
+async fn session(
+    uri: &AMQPUri,
+    name: &str,
+    queues: &KnownQueues,
+    state: &watch::Sender<State>,
+    backoff: &mut Backoff,
+) -> String {
+    let properties = ConnectionProperties::default().with_connection_name(name.into());
+    let connection = match timeout(CONNECT_LIMIT, Connection::connect_uri(uri.clone(), properties)).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return chain(&error),
+        Err(_) => return format!("no connection within {} s", CONNECT_LIMIT.as_secs()),
+    };
+    let mut events = Box::pin(connection.events_listener());
+    match timeout(ANSWER_LIMIT, topology::declare_all(&connection, queues)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => return chain(&error),
+        Err(_) => return "no answer to the declaration of queues".into(),
+    }
+    backoff.reset();
+    info!(connection = name, "connected to the broker");
+    let connection = Arc::new(connection);
+    state.send_replace(State::Up(Arc::clone(&connection)));
+    while connection.status().connected() {
+        // The timeout is for an end that is told by no event.
+        match timeout(Duration::from_secs(1), events.next()).await {
+            Ok(Some(Event::Error(error))) => return chain(&error),
+            Ok(Some(Event::ConnectionBlocked(why))) => warn!(connection = name, why, "blocked by the broker"),
+            Ok(Some(Event::ConnectionUnblocked)) => info!(connection = name, "no longer blocked by the broker"),
+            Ok(None) => break,
+            Ok(Some(_)) | Err(_) => {}
+        }
+    }
+    "closed by the broker".into()
+}
+
+/// Reads `amqp://user:password@host:port/vhost`. No error text repeats the URL, as it holds a password.
+pub(super) fn parse_url(url: &str) -> Result<AMQPUri, BrokerError> {
+    let invalid = |why: &str| BrokerError::InvalidUrl(why.to_owned());
+    let rest = url.strip_prefix("amqp://").or_else(|| url.strip_prefix("amqps://"));
+    let rest = rest.ok_or_else(|| invalid("it must be `embedded` or start with amqp:// or amqps://"))?;
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    if host.is_empty() || host.starts_with(':') {
+        return Err(invalid("it names no host"));
+    }
+    let expected = "expected amqp://user:password@host:port/vhost, with special characters in %XX form";
+    let mut uri: AMQPUri = url.parse().map_err(|_| invalid(expected))?;
+    // The parser turns an IPv6 address into "localhost".
+    if let Some((address, _)) = host.strip_prefix('[').and_then(|host| host.split_once(']')) {
+        address.parse::<Ipv6Addr>().map_err(|_| invalid(expected))?;
+        uri.authority.host = address.to_owned();
+    }
+    uri.query.heartbeat.get_or_insert(HEARTBEAT);
+    Ok(uri)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_urls() {
+        let uri = parse_url("amqps://u:p%40@[2001:db8::1]:5673/%2fv").unwrap();
+        assert_eq!((uri.authority.host.as_str(), uri.authority.port), ("2001:db8::1", 5673));
+        assert_eq!((uri.authority.userinfo.password.as_str(), uri.vhost.as_str()), ("p@", "/v"));
+        assert_eq!(uri.query.heartbeat, Some(HEARTBEAT));
+        assert_eq!(parse_url("amqp://host?heartbeat=3").unwrap().query.heartbeat, Some(3));
+    }
+
+    #[test]
+    fn errors_never_repeat_the_password() {
+        for url in ["amqp:u:s3cret@h", "http://u:s3cret@h", "amqp://u:s3cret@h:99999999", "amqp://u:s3cret@", "s3cret"]
+        {
+            let text = parse_url(url).unwrap_err().to_string();
+            assert!(!text.contains("s3cret"), "{text}");
+        }
+    }
+
+    #[test]
+    fn waits_grow_from_a_fifth_of_a_second_to_ten() {
+        let mut backoff = Backoff::default();
+        let waits: Vec<_> = (0..40).map(|_| backoff.next_wait()).collect();
+        assert!(waits[0] <= FIRST_WAIT && waits[0] >= FIRST_WAIT / 2);
+        assert!(waits[39] <= LONGEST_WAIT && waits[39] >= LONGEST_WAIT / 2);
+    }
+}

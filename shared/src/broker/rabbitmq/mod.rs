@@ -1,0 +1,111 @@
+//! The broker between processes: RabbitMQ, through lapin with its own recovery switched off.
+//!
+//! - [`link`]: one connection, made again whenever it breaks; topology is declared on each.
+//! - [`topology`]: the names and arguments of queues.
+//! - [`publisher`]: pipelined publishing with confirms.
+//! - [`consumer`]: queues → messages, over as many connections as it takes; [`tags`] decides how to settle them.
+//! - [`subscription`], [`dead_letters`]: messages → deliveries and dead letters.
+
+mod consumer;
+mod dead_letters;
+mod link;
+mod publisher;
+mod subscription;
+mod tags;
+mod topology;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use self::consumer::Consumer;
+use self::dead_letters::RabbitDeadLetters;
+use self::link::Link;
+use self::publisher::{Message, Publisher};
+use self::subscription::RabbitSubscription;
+use self::topology::{KnownQueues, work_queue};
+use super::{Broker, BrokerError, DeadLetters, Health, PublishError, Subscription, check_names, is_queue_name};
+use crate::telemetry::chain;
+use crate::trigger::Trigger;
+
+/// How long the broker may take to answer to anything but a publish.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
+/// RabbitMQ, over one connection for publishing and one for consuming: a broker that is short of memory
+/// stops reading from connections that publish, and acks must still get through.
+#[derive(Debug)]
+pub struct RabbitBroker {
+    publishing: Link,
+    consuming: Link,
+    publisher: Arc<Publisher>,
+    queues: Arc<KnownQueues>,
+}
+
+impl RabbitBroker {
+    /// Starts to connect to `url`; the connections are named after `process`. `stop` closes them.
+    /// Must be called within a Tokio runtime.
+    ///
+    /// # Errors
+    /// [`BrokerError::InvalidUrl`].
+    pub fn connect(url: &str, process: &str, stop: CancellationToken) -> Result<Self, BrokerError> {
+        let uri = link::parse_url(url)?;
+        let queues = Arc::new(KnownQueues::default());
+        let publishing = Link::open(uri.clone(), format!("{process} publishing"), Arc::clone(&queues), stop.clone());
+        let consuming = Link::open(uri, format!("{process} consuming"), Arc::clone(&queues), stop);
+        let publisher = Arc::new(Publisher::new(publishing.watch(), Arc::clone(&queues)));
+        Ok(Self { publishing, consuming, publisher, queues })
+    }
+
+    fn consumer(&self, queues: Vec<String>) -> Consumer {
+        Consumer::new(self.consuming.watch(), Arc::clone(&self.queues), queues)
+    }
+}
+
+#[async_trait]
+impl Broker for RabbitBroker {
+    async fn declare(&self, queues: &[String]) -> Result<(), BrokerError> {
+        check_names(queues)?;
+        // Known first: if the connection breaks now, the next one declares them.
+        self.queues.add(queues);
+        let connection = self.publishing.watch().connection().map_err(BrokerError::Unavailable)?;
+        let declared = timeout(ANSWER_LIMIT, topology::declare_work_queues(&connection, queues)).await;
+        match declared {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(BrokerError::Unavailable(chain(&error).into())),
+            Err(_) => Err(BrokerError::Unavailable("no answer to a queue's declaration".into())),
+        }
+    }
+
+    async fn publish(&self, triggers: &[(String, Trigger)]) -> Vec<Result<(), PublishError>> {
+        let message = |(queue, trigger): &(String, Trigger)| Message {
+            // A name that can't exist takes the way of all names that don't.
+            queue: if is_queue_name(queue) { work_queue(queue) } else { topology::NO_QUEUE.to_owned() },
+            body: trigger.encode(),
+        };
+        let messages: Vec<_> = triggers.iter().map(message).collect();
+        self.publisher.publish(&messages).await
+    }
+
+    async fn subscribe(&self, queues: &[String]) -> Result<Box<dyn Subscription>, BrokerError> {
+        check_names(queues)?;
+        self.queues.add(queues);
+        let consumer = self.consumer(queues.iter().map(|queue| work_queue(queue)).collect());
+        Ok(Box::new(RabbitSubscription::new(consumer)))
+    }
+
+    async fn dead_letters(&self) -> Result<Box<dyn DeadLetters>, BrokerError> {
+        let mut consumer = self.consumer(vec![topology::DEAD.to_owned()]);
+        consumer.demand(dead_letters::UNSETTLED).await;
+        Ok(Box::new(RabbitDeadLetters::new(consumer, Arc::clone(&self.publisher))))
+    }
+
+    fn health(&self) -> Health {
+        match self.publishing.watch().connection().and_then(|_| self.consuming.watch().connection()) {
+            Ok(_) => Health::Up,
+            Err(why) => Health::Down(why.to_string()),
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Messages of work queues → deliveries of triggers.
+
+use async_trait::async_trait;
+use tracing::warn;
+
+use super::consumer::{Consumer, Fate, Message};
+use super::topology::plain_name;
+use crate::broker::{Delivery, Subscription};
+use crate::telemetry::chain;
+use crate::trigger::Trigger;
+
+/// A worker's view of its queues.
+pub(super) struct RabbitSubscription {
+    consumer: Consumer,
+}
+
+impl RabbitSubscription {
+    pub(super) fn new(consumer: Consumer) -> Self {
+        Self { consumer }
+    }
+}
+
+#[async_trait]
+impl Subscription for RabbitSubscription {
+    async fn next(&mut self) -> Option<Delivery> {
+        loop {
+            let Message { session, delivery } = self.consumer.next().await?;
+            let (redelivered, tag) = (delivery.redelivered, delivery.delivery_tag);
+            match Trigger::decode(&delivery.data) {
+                Ok(trigger) => return Some(Delivery { trigger, redelivered, session, tag }),
+                Err(malformed) => {
+                    let queue = plain_name(delivery.routing_key.as_str());
+                    warn!(queue, error = chain(&malformed), "not a trigger: moved to the dead letters");
+                    metrics::counter!("reveille_unreadable_messages_total").increment(1);
+                    self.consumer.settle([(session, tag)].into_iter(), Fate::Reject).await;
+                }
+            }
+        }
+    }
+
+    async fn demand(&mut self, unsettled: u16) {
+        self.consumer.demand(unsettled).await;
+    }
+
+    async fn ack(&mut self, deliveries: Vec<Delivery>) {
+        self.consumer.settle(names(&deliveries), Fate::Ack).await;
+    }
+
+    async fn give_back(&mut self, deliveries: Vec<Delivery>) {
+        self.consumer.settle(names(&deliveries), Fate::GiveBack).await;
+    }
+}
+
+fn names(deliveries: &[Delivery]) -> impl Iterator<Item = (u64, u64)> {
+    deliveries.iter().map(|delivery| (delivery.session, delivery.tag))
+}

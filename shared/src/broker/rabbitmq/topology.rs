@@ -1,0 +1,111 @@
+//! What RabbitMQ holds for Reveille: names, kinds and arguments, declared on every connection.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
+use lapin::{Channel, Connection, ExchangeKind};
+use tracing::warn;
+
+use crate::telemetry::chain;
+
+/// The exchange and the queue for what brokers and workers gave up on.
+pub(super) const DEAD: &str = "reveille.dead";
+/// The queue for messages that are no triggers, to be looked at by people.
+pub(super) const UNREADABLE: &str = "reveille.unreadable";
+/// A routing key that leads nowhere.
+pub(super) const NO_QUEUE: &str = "reveille.none";
+
+const WORK_QUEUE_PREFIX: &str = "reveille.q.";
+/// A message given back more often than this is dead. Without a limit, RabbitMQ puts what is given back at the
+/// end of a quorum queue, not the front; a low one would bury triggers that busy workers hand back.
+const DELIVERY_LIMIT: i64 = 1000;
+/// The oldest unreadable messages go when there are more: nobody may be looking.
+const UNREADABLE_LIMIT: i64 = 10_000;
+
+/// RabbitMQ's name for a work queue.
+pub(super) fn work_queue(queue: &str) -> String {
+    format!("{WORK_QUEUE_PREFIX}{queue}")
+}
+
+/// The work queue that RabbitMQ calls `name`, or that name if it is none of ours.
+pub(super) fn plain_name(name: &str) -> &str {
+    name.strip_prefix(WORK_QUEUE_PREFIX).unwrap_or(name)
+}
+
+/// The work queues that this process has asked for, to be declared on every new connection.
+#[derive(Debug, Default)]
+pub(super) struct KnownQueues(Mutex<BTreeSet<String>>);
+
+impl KnownQueues {
+    pub(super) fn add(&self, queues: &[String]) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(queues.iter().cloned());
+    }
+
+    pub(super) fn all(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+}
+
+/// Declares everything. What the broker refuses (a queue that exists with other arguments, a user that
+/// may not declare) is logged: a queue that was made by other hands serves as well. Only a broken connection is an error.
+pub(super) async fn declare_all(connection: &Connection, queues: &KnownQueues) -> Result<(), lapin::Error> {
+    let fixed = declare_fixed(connection).await;
+    tolerate_refusal(fixed)?;
+    for queue in queues.all() {
+        tolerate_refusal(declare_work_queues(connection, &[queue]).await)?;
+    }
+    Ok(())
+}
+
+/// Declares work queues, on a channel of their own as a refusal ends the channel.
+pub(super) async fn declare_work_queues(connection: &Connection, queues: &[String]) -> Result<(), lapin::Error> {
+    let channel = connection.create_channel().await?;
+    for queue in queues {
+        let mut arguments = quorum();
+        arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(DELIVERY_LIMIT));
+        arguments.insert("x-dead-letter-exchange".into(), text(DEAD));
+        declare_queue(&channel, &work_queue(queue), arguments).await?;
+    }
+    Ok(())
+}
+
+async fn declare_fixed(connection: &Connection) -> Result<(), lapin::Error> {
+    let channel = connection.create_channel().await?;
+    let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
+    channel.exchange_declare(DEAD.into(), ExchangeKind::Fanout, durable, FieldTable::default()).await?;
+    declare_queue(&channel, DEAD, quorum()).await?;
+    let (dead, any) = (ShortString::from(DEAD), ShortString::default());
+    channel.queue_bind(dead.clone(), dead, any, QueueBindOptions::default(), FieldTable::default()).await?;
+    let mut arguments = quorum();
+    arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(UNREADABLE_LIMIT));
+    arguments.insert("x-overflow".into(), text("drop-head"));
+    declare_queue(&channel, UNREADABLE, arguments).await
+}
+
+async fn declare_queue(channel: &Channel, name: &str, arguments: FieldTable) -> Result<(), lapin::Error> {
+    let durable = QueueDeclareOptions { durable: true, ..Default::default() };
+    channel.queue_declare(name.into(), durable, arguments).await?;
+    Ok(())
+}
+
+fn quorum() -> FieldTable {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), text("quorum"));
+    arguments
+}
+
+fn text(value: &str) -> AMQPValue {
+    AMQPValue::LongString(LongString::from(value))
+}
+
+fn tolerate_refusal(declared: Result<(), lapin::Error>) -> Result<(), lapin::Error> {
+    match declared {
+        Err(error) if error.is_amqp_soft_error() => {
+            warn!(error = chain(&error), "the broker refuses to declare a queue as this process wants it");
+            Ok(())
+        }
+        other => other,
+    }
+}
