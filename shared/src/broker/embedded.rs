@@ -62,6 +62,10 @@ impl Broker for EmbeddedBroker {
         Ok(Box::new(NoDeadLetters { stop: self.stop.clone() }))
     }
 
+    async fn depth(&self, queue: &str) -> Result<u64, BrokerError> {
+        Ok(self.queues.ready().get(queue).map_or(0, |ready| ready.len() as u64))
+    }
+
     fn health(&self) -> Health {
         if self.stop.is_cancelled() { Health::Down("the broker has shut down".into()) } else { Health::Up }
     }

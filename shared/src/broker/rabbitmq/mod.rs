@@ -102,6 +102,15 @@ impl Broker for RabbitBroker {
         Ok(Box::new(RabbitDeadLetters::new(consumer, Arc::clone(&self.publisher))))
     }
 
+    async fn depth(&self, queue: &str) -> Result<u64, BrokerError> {
+        let connection = self.publishing.watch().connection().map_err(BrokerError::Unavailable)?;
+        match timeout(ANSWER_LIMIT, topology::waiting(&connection, queue)).await {
+            Ok(Ok(waiting)) => Ok(waiting),
+            Ok(Err(error)) => Err(BrokerError::Unavailable(chain(&error).into())),
+            Err(_) => Err(BrokerError::Unavailable("no answer to a look at a queue".into())),
+        }
+    }
+
     fn health(&self) -> Health {
         match self.publishing.watch().connection().and_then(|_| self.consuming.watch().connection()) {
             Ok(_) => Health::Up,

@@ -71,6 +71,14 @@ pub(super) async fn declare_work_queues(connection: &Connection, queues: &[Strin
     Ok(())
 }
 
+/// How many messages wait in a work queue, on a channel of its own as a queue that is not there ends the channel.
+pub(super) async fn waiting(connection: &Connection, queue: &str) -> Result<u64, lapin::Error> {
+    let channel = connection.create_channel().await?;
+    let look = QueueDeclareOptions { passive: true, ..Default::default() };
+    let found = channel.queue_declare(work_queue(queue).into(), look, FieldTable::default()).await?;
+    Ok(found.message_count().into())
+}
+
 async fn declare_fixed(connection: &Connection) -> Result<(), lapin::Error> {
     let channel = connection.create_channel().await?;
     let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
