@@ -1,3 +1,25 @@
-//! Private databases and brokers, and real processes, for the tests of the whole system.
+//! What the tests of the whole system stand on: real databases, brokers and processes of a test's own.
+//! In reading order:
+//!
+//! - [`wait`]: wait for a state, never for a time.
+//! - [`ports`]: ports that nobody else takes.
+//! - [`process`], [`process_tree`]: real programs, and all that is left of them.
+//! - [`postgres`], [`rabbitmq`]: private servers.
+//! - [`services`]: a fresh database and virtual host on the servers of the whole test run, or private ones.
+//! - [`proxy`]: a network that can be cut.
+//! - [`client`]: the REST interface.
+//! - [`stack`]: all of it together.
+//!
+//! Output of the programs that a test starts is printed when the test drops them: the test runner shows
+//! it only if the test failed.
 
+pub mod client;
+pub mod ports;
+pub mod postgres;
+pub mod process;
+pub mod process_tree;
+pub mod proxy;
 pub mod rabbitmq;
+pub mod services;
+pub mod stack;
+pub mod wait;
