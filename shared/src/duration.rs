@@ -23,6 +23,9 @@ const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_0
 pub const LONGEST: HumanDuration = HumanDuration(Duration::from_secs(100 * 365 * 86_400));
 
 impl HumanDuration {
+    /// No time at all.
+    pub const ZERO: Self = Self(Duration::ZERO);
+
     /// A duration of `millis` thousandths of a second.
     #[must_use]
     pub const fn from_millis(millis: u64) -> Self {

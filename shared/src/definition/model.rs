@@ -11,9 +11,11 @@ use serde_json::Value;
 use crate::duration::HumanDuration;
 
 /// All that a folder of files defines.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Definitions {
     /// The highest `revision:` of the files, if any has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<u64>,
     /// Jobs, ordered by namespace and name; names are unique within a namespace.
     pub jobs: Vec<Job>,

@@ -1,0 +1,261 @@
+//! Walks a tree along the table of keys and remarks on everything that doesn't fit.
+
+use super::nearest::{did_you_mean, nearest};
+use super::node::{Key, Kind, Node, short};
+use super::scalar::{Plain, meaning};
+use super::schema::{Choice, Object, Shape};
+use super::source::{Remark, Source, Span};
+use super::text::{Complaint, Text, no_references};
+
+/// Remarks on one file as they are found.
+pub(super) struct Checker<'a> {
+    pub(super) source: &'a Source,
+    pub(super) remarks: &'a mut Vec<Remark>,
+}
+
+impl Checker<'_> {
+    /// Checks the value of `key` against its shape.
+    pub(super) fn check(&mut self, shape: &Shape, node: &Node, key: &Key) {
+        match (shape, &node.kind) {
+            (Shape::Map { .. }, Kind::Scalar { text, plain: true }) if meaning(text) == Plain::Null => {}
+            (_, Kind::Scalar { text, plain: true })
+                if !matches!(shape, Shape::Json { .. }) && meaning(text) == Plain::Null =>
+            {
+                let remark = Remark::new(node.span, format!("`{}` has no value", short(&key.text)));
+                self.remarks.push(remark.hint(format!("write {}, or remove the key", shape.expected())));
+            }
+            (Shape::Text(kind), Kind::Scalar { text, plain }) => self.text(*kind, text, *plain, node, key),
+            (Shape::Integer { min, max }, Kind::Scalar { text, plain }) => {
+                self.integer(*min, *max, text, *plain, node, key);
+            }
+            (Shape::Choice(choice), Kind::Scalar { text, .. }) => self.choice(choice, text, node, key),
+            (Shape::Object(object), Kind::Map(entries)) => self.object(object, entries, key),
+            (Shape::Map { keys, values }, Kind::Map(entries)) => {
+                for (name, value) in entries.iter() {
+                    if let Err(complaint) = keys.check(&name.text) {
+                        self.complain(name.span, &name.text, complaint);
+                    }
+                    self.check(values, value, name);
+                }
+            }
+            (Shape::List { items, least }, Kind::List(nodes)) => {
+                if nodes.len() < *least {
+                    let remark = Remark::new(node.span, format!("`{}` is empty", short(&key.text)));
+                    self.remarks.push(remark.hint(format!("write {}, or remove the key", shape.expected())));
+                }
+                for item in nodes.iter() {
+                    self.check(items, item, key);
+                }
+            }
+            (Shape::Either { shapes, .. }, kind) if shapes.iter().any(|shape| shape.takes(kind)) => {
+                for shape in shapes.iter().filter(|shape| shape.takes(kind)) {
+                    self.check(shape, node, key);
+                }
+            }
+            (Shape::Json { references }, _) => self.json(*references, node),
+            (Shape::JsonObject, Kind::Map(_)) => self.json(false, node),
+            (_, kind) => {
+                let found = describe(kind);
+                let remark = Remark::new(node.span, format!("`{}` can't be {found}", short(&key.text)));
+                let hint = match shape {
+                    Shape::Either { hint, .. } => (*hint).to_owned(),
+                    _ => format!("write {}", shape.expected()),
+                };
+                self.remarks.push(remark.hint(hint));
+            }
+        }
+    }
+
+    /// Checks the keys of a map and their values; `owner` is the key that the map belongs to.
+    pub(super) fn object(&mut self, object: &Object, entries: &[(Key, Node)], owner: &Key) {
+        let mut meant = Vec::new();
+        for (key, value) in entries {
+            if let Some(known) = object.key(&key.text) {
+                self.check(&known.shape, value, key);
+            } else if object.later.iter().chain(object.later_one_of).any(|later| *later == &*key.text) {
+                self.not_yet(key.span, &key.text);
+            } else {
+                meant.extend(self.unknown(object, key));
+            }
+        }
+        let there = |name: &str| entries.iter().any(|(key, _)| &*key.text == name) || meant.contains(&name);
+        for missing in object.keys.iter().filter(|key| key.required && !there(key.name)) {
+            let message = format!("`{}` lacks the key `{}`", short(&owner.text), missing.name);
+            self.remarks.push(Remark::new(owner.span, message).hint(format!("write {}", missing.shape.expected())));
+        }
+        if object.one_of.is_empty() {
+            return;
+        }
+        let words = object.one_of.join(", ");
+        let hint = format!("write exactly one of {words}");
+        let mut found = entries.iter().filter(|(key, _)| object.one_of.contains(&&*key.text));
+        if found.next().is_none() && !object.one_of.iter().chain(object.later_one_of).any(|name| there(name)) {
+            let message = format!("`{}` has none of {words}", short(&owner.text));
+            self.remarks.push(Remark::new(owner.span, message).hint(&hint));
+        }
+        for (key, _) in found {
+            let message = format!("`{}` is one too many in `{}`", short(&key.text), short(&owner.text));
+            self.remarks.push(Remark::new(key.span, message).hint(&hint));
+        }
+    }
+
+    /// Remarks on a key that nothing knows, and returns the one that was probably meant.
+    fn unknown(&mut self, object: &Object, key: &Key) -> Option<&'static str> {
+        let names: Vec<&'static str> = object.keys.iter().map(|key| key.name).collect();
+        let (message, hint) = if &*key.text == "<<" {
+            let hint = "use `defaults`, or an alias for the whole value";
+            ("merge keys are not part of YAML 1.2".to_owned(), hint.to_owned())
+        } else {
+            let known = format!("a {} may have: {}", object.name, names.join(", "));
+            let later = object.later.iter().chain(object.later_one_of).copied();
+            let hint = did_you_mean(&key.text, names.iter().copied().chain(later), &known);
+            (format!("unknown key `{}`", short(&key.text)), hint)
+        };
+        self.remarks.push(Remark::new(key.span, message).hint(hint));
+        nearest(&key.text, names)
+    }
+
+    fn not_yet(&mut self, span: Span, word: &str) {
+        let remark = Remark::new(span, format!("`{word}` is not supported yet"));
+        self.remarks.push(remark.hint("a later version of Reveille brings it; remove it until then"));
+    }
+
+    fn text(&mut self, kind: Text, text: &str, plain: bool, node: &Node, key: &Key) {
+        let found = match meaning(text) {
+            _ if !plain => None,
+            Plain::Bool(_) => Some("a boolean"),
+            Plain::Number(_) | Plain::Doubtful(_) => Some("a number"),
+            Plain::Null | Plain::YesNo | Plain::Text => None,
+        };
+        if let Some(found) = found {
+            let message = format!("`{}` must be text, and this is {found}", short(&key.text));
+            let hint = match kind {
+                Text::Duration => format!("write {}, with its unit", kind.expected()),
+                _ => "put quotes around it".to_owned(),
+            };
+            self.remarks.push(Remark::new(node.span, message).hint(hint));
+        } else if let Err(complaint) = kind.check(text) {
+            self.complain(node.span, text, complaint);
+        }
+    }
+
+    fn integer(&mut self, min: i64, max: i64, text: &str, plain: bool, node: &Node, key: &Key) {
+        let expected = Shape::Integer { min, max }.expected();
+        let value = match meaning(text) {
+            Plain::Number(number) if plain => number.as_i64().or(number.is_u64().then_some(i64::MAX)),
+            _ => None,
+        };
+        let message = match value {
+            Some(value) if (min..=max).contains(&value) && text.parse::<i64>().is_ok() => return,
+            Some(_) => format!("`{}` is out of range", short(&key.text)),
+            None => format!("`{}` must be a whole number", short(&key.text)),
+        };
+        let unquoted = if plain { "" } else { ", without quotes" };
+        self.remarks.push(Remark::new(node.span, message).hint(format!("write {expected}{unquoted}")));
+    }
+
+    fn choice(&mut self, choice: &Choice, text: &str, node: &Node, key: &Key) {
+        if choice.words.contains(&text) {
+        } else if choice.later.contains(&text) {
+            self.not_yet(node.span, text);
+        } else {
+            let message = format!("`{}` is not a value of `{}`", short(text), short(&key.text));
+            let expected = format!("write {}", Choice::expected(choice));
+            let hint = did_you_mean(text, choice.words.iter().copied(), &expected);
+            self.remarks.push(Remark::new(node.span, message).hint(hint));
+        }
+    }
+
+    fn json(&mut self, references: bool, node: &Node) {
+        match &node.kind {
+            Kind::Scalar { text, plain } => {
+                let reason = match meaning(text) {
+                    Plain::YesNo if *plain => {
+                        "old YAML readers take it for a boolean: write true or false, or put quotes around it"
+                    }
+                    Plain::Doubtful(reason) if *plain => reason,
+                    _ => return self.reference(references, text, node),
+                };
+                let remark = Remark::new(node.span, "the meaning of this value is doubtful");
+                self.remarks.push(remark.hint(if reason.contains("quotes") {
+                    reason.to_owned()
+                } else {
+                    format!("{reason}; put quotes around what shall be text")
+                }));
+            }
+            Kind::List(items) => items.iter().for_each(|item| self.json(references, item)),
+            Kind::Map(entries) => entries.iter().for_each(|(_, value)| self.json(references, value)),
+        }
+    }
+
+    fn reference(&mut self, references: bool, text: &str, node: &Node) {
+        let checked = if references { Text::Environment.check(text) } else { no_references(text) };
+        if let Err(complaint) = checked {
+            self.complain(node.span, text, complaint);
+        }
+    }
+
+    /// Points at the part of a scalar that a complaint is about.
+    pub(super) fn complain(&mut self, span: Span, text: &str, complaint: Complaint) {
+        let Complaint { range, message, hint } = complaint;
+        let written = self.source.text.get(span.start..span.end).unwrap_or_default();
+        let skip = usize::from(written.starts_with(['"', '\'']));
+        let as_read = written.get(skip..).is_some_and(|written| written.starts_with(text));
+        let span = match range {
+            Some(range) if as_read => {
+                Span { start: span.start + skip + range.start, end: span.start + skip + range.end }
+            }
+            _ => span,
+        };
+        self.remarks.push(Remark::new(span, message).hint(hint));
+    }
+}
+
+impl Shape {
+    /// With its article, for "write …".
+    fn expected(&self) -> String {
+        match self {
+            Self::Text(kind) => kind.expected().to_owned(),
+            Self::Integer { min, max } if min == max => format!("{min}"),
+            Self::Integer { min, max: i64::MAX } => format!("a whole number of at least {min}"),
+            Self::Integer { min, max } => format!("a whole number from {min} to {max}"),
+            Self::Choice(choice) => Choice::expected(choice),
+            Self::Object(object) => {
+                let names: Vec<_> = object.keys.iter().map(|key| key.name).collect();
+                format!("a map with keys of {}", names.join(", "))
+            }
+            Self::Map { .. } | Self::JsonObject => "a map of keys and values".to_owned(),
+            Self::List { items, .. } => format!("a list, each item {}", items.expected()),
+            Self::Either { shapes: [one, other], .. } => format!("{}, or {}", one.expected(), other.expected()),
+            Self::Json { .. } => "any value".to_owned(),
+        }
+    }
+
+    /// Whether a node of this kind is of this shape as far as one can see from outside.
+    fn takes(&self, kind: &Kind) -> bool {
+        match kind {
+            Kind::Scalar { .. } => matches!(self, Self::Text(_) | Self::Integer { .. } | Self::Choice(_)),
+            Kind::List(_) => matches!(self, Self::List { .. }),
+            Kind::Map(_) => matches!(self, Self::Object(_) | Self::Map { .. } | Self::JsonObject),
+        }
+    }
+}
+
+impl Choice {
+    fn expected(&self) -> String {
+        format!("one of {}", self.words.join(", "))
+    }
+}
+
+fn describe(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::Scalar { text, plain: true } => match meaning(text) {
+            Plain::Bool(_) => "a boolean",
+            Plain::Number(_) | Plain::Doubtful(_) => "a number",
+            Plain::Null | Plain::YesNo | Plain::Text => "a text",
+        },
+        Kind::Scalar { .. } => "a text",
+        Kind::List(_) => "a list",
+        Kind::Map(_) => "a map",
+    }
+}

@@ -1,0 +1,342 @@
+//! The kinds of text that a definition holds, and what makes one of them wrong.
+
+use std::ops::Range;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZoneDatabase;
+use serde_json::{Value, json};
+
+use super::nearest::did_you_mean;
+use super::node::short;
+use crate::duration::HumanDuration;
+
+/// A kind of text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Text {
+    /// For people.
+    Free,
+    /// Of a job, schedule, namespace or queue.
+    Name,
+    /// Of a registered Rust function.
+    Function,
+    /// A duration longer than zero.
+    Duration,
+    /// Checked where the time zone is known.
+    Cron,
+    /// An IANA time zone.
+    Timezone,
+    /// With an offset.
+    Timestamp,
+    /// An absolute http or https URL; may hold `${env:NAME}`.
+    Url,
+    /// May hold `${env:NAME}`, but no line break.
+    Header,
+    /// May hold `${env:NAME}`.
+    Environment,
+    /// Program, argument or folder: holds no `${env:NAME}`.
+    Argument,
+    HeaderName,
+    VariableName,
+}
+
+/// What is wrong with a text, and with which of its bytes if not with all.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Complaint {
+    pub(super) range: Option<Range<usize>>,
+    pub(super) message: String,
+    pub(super) hint: String,
+}
+
+fn complaint(message: impl Into<String>, hint: impl Into<String>) -> Complaint {
+    Complaint { range: None, message: message.into(), hint: hint.into() }
+}
+
+const NAME: &str = "^[a-z0-9][a-z0-9._-]{0,63}$";
+const DURATION: &str = "^(?=[0-9])([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$";
+const VARIABLE: &str = "^[A-Za-z_][A-Za-z0-9_]*$";
+const HEADER: &str = "^[-A-Za-z0-9!#$%&'*+.^_`|~]+$";
+const LONGEST_FREE: usize = 1_000;
+
+impl Text {
+    /// With its article, for "expected …".
+    pub(super) fn expected(self) -> &'static str {
+        match self {
+            Self::Free | Self::Argument | Self::Header | Self::Environment => "a text",
+            Self::Name | Self::HeaderName | Self::VariableName => "a name",
+            Self::Function => "the name of a function",
+            Self::Duration => "a duration like 30s, 10m or 1h30m",
+            Self::Cron => "a cron text like \"*/5 * * * *\"",
+            Self::Timezone => "an IANA time zone like Europe/Berlin",
+            Self::Timestamp => "a time with an offset like 2026-12-31T23:59:00+01:00",
+            Self::Url => "an absolute URL like https://example.com/run",
+        }
+    }
+
+    /// The JSON Schema of such a text.
+    pub(super) fn schema(self) -> Value {
+        let pattern = match self {
+            Self::Name => NAME,
+            Self::Function => "^\\S{1,128}$",
+            Self::Duration => DURATION,
+            Self::Timestamp => "^\\d{4}-\\d\\d-\\d\\d[Tt ]\\d\\d:\\d\\d.*([Zz]|[-+]\\d\\d(:?\\d\\d)?)(\\[.*\\])?$",
+            Self::Url => "^([Hh][Tt][Tt][Pp][Ss]?://|\\$\\{env:)",
+            Self::HeaderName => HEADER,
+            Self::VariableName => VARIABLE,
+            Self::Free => return json!({"type": "string", "maxLength": LONGEST_FREE}),
+            _ => return json!({"type": "string"}),
+        };
+        json!({"type": "string", "pattern": pattern})
+    }
+
+    /// Says what is wrong with a text of this kind.
+    pub(super) fn check(self, text: &str) -> Result<(), Complaint> {
+        match self {
+            Self::Free if text.chars().count() > LONGEST_FREE => {
+                Err(complaint(format!("a text of more than {LONGEST_FREE} characters"), "shorten it"))
+            }
+            Self::Free | Self::Cron => Ok(()),
+            Self::Name => name(text),
+            Self::Function => function(text),
+            Self::Duration => duration(text),
+            Self::Timezone => timezone(text).map(drop),
+            Self::Timestamp => timestamp(text),
+            Self::Url => references(text).and_then(|()| url(text)),
+            Self::Header if text.contains(['\r', '\n']) => {
+                Err(complaint("a header value of several lines", "write it in one line"))
+            }
+            Self::Header | Self::Environment => references(text),
+            Self::Argument => no_references(text),
+            Self::HeaderName => {
+                matching(text, |b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b), "header")
+            }
+            Self::VariableName if text.starts_with(|c: char| c.is_ascii_digit()) => {
+                Err(complaint(format!("`{}` is not a variable name", short(text)), "start it with a letter or _"))
+            }
+            Self::VariableName => matching(text, |b| b.is_ascii_alphanumeric() || b == b'_', "variable"),
+        }
+    }
+}
+
+fn matching(text: &str, allowed: impl Fn(u8) -> bool, what: &str) -> Result<(), Complaint> {
+    if !text.is_empty() && text.bytes().all(allowed) {
+        return Ok(());
+    }
+    let marks = if what == "header" { "hyphens" } else { "_" };
+    Err(complaint(format!("`{}` is not a {what} name", short(text)), format!("use ASCII letters, digits and {marks}")))
+}
+
+fn name(text: &str) -> Result<(), Complaint> {
+    let allowed = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '-' | '_' | '.');
+    let starts_well = text.starts_with(|c: char| matches!(c, 'a'..='z' | '0'..='9'));
+    if starts_well && text.len() <= 64 && text.chars().all(allowed) {
+        return Ok(());
+    }
+    let better: String = text.to_lowercase().chars().map(|c| if allowed(c) { c } else { '-' }).take(64).collect();
+    let better = better.trim_start_matches(['-', '_', '.']);
+    let rule = "use 1 to 64 of a-z 0-9 - _ . with a letter or digit first";
+    let hint = if better.is_empty() { rule.to_owned() } else { format!("{rule}, for example `{better}`") };
+    Err(complaint(format!("`{}` is not a valid name", short(text)), hint))
+}
+
+fn function(text: &str) -> Result<(), Complaint> {
+    if (1..=128).contains(&text.chars().count()) && !text.contains(char::is_whitespace) {
+        return Ok(());
+    }
+    Err(complaint("not the name of a function", "use 1 to 128 characters without spaces, as registered in the worker"))
+}
+
+fn duration(text: &str) -> Result<(), Complaint> {
+    match text.parse::<HumanDuration>() {
+        Ok(HumanDuration::ZERO) => Err(complaint("a duration of zero", "write a longer one, like 30s")),
+        Ok(_) => Ok(()),
+        Err(_) => Err(complaint(
+            format!("`{}` is not a duration", short(text)),
+            "write it like 500ms, 30s, 10m, 1h30m or 2d: largest unit first, each once, at most 36500d",
+        )),
+    }
+}
+
+/// The zone's name as the database spells it.
+pub(super) fn timezone(text: &str) -> Result<String, Complaint> {
+    let zones = TimeZoneDatabase::bundled();
+    if let Some(zone) = zones.available().find(|zone| zone.as_str().eq_ignore_ascii_case(text)) {
+        return Ok(zone.to_string());
+    }
+    let message = format!("the time zone `{}` does not exist", short(text));
+    let known: Vec<String> = zones.available().map(|zone| zone.to_string()).collect();
+    let same_city = |zone: &&String| zone.rsplit('/').next().is_some_and(|city| city.eq_ignore_ascii_case(text));
+    let otherwise = match known.iter().find(same_city) {
+        Some(zone) => format!("did you mean `{zone}`?"),
+        None => "use an IANA name like UTC, Europe/Berlin or America/New_York".to_owned(),
+    };
+    Err(complaint(message, did_you_mean(text, known.iter().map(String::as_str), &otherwise)))
+}
+
+fn timestamp(text: &str) -> Result<(), Complaint> {
+    if text.parse::<Timestamp>().is_ok() {
+        return Ok(());
+    }
+    if text.parse::<jiff::civil::DateTime>().is_ok() {
+        let hint = "add Z for UTC, or an offset: 2026-12-31T23:59:00+01:00";
+        return Err(complaint("a time without an offset is not one instant", hint));
+    }
+    let hint = "write it like 2026-12-31T23:59:00+01:00 or 2026-12-31T22:59:00Z";
+    Err(complaint(format!("`{}` is not a time", short(text)), hint))
+}
+
+/// Never repeats the URL in a message, as it may hold a password.
+fn url(text: &str) -> Result<(), Complaint> {
+    if text.starts_with("${env:") {
+        return Ok(());
+    }
+    let hint = "write it like https://example.com/run";
+    let rest = text
+        .split_once("://")
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https"));
+    let Some((_, rest)) = rest else {
+        return Err(complaint("not an absolute http or https URL", hint));
+    };
+    let templated = text.contains("{{");
+    if text.contains(char::is_control) || !templated && text.contains(char::is_whitespace) {
+        return Err(complaint("a URL with white space in it", "write a space as %20"));
+    }
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = match authority.rsplit_once('@') {
+        Some((user, host)) => {
+            if user.split_once(':').is_some_and(|(_, password)| !password.starts_with("${env:")) {
+                let hint = "write the header Authorization with ${env:NAME} in it, which is never stored";
+                return Err(complaint("a password in a URL", hint));
+            }
+            host
+        }
+        None => authority,
+    };
+    let dynamic = templated || authority.contains("${env:");
+    let port = host.rsplit_once(':').filter(|_| !host.ends_with(']')).map(|(_, port)| port);
+    if host.is_empty() || host.starts_with(':') {
+        return Err(complaint("a URL without a host", hint));
+    }
+    if !dynamic && port.is_some_and(|port| port.parse::<u16>().is_err()) {
+        return Err(complaint("a URL whose port is not a number up to 65535", hint));
+    }
+    Ok(())
+}
+
+/// Every `${env:` is `${env:NAME}`.
+fn references(text: &str) -> Result<(), Complaint> {
+    for (start, opening) in text.match_indices("${env:") {
+        let after = &text[start + opening.len()..];
+        let name = &after[..after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len())];
+        let fine = !name.is_empty() && !name.starts_with(|c: char| c.is_ascii_digit());
+        if !fine || !after[name.len()..].starts_with('}') {
+            let end = start + opening.len() + name.len();
+            return Err(Complaint {
+                range: Some(start..end),
+                ..complaint(
+                    "a malformed reference to the environment",
+                    "write ${env:NAME}, with a name of A-Z a-z 0-9 _",
+                )
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Where a reference would be passed on as it is written, it is refused.
+pub(super) fn no_references(text: &str) -> Result<(), Complaint> {
+    match text.find("${env:") {
+        None => Ok(()),
+        Some(start) => Err(Complaint {
+            range: Some(start..start + "${env:".len()),
+            ..complaint(
+                "`${env:…}` is not resolved here",
+                "it is in an http url, headers and body, and in the env of a command: pass it on by those",
+            )
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn assert(kind: Text, good: &[&str], bad: &[&str]) {
+        for text in good {
+            assert_eq!(kind.check(text), Ok(()), "{kind:?} {text:?}");
+        }
+        for text in bad {
+            assert!(kind.check(text).is_err(), "{kind:?} {text:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn names() {
+        assert(Text::Name, &["a", "0", "a-b_c.d", &"x".repeat(64)], &["", "A", "-a", ".", "a b", "ä", &"x".repeat(65)]);
+        assert_eq!(name("My Job").unwrap_err().hint.rsplit(' ').next(), Some("`my-job`"));
+    }
+
+    #[test]
+    fn urls() {
+        assert(
+            Text::Url,
+            &[
+                "http://a",
+                "HTTPS://a.b:8080/c?d#e",
+                "https://{{ input.host }}/x",
+                "${env:BASE}/x",
+                "http://[::1]:80/",
+                "https://${env:HOST}:${env:PORT}/",
+                "http://[::1]",
+                "https://me:${env:PW}@host/",
+            ],
+            &[
+                "",
+                "a",
+                "/a",
+                "ftp://a",
+                "http:a",
+                "http://",
+                "http:///a",
+                "http://a b",
+                "http://a:b",
+                "http://a:99999",
+                "http://me:pw@host",
+                "http://:80",
+                "https://${env:}/",
+                "//host",
+            ],
+        );
+    }
+
+    #[test]
+    fn references_have_names() {
+        assert(
+            Text::Header,
+            &["x", "$env:A", "${env:A}", "a ${env:_b1} ${env:C}", "{{ x }}"],
+            &["${env:}", "${env:1}", "${env:A", "${env:a-b}", "a\nb", "${env: A}"],
+        );
+        assert_eq!(references("ab ${env:C-D}").unwrap_err().range, Some(3..10));
+        assert(Text::Argument, &["$HOME", "{{ x }}"], &["a ${env:A}"]);
+    }
+
+    #[test]
+    fn times_and_zones() {
+        assert(
+            Text::Timestamp,
+            &["2026-12-31T23:59:00+01:00", "2026-12-31T23:59:00Z", "2026-12-31 23:59+01"],
+            &["2026-12-31T23:59:00", "2026-12-31", "tomorrow", "2026-13-31T23:59:00Z", ""],
+        );
+        assert(Text::Timezone, &["UTC", "Europe/Berlin", "europe/berlin"], &["", "Berlin", "+01:00", "Local"]);
+        assert_eq!(timezone("europe/berlin"), Ok("Europe/Berlin".to_owned()));
+        assert_eq!(timezone("Europe/Berln").unwrap_err().hint, "did you mean `Europe/Berlin`?");
+        assert_eq!(timezone("Tokyo").unwrap_err().hint, "did you mean `Asia/Tokyo`?");
+    }
+
+    #[test]
+    fn the_rest() {
+        assert(Text::Duration, &["1ms", "30s", "1h30m"], &["0s", "10", "-1s", "1w", "40000d", ""]);
+        assert(Text::VariableName, &["A", "_a1"], &["", "1A", "A-B", "A=B"]);
+        assert(Text::HeaderName, &["X-Api-Key"], &["", "a b", "a:", "ä"]);
+        assert(Text::Function, &["billing::run"], &["", "a b", &"x".repeat(129)]);
+    }
+}

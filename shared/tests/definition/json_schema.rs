@@ -1,0 +1,76 @@
+//! The JSON Schema: committed, and of one mind with the reader.
+
+use reveille_shared::definition::json_schema;
+use serde_json::{Value, json};
+
+use super::files::samples;
+use super::{read, schema_check};
+
+#[test]
+fn the_committed_json_schema_is_up_to_date() {
+    let path = samples().join("reveille.schema.json");
+    let text = serde_json::to_string_pretty(&json_schema()).unwrap() + "\n";
+    if std::env::var_os("REVEILLE_REFRESH").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        committed == text,
+        "deploy/schedules/reveille.schema.json is out of date; refresh it with:\n  \
+         REVEILLE_REFRESH=1 cargo test -p reveille-shared --test definition json_schema"
+    );
+}
+
+/// A document with every key, as JSON, which is YAML too.
+fn with_every_key() -> Value {
+    json!({
+        "version": 1,
+        "revision": 2,
+        "namespace": "n",
+        "defaults": {"timeout": "5m", "retry": {"max_attempts": 2}, "queue": "q"},
+        "jobs": {
+            "h": {
+                "description": "d",
+                "http": {"method": "GET", "url": "http://a", "headers": {"A": "b"}, "body": [1], "success": [200]},
+            },
+            "c": {"command": ["a", "b"], "on_lost": "fail", "queue": "q", "timeout": "1h30m"},
+            "l": {"command": {"argv": ["a"], "env": {"A": "b"}, "working_dir": "/", "success": [1], "no_retry": [2]}},
+            "f": {"function": "f", "retry": {"initial": "1s", "max": "2s", "backoff": "constant"}},
+        },
+        "schedules": {
+            "c": {"cron": "* * * * *", "timezone": "UTC", "trigger": "c", "overlap": "allow", "catch_up": "none"},
+            "e": {"every": "5s", "trigger": ["c", "h"], "input": {"a": 1}, "catch_up": {"policy": "all", "window": "1h"}},
+            "a": {"at": "2026-12-31T23:59:00Z", "trigger": "c", "description": "d"},
+        },
+    })
+}
+
+#[test]
+fn schema_and_reader_judge_alike() {
+    let (schema, good) = (json_schema(), with_every_key());
+    assert_eq!(schema_check::violations(&schema, &good), Vec::<String>::new());
+    read(&good.to_string()).unwrap_or_else(|faults| panic!("{faults}"));
+    // Every place of the document, made wrong in several ways.
+    let mut tried = 0;
+    for pointer in schema_check::pointers(&good) {
+        for wrong in [json!(true), json!(-5), json!({"oops": 1}), json!([[]])] {
+            let mut bad = good.clone();
+            *bad.pointer_mut(&pointer).unwrap() = wrong.clone();
+            // Only the reader knows which jobs there are.
+            let by_reader = read(&bad.to_string()).map_err(|faults| faults.to_string());
+            let by_schema = schema_check::violations(&schema, &bad);
+            assert_eq!(by_schema.is_empty(), by_reader.is_ok(), "{wrong} at {pointer}: {by_schema:?} {by_reader:?}");
+            tried += 1;
+        }
+    }
+    assert!(tried > 150, "only {tried} places");
+}
+
+#[test]
+fn every_key_of_the_table_is_in_the_document() {
+    let (schema, good) = (json_schema(), with_every_key().to_string());
+    let objects = std::iter::once(&schema).chain(schema["$defs"].as_object().unwrap().values());
+    for name in objects.flat_map(|object| object["properties"].as_object().unwrap().keys()) {
+        assert!(good.contains(&format!("\"{name}\":")), "{name} is not tried");
+    }
+}

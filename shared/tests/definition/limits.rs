@@ -1,0 +1,68 @@
+//! Texts made to hurt the reader.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use reveille_shared::definition::{MOST_BYTES, MOST_NODES};
+
+use super::{faults, read};
+
+fn nested(levels: usize) -> String {
+    format!("version: 1\nx: {}{}", "[".repeat(levels), "]".repeat(levels))
+}
+
+fn billion_laughs() -> String {
+    let mut text = "version: 1\na0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for level in 1..10 {
+        let items = vec![format!("*a{}", level - 1); 10].join(", ");
+        let _ = writeln!(text, "a{level}: &a{level} [{items}]");
+    }
+    text
+}
+
+fn deep_by_aliases() -> String {
+    let mut text = "version: 1\nx0: &x0 [1]\n".to_owned();
+    for level in 1..100 {
+        let _ = writeln!(text, "x{level}: &x{level} [*x{}]", level - 1);
+    }
+    text
+}
+
+#[test]
+fn hostile_texts_fail_at_once() {
+    let blocks: String = (0..200).map(|level| format!("{}-\n", " ".repeat(level))).collect();
+    let mut report = String::new();
+    for (title, text) in [
+        ("size", format!("version: 1\n#{}", "x".repeat(MOST_BYTES))),
+        ("flow depth", nested(100_000)),
+        ("just too deep", nested(64)),
+        ("block depth", blocks),
+        ("nodes", format!("version: 1\nx: [{}]", "1,".repeat(MOST_NODES))),
+        ("aliases", billion_laughs()),
+        ("depth by aliases", deep_by_aliases()),
+        ("an alias of itself", "version: 1\nx: &x [*x]".to_owned()),
+    ] {
+        let started = Instant::now();
+        let _ = writeln!(report, "── {title}\n{}\n", faults(&text));
+        // Milliseconds in truth; the limit is for a loaded machine and a debug build.
+        assert!(started.elapsed() < Duration::from_secs(3), "{title} took {:?}", started.elapsed());
+    }
+    insta::assert_snapshot!(report);
+    assert!(!faults(&nested(63)).to_string().contains("levels deep"));
+}
+
+#[test]
+fn an_alias_repeats_a_value_and_its_fault_is_told_once() {
+    let text = "version: 1\njobs:\n  a: &a { function: f, retry: { max_attempts: 1 } }\n  b: *a\n";
+    assert_eq!(read(text).unwrap().jobs.len(), 2);
+    let faulty = faults("version: 1\njobs:\n  a: &a { function: f, oops: 1 }\n  b: *a\n");
+    assert_eq!(faulty.len(), 1, "{faulty}");
+}
+
+#[test]
+fn thousands_of_faults_are_counted_and_cut() {
+    let jobs: String = (0..5_000).map(|n| format!("  a{n}: {{ function: f, oops: 1 }}\n")).collect();
+    let many = faults(&format!("version: 1\njobs:\n{jobs}"));
+    assert_eq!((many.len(), many.iter().count()), (5_000, 1_000));
+    assert!(many.to_string().ends_with("and 4950 more"));
+}

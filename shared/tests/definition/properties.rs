@@ -1,0 +1,171 @@
+//! What holds for all definitions and all texts.
+
+use proptest::prelude::*;
+use reveille_shared::definition::*;
+use reveille_shared::duration::HumanDuration;
+use serde_json::Value;
+
+use super::read;
+
+fn name() -> impl Strategy<Value = String> {
+    "[a-z0-9][a-z0-9._-]{0,20}"
+}
+
+fn duration() -> impl Strategy<Value = HumanDuration> {
+    (1u64..10_000_000_000).prop_map(HumanDuration::from_millis)
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<i32>().prop_map(|n| Value::from(f64::from(n) / 8.0)),
+        ".*".prop_map(Value::from),
+        Just(Value::Null),
+    ];
+    leaf.prop_recursive(3, 20, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::btree_map(".*", inner, 0..4).prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+fn handler() -> impl Strategy<Value = Handler> {
+    let pairs = || prop::collection::btree_map(".*", ".*", 0..3);
+    let codes = || prop::collection::vec(any::<u16>(), 0..3);
+    let command = (prop::collection::vec(".*", 1..4), pairs(), prop::option::of(".*"), codes());
+    prop_oneof![
+        (any_json(), pairs(), codes()).prop_map(|(body, headers, success)| {
+            let body = Some(body).filter(|body| !body.is_null());
+            Handler::Http(HttpCall { method: "PUT".into(), url: "http://a".into(), headers, body, success })
+        }),
+        command.prop_map(|(argv, env, working_dir, codes)| {
+            let codes: Vec<i32> = codes.into_iter().map(i32::from).collect();
+            Handler::Command(CommandCall { argv, env, working_dir, success: codes.clone(), no_retry: codes })
+        }),
+        ".*".prop_map(Handler::Function),
+    ]
+}
+
+prop_compose! {
+    fn any_job()(
+        names in (name(), name(), name()), description in prop::option::of(".*"), handler in handler(),
+        timeout in duration(), initial in duration(), max in duration(), max_attempts in 1u32..,
+        backoff in prop::sample::select(vec![Backoff::Constant, Backoff::Exponential]),
+        on_lost in prop::sample::select(vec![OnLost::Fail, OnLost::Retry]),
+    ) -> Job {
+        let (namespace, name, queue) = names;
+        let retry = RetryPolicy { max_attempts, initial, max, backoff };
+        Job { namespace, name, description, queue, handler, timeout, retry, on_lost }
+    }
+}
+
+prop_compose! {
+    fn any_schedule()(
+        names in (name(), name()), description in prop::option::of(".*"),
+        timing in prop_oneof![
+            ".*".prop_map(Timing::Cron),
+            duration().prop_map(Timing::Every),
+            (0i64..4_000_000_000_000).prop_map(|ms| Timing::At(jiff::Timestamp::from_millisecond(ms).unwrap())),
+        ],
+        trigger in prop::collection::vec("[a-z]{1,5}", 1..4), input in any_json(), window in duration(),
+        overlap in prop::sample::select(vec![Overlap::Allow, Overlap::Skip]),
+        policy in prop::sample::select(vec![CatchUpPolicy::None, CatchUpPolicy::Latest, CatchUpPolicy::All]),
+    ) -> Schedule {
+        let (namespace, name) = names;
+        let catch_up = CatchUp { policy, window };
+        Schedule { namespace, name, description, timing, timezone: "UTC".into(), trigger, input, overlap, catch_up }
+    }
+}
+
+const PIECES: &[&str] = &[
+    "version: 1\n",
+    "jobs:\n",
+    "schedules:\n",
+    "  a:\n",
+    "    ",
+    "command: ",
+    "cron: ",
+    "every: 5s\n",
+    "trigger: a\n",
+    "http: ",
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    ": ",
+    "- ",
+    "\n",
+    "&x ",
+    "*x",
+    "\"",
+    "'",
+    "${env:",
+    "}}",
+    "{{",
+    "headers: ",
+    "env: ",
+    "0777",
+    "~",
+    "? ",
+    "|",
+    ">",
+    "#",
+    "\t",
+    "\r",
+    "ä",
+    "\u{85}",
+    "\u{feff}",
+    "---\n",
+    "!!str ",
+    "<<: ",
+    "* * * * *",
+    "defaults: ",
+    "retry: ",
+    "%",
+    "@",
+    "input: ",
+    "https://a:b@c",
+    "\\",
+    "\u{2028}",
+    "日本",
+];
+
+/// Pieces of schedule files in any order.
+fn nearly_a_file() -> impl Strategy<Value = String> {
+    prop::collection::vec(prop::sample::select(PIECES), 0..40).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #[test]
+    fn definitions_survive_json(
+        jobs in prop::collection::vec(any_job(), 0..3),
+        schedules in prop::collection::vec(any_schedule(), 0..3),
+        revision in prop::option::of(any::<u64>()),
+    ) {
+        let definitions = Definitions { revision, jobs, schedules };
+        let read: Definitions = serde_json::from_str(&serde_json::to_string(&definitions).unwrap()).unwrap();
+        prop_assert_eq!(read.digest(), definitions.digest());
+        prop_assert_eq!(read, definitions);
+    }
+
+    #[test]
+    fn no_text_makes_it_panic(text in "\\PC*|[ -~\\n\\t]{0,200}") {
+        let _ = read(&text).map_err(|faults| faults.render(true));
+    }
+
+    #[test]
+    fn every_fault_has_a_place_in_the_text(text in nearly_a_file()) {
+        if let Err(faults) = read(&text) {
+            prop_assert!(!faults.is_empty());
+            let lines = text.split(['\n', '\r']).count();
+            for fault in &faults {
+                prop_assert!(fault.line.is_some_and(|line| (1..=lines).contains(&line)), "{faults}");
+                prop_assert!(!fault.message.contains("can't be understood"), "{faults}");
+            }
+            let _ = faults.render(true);
+        }
+    }
+}
