@@ -9,6 +9,7 @@ use super::nearest::did_you_mean;
 use super::node::{Key, Node, short};
 use super::source::{Remark, Source};
 use super::text::{Complaint, Text};
+use crate::due::DueTimes;
 use crate::duration::HumanDuration;
 
 /// One file on its way to definitions.
@@ -95,14 +96,13 @@ fn timing_rules(checker: &mut Checker<'_>, schedule: &Node) {
     }
 }
 
-fn due_times(timing: &Timing, _zone: &str) -> Result<(), Complaint> {
-    let Timing::Cron(text) = timing else { return Ok(()) };
+fn due_times(timing: &Timing, zone: &str) -> Result<(), Complaint> {
     let hint = "write 5 fields: minute, hour, day, month, weekday; 6 with seconds first, 7 with the year last; or @daily and kin";
-    let fault = |message: String| Complaint { range: None, message, hint: hint.to_owned() };
-    let cron = text.parse::<croner::Cron>().map_err(|error| fault(error.to_string()))?;
-    cron.find_next_occurrence(&jiff::Timestamp::UNIX_EPOCH.to_zoned(jiff::tz::TimeZone::UTC), false)
-        .map(drop)
-        .map_err(|_| fault("this cron text never fires".to_owned()))
+    DueTimes::new(timing, zone).map(drop).map_err(|invalid| Complaint {
+        range: invalid.field,
+        message: invalid.message,
+        hint: if matches!(timing, Timing::Cron(_)) { hint.to_owned() } else { String::new() },
+    })
 }
 
 /// Remarks on names that two files define, and on jobs that none defines.
