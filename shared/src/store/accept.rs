@@ -75,6 +75,18 @@ impl Store {
         Ok(Acceptance::New(id))
     }
 
+    /// Accepts several work requests, all or none.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`]: none was accepted, or the answer was lost.
+    pub async fn accept_all(&self, requests: &[NewWorkRequest]) -> Result<()> {
+        let mut tx = self.begin().await?;
+        tx.insert_requests(requests).await?;
+        tx.commit().await?;
+        self.made_due();
+        Ok(())
+    }
+
     /// Forgets idempotency keys taken before this instant, at most `limit` of them. Answers how many.
     ///
     /// # Errors
