@@ -159,8 +159,9 @@ fn duration(text: &str) -> Result<(), Complaint> {
 /// The zone's name as the database spells it.
 pub(super) fn timezone(text: &str) -> Result<String, Complaint> {
     let zones = TimeZoneDatabase::bundled();
-    if let Some(zone) = zones.available().find(|zone| zone.as_str().eq_ignore_ascii_case(text)) {
-        return Ok(zone.to_string());
+    let zone = zones.get(text).ok().filter(|zone| !zone.is_unknown());
+    if let Some(name) = zone.as_ref().and_then(|zone| zone.iana_name()) {
+        return Ok(name.to_owned());
     }
     let message = format!("the time zone `{}` does not exist", short(text));
     let known: Vec<String> = zones.available().map(|zone| zone.to_string()).collect();
