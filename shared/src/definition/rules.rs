@@ -97,8 +97,10 @@ fn timing_rules(checker: &mut Checker<'_>, schedule: &Node) {
     }
     if let Err(InvalidTiming { message, field: range }) = DueTimes::new(&timing, zone) {
         let hint = match timing {
-            Timing::Cron(_) => "write 5 fields: minute, hour, day, month, weekday; 6 with seconds first, 7 with the year last",
-            _ => "write another one",
+            Timing::Cron(_) => {
+                "write 5 fields: minute, hour, day, month, weekday; 6 with seconds first, 7 with the year last"
+            }
+            _ => "write 1s or more",
         };
         checker.complain(node.span, text, Complaint { range, message, hint: hint.to_owned() });
     }

@@ -65,6 +65,8 @@ jobs:
   empty:
 schedules:
   nightly: { cron: "0 25 * * *", timezone: Europe/Berln, trigger: tow }
+  odd: { cron: "0 25 * * *", timezone: Europe/Berlin, trigger: two }
+  quick: { every: 500ms, trigger: two }
   never: { cron: "0 0 30 2 *", trigger: [] }
   both: { every: 5s, cron: "* * * * *", trigger: [two, two], input: [1] }
   past: { at: 2026-12-31T23:59:00, timezone: UTC, trigger: two, catch_up: newest, overlap: [skip] }
