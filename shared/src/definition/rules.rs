@@ -98,7 +98,7 @@ fn timing_rules(checker: &mut Checker<'_>, schedule: &Node) {
     if let Err(InvalidTiming { message, field: range }) = DueTimes::new(&timing, zone) {
         let hint = match timing {
             Timing::Cron(_) => {
-                "write 5 fields: minute, hour, day, month, weekday; 6 with seconds first, 7 with the year last"
+                "write 5 fields: minute, hour, day, month, weekday; 6 with seconds first, 7 with the year last; or @daily and kin"
             }
             _ => "write 1s or more",
         };
