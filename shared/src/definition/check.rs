@@ -1,7 +1,7 @@
 //! Walks a tree along the table of keys and remarks on everything that doesn't fit.
 
 use super::nearest::{did_you_mean, nearest};
-use super::node::{Key, Kind, Node, short};
+use super::node::{Key, Kind, MOST_REMARKS, Node, short};
 use super::scalar::{Plain, meaning};
 use super::schema::{Choice, Object, Shape};
 use super::source::{Remark, Source, Span};
@@ -16,6 +16,13 @@ pub(super) struct Checker<'a> {
 impl Checker<'_> {
     /// Checks the value of `key` against its shape.
     pub(super) fn check(&mut self, shape: &Shape, node: &Node, key: &Key) {
+        if self.remarks.len() >= MOST_REMARKS {
+            if self.remarks.len() == MOST_REMARKS {
+                let remark = Remark::new(node.span, "this file has too many faults: from here it is not checked");
+                self.remarks.push(remark.hint("correct the first ones"));
+            }
+            return;
+        }
         match (shape, &node.kind) {
             (Shape::Map { .. }, Kind::Scalar { text, plain: true }) if meaning(text) == Plain::Null => {}
             (_, Kind::Scalar { text, plain: true })
@@ -32,6 +39,9 @@ impl Checker<'_> {
             (Shape::Object(object), Kind::Map(entries)) => self.object(object, entries, key),
             (Shape::Map { keys, values }, Kind::Map(entries)) => {
                 for (name, value) in entries.iter() {
+                    if self.remarks.len() > MOST_REMARKS {
+                        return;
+                    }
                     if let Err(complaint) = keys.check(&name.text) {
                         self.complain(name.span, &name.text, complaint);
                     }
@@ -70,6 +80,9 @@ impl Checker<'_> {
     pub(super) fn object(&mut self, object: &Object, entries: &[(Key, Node)], owner: &Key) {
         let mut meant = Vec::new();
         for (key, value) in entries {
+            if self.remarks.len() > MOST_REMARKS {
+                return;
+            }
             if let Some(known) = object.key(&key.text) {
                 self.check(&known.shape, value, key);
             } else if object.later.iter().chain(object.later_one_of).any(|later| *later == &*key.text) {
@@ -112,7 +125,8 @@ impl Checker<'_> {
             (format!("unknown key `{}`", short(&key.text)), hint)
         };
         self.remarks.push(Remark::new(key.span, message).hint(hint));
-        nearest(&key.text, names)
+        // A merge may have brought what is missing.
+        if &*key.text == "<<" { object.one_of.first().copied() } else { nearest(&key.text, names) }
     }
 
     fn not_yet(&mut self, span: Span, word: &str) {
@@ -183,6 +197,7 @@ impl Checker<'_> {
                     format!("{reason}; put quotes around what shall be text")
                 }));
             }
+            _ if self.remarks.len() >= MOST_REMARKS => {}
             Kind::List(items) => items.iter().for_each(|item| self.json(references, item)),
             Kind::Map(entries) => entries.iter().for_each(|(_, value)| self.json(references, value)),
         }

@@ -46,7 +46,7 @@ fn read_config_text(name: &str, text: &str, known: &[&str]) -> Result<Vec<(Strin
     }
     let mut faults = Faults::default();
     tree.remarks.sort_by_key(|remark| remark.span);
-    tree.remarks.into_iter().for_each(|remark| faults.push(source.fault(remark)));
+    tree.remarks.into_iter().for_each(|remark| faults.push(|| source.fault(remark)));
     faults.into_result().map(|()| pairs)
 }
 

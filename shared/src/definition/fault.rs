@@ -48,9 +48,9 @@ const MOST_PRINTED: usize = 50;
 const MOST_KEPT: usize = 1_000;
 
 impl Faults {
-    pub(super) fn push(&mut self, fault: Fault) {
+    pub(super) fn push(&mut self, fault: impl FnOnce() -> Fault) {
         if self.list.len() < MOST_KEPT {
-            self.list.push(fault);
+            self.list.push(fault());
         } else {
             self.dropped += 1;
         }
@@ -58,8 +58,8 @@ impl Faults {
 
     /// A fault of a whole file.
     pub(super) fn push_file(&mut self, file: &str, message: impl Into<String>, hint: impl Into<String>) {
-        let (message, hint) = (message.into(), Some(hint.into()));
-        self.push(Fault { file: file.to_owned(), line: None, column: None, message, hint, excerpt: None });
+        let (file, message, hint) = (file.to_owned(), message.into(), Some(hint.into()));
+        self.push(|| Fault { file, line: None, column: None, message, hint, excerpt: None });
     }
 
     /// `Ok` if there are none.

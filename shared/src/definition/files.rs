@@ -3,9 +3,11 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::string::FromUtf8Error;
 
-use super::fault::Faults;
+use super::fault::{Fault, Faults};
 use super::node::MOST_BYTES;
+use super::source::{Remark, Source, Span};
 
 /// Bytes of all files of a folder.
 pub const MOST_BYTES_IN_ALL: usize = 64 << 20;
@@ -59,9 +61,7 @@ pub(super) fn read_text(path: &Path, shown: &str, faults: &mut Faults) -> Option
         Ok(bytes) => match String::from_utf8(bytes) {
             Ok(text) => Some(text),
             Err(error) => {
-                let bytes = error.as_bytes();
-                let line = 1 + bytes[..error.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
-                faults.push_file(shown, format!("is not UTF-8 text (line {line})"), "save it with the encoding UTF-8");
+                faults.push(|| not_utf8(shown, &error));
                 None
             }
         },
@@ -70,6 +70,15 @@ pub(super) fn read_text(path: &Path, shown: &str, faults: &mut Faults) -> Option
             None
         }
     }
+}
+
+fn not_utf8(shown: &str, error: &FromUtf8Error) -> Fault {
+    let mut source = Source::new(shown, &String::from_utf8_lossy(error.as_bytes()));
+    let marked = if error.as_bytes().starts_with("\u{feff}".as_bytes()) { "\u{feff}".len() } else { 0 };
+    let start = error.utf8_error().valid_up_to().saturating_sub(marked);
+    source.hide_line_if_secret(start);
+    let remark = Remark::new(Span { start, end: start }, "this byte is not UTF-8");
+    source.fault(remark.hint("save the file with the encoding UTF-8"))
 }
 
 fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {

@@ -68,7 +68,7 @@ fn finish(texts: &[(String, String)], complete: bool, mut faults: Faults) -> Res
         remarks.sort_by(|a, b| (a.span.start, &a.message).cmp(&(b.span.start, &b.message)));
         // What an alias repeats is remarked on once.
         remarks.dedup();
-        remarks.into_iter().for_each(|remark| faults.push(source.fault(remark)));
+        remarks.into_iter().for_each(|remark| faults.push(|| source.fault(remark)));
     }
     faults.into_result()?;
     definitions.jobs.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));

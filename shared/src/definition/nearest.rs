@@ -9,8 +9,8 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
     }
     candidates
         .into_iter()
-        .map(|candidate| (edits(&word, &candidate.to_lowercase()), candidate))
-        .filter(|(edits, _)| *edits <= tolerance)
+        .filter(|candidate| candidate.len().abs_diff(word.len()) <= 4 * tolerance)
+        .filter_map(|candidate| Some((edits(&word, &candidate.to_lowercase(), tolerance)?, candidate)))
         .min_by_key(|(edits, _)| *edits)
         .map(|(_, candidate)| candidate)
 }
@@ -23,8 +23,9 @@ pub(super) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a s
     }
 }
 
-/// The fewest insertions, deletions, replacements and swaps of neighbours that turn one word into the other.
-fn edits(from: &str, to: &str) -> usize {
+/// The fewest insertions, deletions, replacements and swaps of neighbours that turn one word into the other,
+/// unless they are more than `most`.
+fn edits(from: &str, to: &str, most: usize) -> Option<usize> {
     let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
     let mut rows: Vec<Vec<usize>> = vec![(0..=to.len()).collect()];
     for i in 1..=from.len() {
@@ -37,9 +38,12 @@ fn edits(from: &str, to: &str) -> usize {
             }
             row.push(best);
         }
+        if row.iter().all(|edits| *edits > most) {
+            return None;
+        }
         rows.push(row);
     }
-    rows[from.len()][to.len()]
+    Some(rows[from.len()][to.len()]).filter(|edits| *edits <= most)
 }
 
 #[cfg(test)]
@@ -51,7 +55,8 @@ mod tests {
         for (from, to, count) in
             [("", "", 0), ("cron", "corn", 1), ("croon", "cron", 1), ("a", "", 1), ("abc", "xyz", 3)]
         {
-            assert_eq!(edits(from, to), count, "{from} {to}");
+            assert_eq!(edits(from, to, count), Some(count), "{from} {to}");
+            assert_eq!(count.checked_sub(1).and_then(|most| edits(from, to, most)), None, "{from} {to}");
         }
     }
 

@@ -16,6 +16,9 @@ pub const MOST_NODES: usize = 100_000;
 /// Nodes that aliases (`*name`) repeat in one file.
 pub const MOST_ALIASED: usize = 10_000;
 
+/// Remarks on one file, after which it is checked no further.
+pub(super) const MOST_REMARKS: usize = 1_000;
+
 /// A value and where it stands. Cheap to clone, as an alias shares what it repeats.
 #[derive(Debug, Clone)]
 pub(super) struct Node {
@@ -77,7 +80,7 @@ pub(super) struct Tree {
 pub(super) fn parse(source: &mut Source) -> Tree {
     let mut builder = Builder::default();
     let failure = builder.run(source).err();
-    source.secrets = builder.secrets;
+    source.set_secrets(builder.secrets);
     let mut tree = Tree { root: builder.root, remarks: builder.remarks };
     if let Some(remark) = failure {
         source.hide_line_if_secret(remark.span.start);
@@ -123,7 +126,7 @@ impl Builder {
                 start: span.start.byte_offset().unwrap_or_default(),
                 end: span.end.byte_offset().unwrap_or_default(),
             };
-            if tag {
+            if tag && self.remarks.len() < MOST_REMARKS {
                 let remark = Remark::new(span, "tags are not supported");
                 self.remarks.push(remark.hint("remove the `!…`; put quotes around what shall be text"));
             }
@@ -154,7 +157,8 @@ impl Builder {
             Event::SequenceEnd | Event::MappingEnd => self.close(source)?,
             Event::Alias(anchor) => {
                 let Some(node) = self.anchors.get(&anchor).cloned() else {
-                    return Err(Remark::new(span, "this alias repeats the very value that it is part of"));
+                    let remark = Remark::new(span, "this alias repeats the very value that it is part of");
+                    return Err(remark.hint("write the value out"));
                 };
                 self.aliased = self.aliased.saturating_add(node.size);
                 if self.aliased > MOST_ALIASED {
@@ -215,17 +219,22 @@ impl Builder {
                 None => {
                     let Kind::Scalar { text, .. } = &node.kind else {
                         let remark = Remark::new(node.span, "a map or list can't be a key");
-                        return Err(remark.hint("put quotes around a text that starts with { or ["));
+                        return Err(
+                            remark.hint("put quotes around a text that starts with { or [, as \"{{ … }}\" does")
+                        );
                     };
                     *pending = Some(Key { text: text.clone(), span: node.span });
                 }
                 Some(key) => {
-                    if node.span.start == node.span.end && node.text() == Some("") {
+                    if matches!(&node.kind, Kind::Scalar { text, plain: true } if text.is_empty()) {
                         node.span = key.span;
                     } else if node.text().is_some() && (*secret || holds_secrets(&key.text)) {
                         self.secrets.push(node.span);
                     }
                     if let Some(first) = first.get(&key.text) {
+                        if self.remarks.len() >= MOST_REMARKS {
+                            return Ok(());
+                        }
                         let place = source.named_place(*first);
                         let remark = Remark::new(key.span, format!("the key `{}` is already there", short(&key.text)));
                         self.remarks.push(remark.hint(format!("it is first written at {place}: remove one of them")));
@@ -306,7 +315,12 @@ fn syntax_remark(error: &ScanError, source: &Source) -> Remark {
             ("an escape that YAML doesn't know", "use single quotes, in which a backslash is just that")
         }
         ErrorKind::UnclosedFlowCollection { .. } => ("a bracket is opened and never closed", "add the closing bracket"),
-        ErrorKind::DirectiveDisallowed => ("`%` can't start a value", "put quotes around it"),
+        ErrorKind::MissingAnchorOrAliasName => {
+            ("a name is missing after `*` or `&`", "put quotes around a text that starts so, like cron: \"* * * * *\"")
+        }
+        ErrorKind::MappingValueNotAllowed => {
+            ("a colon where none can be", "put quotes around a text with a colon in it")
+        }
         kind => {
             let remark = Remark::new(span, format!("this is not valid YAML: {kind}"));
             return remark.hint("check indentation, colons and brackets here and in the line above; quote texts with : # { [ & * ! | > % @");

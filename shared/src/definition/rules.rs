@@ -1,16 +1,20 @@
 //! What the table of keys can't say: rules between keys, and between files.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::build::{DEFAULT_NAMESPACE, DEFAULT_TIMEZONE, RawRetry};
 use super::check::Checker;
 use super::model::Timing;
 use super::nearest::did_you_mean;
-use super::node::{Key, Node, short};
-use super::source::{Remark, Source};
+use super::node::{Key, Kind, MOST_REMARKS, Node, short};
+use super::scalar::{Plain, meaning};
+use super::source::{Remark, Source, Span};
 use super::text::{Complaint, Text};
-use crate::due::DueTimes;
+use crate::due::{DueTimes, InvalidTiming};
 use crate::duration::HumanDuration;
+
+/// No more "did you mean" for jobs.
+const MOST_HINTS: usize = 50;
 
 /// One file on its way to definitions.
 #[derive(Debug)]
@@ -91,41 +95,52 @@ fn timing_rules(checker: &mut Checker<'_>, schedule: &Node) {
     if text.is_empty() {
         return;
     }
-    if let Err(complaint) = due_times(&timing, zone) {
-        checker.complain(node.span, text, complaint);
+    if let Err(InvalidTiming { message, field: range }) = DueTimes::new(&timing, zone) {
+        let hint = match timing {
+            Timing::Cron(_) => {
+                "write 5 fields: minute, hour, day, month, weekday; 6 with seconds first, 7 with the year last; or @daily and kin"
+            }
+            _ => "write 1s or more",
+        };
+        checker.complain(node.span, text, Complaint { range, message, hint: hint.to_owned() });
     }
 }
 
-fn due_times(timing: &Timing, zone: &str) -> Result<(), Complaint> {
-    let hint = "write 5 fields: minute, hour, day, month, weekday; 6 with seconds first, 7 with the year last; or @daily and kin";
-    DueTimes::new(timing, zone).map(drop).map_err(|invalid| Complaint {
-        range: invalid.field,
-        message: invalid.message,
-        hint: if matches!(timing, Timing::Cron(_)) { hint.to_owned() } else { String::new() },
-    })
+/// The name of a job in a `trigger`, if it can be one.
+fn called_job(node: &Node) -> Option<&str> {
+    match &node.kind {
+        Kind::Scalar { text, plain } if !plain || matches!(meaning(text), Plain::Text | Plain::YesNo) => {
+            Text::Name.check(text).is_ok().then_some(text)
+        }
+        _ => None,
+    }
 }
 
 /// Remarks on names that two files define, and on jobs that none defines.
 pub(super) fn check_across(files: &mut [File], complete: bool) {
     let mut remarks: Vec<(usize, Remark)> = Vec::new();
     for section in ["jobs", "schedules"] {
-        let mut first: HashMap<(&str, &str), String> = HashMap::new();
+        let mut first: HashMap<(&str, &str), (&Source, Span)> = HashMap::new();
         for (index, file) in files.iter().enumerate() {
             for (key, _) in file.entries(section) {
                 let name = (file.namespace(), &*key.text);
-                if let Some(place) = first.get(&name) {
+                if remarks.len() >= MOST_REMARKS {
+                    break;
+                }
+                if let Some((source, span)) = first.get(&name) {
+                    let place = source.named_place(*span);
                     let kind = section.trim_end_matches('s');
                     let message =
                         format!("the {kind} `{}` of namespace `{}` is already there", short(name.1), short(name.0));
                     let hint = format!("it is first defined at {place}: rename or remove one of them");
                     remarks.push((index, Remark::new(key.span, message).hint(hint)));
                 } else {
-                    first.insert(name, file.source.named_place(key.span));
+                    first.insert(name, (&file.source, key.span));
                 }
             }
         }
     }
-    let mut jobs: HashMap<&str, Vec<&str>> = HashMap::new();
+    let mut jobs: HashMap<&str, BTreeSet<&str>> = HashMap::new();
     for file in files.iter() {
         jobs.entry(file.namespace()).or_default().extend(file.entries("jobs").iter().map(|(key, _)| &*key.text));
     }
@@ -135,12 +150,16 @@ pub(super) fn check_across(files: &mut [File], complete: bool) {
         let known = &jobs[file.namespace()];
         for (_, schedule) in file.entries("schedules") {
             let called = schedule.get("trigger").map(Node::one_or_many).unwrap_or_default();
-            for (position, node) in called.iter().enumerate() {
-                let Some(job) = node.text() else { continue };
-                if called[..position].iter().any(|other| other.text() == Some(job)) {
+            let mut seen = HashSet::new();
+            for node in called {
+                let Some(job) = called_job(node) else { continue };
+                if remarks.len() >= MOST_REMARKS {
+                    break;
+                }
+                if !seen.insert(job) {
                     let remark = Remark::new(node.span, format!("`{}` is called twice by one fire", short(job)));
                     remarks.push((index, remark.hint("remove one of them")));
-                } else if all_readable && Text::Name.check(job).is_ok() && !known.contains(&job) {
+                } else if all_readable && !known.contains(job) {
                     let message = format!("there is no job `{job}` in namespace `{}`", short(file.namespace()));
                     let otherwise = if known.is_empty() {
                         "define it under `jobs:`".to_owned()
@@ -148,7 +167,9 @@ pub(super) fn check_across(files: &mut [File], complete: bool) {
                         let some: Vec<_> = known.iter().take(10).map(|job| short(job)).collect();
                         format!("define it under `jobs:`; known are {}", some.join(", "))
                     };
-                    let hint = did_you_mean(job, known.iter().copied(), &otherwise);
+                    // The comparison with all jobs is dear, and nobody reads that many hints.
+                    let near = known.iter().copied().filter(|_| remarks.len() < MOST_HINTS);
+                    let hint = did_you_mean(job, near, &otherwise);
                     remarks.push((index, Remark::new(node.span, message).hint(hint)));
                 }
             }

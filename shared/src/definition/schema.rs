@@ -141,7 +141,6 @@ static JOB: Object = Object {
         "resource",
         "limits",
     ],
-    ..PLAIN
 };
 
 static HTTP: Object = Object {

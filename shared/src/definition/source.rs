@@ -33,9 +33,16 @@ pub(super) struct Source {
     pub(super) name: String,
     pub(super) text: String,
     line_starts: Vec<usize>,
-    /// Values that no excerpt may show.
-    pub(super) secrets: Vec<Span>,
+    /// Characters before each multiple of [`STRIDE`] bytes, as a hostile file may be one long line.
+    chars_before: Vec<usize>,
+    /// Values that no excerpt may show, in the order of the text.
+    secrets: Vec<Span>,
 }
+
+const STRIDE: usize = 1024;
+
+/// No more bytes of a line to either side of a fault are looked at.
+const NEAR: usize = 4096;
 
 /// No excerpt shows more characters of a line.
 const WIDEST_EXCERPT: usize = 120;
@@ -50,14 +57,33 @@ impl Source {
             _ => false,
         });
         let line_starts = std::iter::once(0).chain(breaks.map(|at| at + 1)).collect();
-        Self { name: name.to_owned(), text, line_starts, secrets: Vec::new() }
+        let starts_char = |byte: &&u8| (**byte as i8) >= -0x40;
+        let chars_before = bytes.chunks(STRIDE).scan(0, |sum, chunk| {
+            let before = *sum;
+            *sum += chunk.iter().filter(starts_char).count();
+            Some(before)
+        });
+        let chars_before = chars_before.collect();
+        Self { name: name.to_owned(), text, line_starts, chars_before, secrets: Vec::new() }
+    }
+
+    pub(super) fn set_secrets(&mut self, mut secrets: Vec<Span>) {
+        secrets.sort();
+        self.secrets = secrets;
+    }
+
+    /// How many characters begin before `offset`, a character boundary.
+    fn chars(&self, offset: usize) -> usize {
+        let stride = (offset / STRIDE).min(self.chars_before.len().saturating_sub(1));
+        let from = self.text.ceil_char_boundary(stride * STRIDE).min(offset);
+        self.chars_before.get(stride).copied().unwrap_or_default() + self.text[from..offset].chars().count()
     }
 
     /// Line and column, both from 1; columns count characters.
     pub(super) fn place(&self, offset: usize) -> (usize, usize) {
         let offset = self.text.floor_char_boundary(offset);
         let line = self.line_starts.partition_point(|start| *start <= offset);
-        (line, self.text[self.line_starts[line - 1]..offset].chars().count() + 1)
+        (line, self.chars(offset) - self.chars(self.line_starts[line - 1]) + 1)
     }
 
     /// `file:line:column`, for a message that points to a second place.
@@ -74,7 +100,7 @@ impl Source {
             column: Some(column),
             message: remark.message,
             hint: remark.hint,
-            excerpt: Some(self.excerpt(remark.span, line, column)),
+            excerpt: Some(self.excerpt(remark.span, line)),
         }
     }
 
@@ -85,10 +111,13 @@ impl Source {
         Span { start, end: start + self.text[start..end].trim_end_matches(['\r', '\n']).len() }
     }
 
-    fn excerpt(&self, span: Span, number: usize, column: usize) -> Excerpt {
+    fn excerpt(&self, span: Span, number: usize) -> Excerpt {
         let line = self.line(number);
+        let at = self.text.floor_char_boundary(span.start.min(line.end));
+        let start = self.text.ceil_char_boundary(at.saturating_sub(NEAR).max(line.start));
+        let line = Span { start, end: self.text.floor_char_boundary((at + NEAR).min(line.end)) };
         let shown: Vec<char> = self.without_secrets(line);
-        let caret = (column - 1).min(shown.len());
+        let caret = self.text[line.start..at].chars().count();
         let marked = self.text.get(span.start..span.end.min(line.end)).map_or(0, |text| text.chars().count());
         let from = if shown.len() > WIDEST_EXCERPT { caret.saturating_sub(WIDEST_EXCERPT / 2) } else { 0 };
         let text: String = shown.iter().skip(from).take(WIDEST_EXCERPT).collect();
@@ -100,8 +129,8 @@ impl Source {
     fn without_secrets(&self, line: Span) -> Vec<char> {
         let text = &self.text[line.start..line.end];
         let mut hidden = vec![false; text.len()];
-        let overlapping = self.secrets.iter().filter(|secret| secret.start < line.end && secret.end > line.start);
-        for secret in overlapping {
+        let first = self.secrets.partition_point(|secret| secret.end <= line.start);
+        for secret in self.secrets[first..].iter().take_while(|secret| secret.start < line.end) {
             let start = secret.start.max(line.start) - line.start;
             hidden[start..secret.end.min(line.end) - line.start].fill(true);
         }
@@ -143,7 +172,7 @@ impl Source {
             let mut words = text.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == '-'));
             if words.any(holds_secrets) {
                 let start = line.start + self.text[line.start..line.end].find(':').unwrap_or(0);
-                self.secrets.push(Span { start, end: line.end });
+                self.secrets = vec![Span { start, end: line.end }];
                 return;
             }
         }
@@ -168,10 +197,19 @@ mod tests {
     }
 
     #[test]
+    fn columns_are_right_in_a_very_long_line() {
+        let text = format!("x\n{}", "aä日".repeat(3_000));
+        let source = Source::new("a", &text);
+        for (index, (offset, _)) in text.char_indices().enumerate().skip(2) {
+            assert_eq!(source.place(offset), (2, index - 1));
+        }
+    }
+
+    #[test]
     fn no_excerpt_shows_a_secret() {
         let text = "url: https://me:hunter2@host/x\nA: Bearer hunter2 ${env:TOKEN}\n";
         let mut source = Source::new("a", text);
-        source.secrets.push(Span { start: text.find("Bearer").unwrap(), end: text.len() });
+        source.set_secrets(vec![Span { start: text.find("Bearer").unwrap(), end: text.len() }]);
         let shown = |offset| source.fault(Remark::new(Span { start: offset, end: offset }, "")).excerpt.unwrap().text;
         assert_eq!(shown(0), "url: https://**:*******@host/x");
         assert_eq!(shown(text.find("A:").unwrap()), "A: ****** ******* ${env:TOKEN}");

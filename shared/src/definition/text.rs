@@ -3,11 +3,10 @@
 use std::ops::Range;
 
 use jiff::Timestamp;
-use jiff::tz::TimeZoneDatabase;
 use serde_json::{Value, json};
 
-use super::nearest::did_you_mean;
 use super::node::short;
+use crate::due;
 use crate::duration::HumanDuration;
 
 /// A kind of text.
@@ -158,18 +157,14 @@ fn duration(text: &str) -> Result<(), Complaint> {
 
 /// The zone's name as the database spells it.
 pub(super) fn timezone(text: &str) -> Result<String, Complaint> {
-    let zones = TimeZoneDatabase::bundled();
-    if let Some(zone) = zones.available().find(|zone| zone.as_str().eq_ignore_ascii_case(text)) {
-        return Ok(zone.to_string());
+    if let Some(name) = due::timezone(text).ok().and_then(|zone| zone.iana_name().map(str::to_owned)) {
+        return Ok(name);
     }
-    let message = format!("the time zone `{}` does not exist", short(text));
-    let known: Vec<String> = zones.available().map(|zone| zone.to_string()).collect();
-    let same_city = |zone: &&String| zone.rsplit('/').next().is_some_and(|city| city.eq_ignore_ascii_case(text));
-    let otherwise = match known.iter().find(same_city) {
+    let hint = match due::nearest_timezone(text) {
         Some(zone) => format!("did you mean `{zone}`?"),
         None => "use an IANA name like UTC, Europe/Berlin or America/New_York".to_owned(),
     };
-    Err(complaint(message, did_you_mean(text, known.iter().map(String::as_str), &otherwise)))
+    Err(complaint(format!("the time zone `{}` does not exist", short(text)), hint))
 }
 
 fn timestamp(text: &str) -> Result<(), Complaint> {

@@ -17,7 +17,7 @@ fn report(cases: &[(&str, &str)]) -> String {
 
 #[test]
 fn malformed_yaml_of_ten_kinds_and_more() {
-    insta::assert_snapshot!(report(&[
+    let told = report(&[
         ("indentation", "version: 1\njobs:\n  a:\n    function: f\n   queue: q\n"),
         ("a tab", "version: 1\njobs:\n\ta:\n\t\tfunction: f\n"),
         ("an open quote", "version: 1\njobs:\n  a: { function: \"f }\n"),
@@ -37,12 +37,13 @@ fn malformed_yaml_of_ten_kinds_and_more() {
         ("a list at the top", "- version: 1\n"),
         ("nothing", "# soon\n"),
         ("not YAML at all", "<html><body>hello</body></html>\n"),
-    ]));
+    ]);
+    insta::assert_snapshot!(told);
 }
 
 #[test]
 fn all_faults_of_a_file_in_one_go() {
-    insta::assert_snapshot!(faults(
+    let told = faults(
         r#"
 verson: 2
 revision: -1
@@ -64,12 +65,15 @@ jobs:
   empty:
 schedules:
   nightly: { cron: "0 25 * * *", timezone: Europe/Berln, trigger: tow }
+  odd: { cron: "0 25 * * *", timezone: Europe/Berlin, trigger: two }
+  quick: { every: 500ms, trigger: two }
   never: { cron: "0 0 30 2 *", trigger: [] }
   both: { every: 5s, cron: "* * * * *", trigger: [two, two], input: [1] }
   past: { at: 2026-12-31T23:59:00, timezone: UTC, trigger: two, catch_up: newest, overlap: [skip] }
   input: { every: 0s, trigger: 5, input: { full: yes, mode: 0777, token: "${env:T}" } }
-"#
-    ));
+"#,
+    );
+    insta::assert_snapshot!(told);
 }
 
 fn indent(lines: &str) -> String {

@@ -68,7 +68,7 @@ fn a_folder_is_read_as_documented() {
     write("e.yaml", b"version: 1\nrevison: 1\n");
     let told = told(folder.path());
     for expected in [
-        "b.yml: is not UTF-8 text (line 2)",
+        "b.yml:2:12: this byte is not UTF-8",
         "d.yaml: the file is larger than 1048576 bytes",
         "e.yaml:2:1: unknown key",
     ] {

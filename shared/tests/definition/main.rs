@@ -1,5 +1,7 @@
 //! Schedule files as users write them, right and wrong.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 mod faults;
 mod files;
 mod json_schema;
