@@ -3,14 +3,14 @@
 
 use jiff::tz::TimeZone;
 
-use super::{cron, utc};
+use super::{all_between, cron, utc};
 
 /// Each due time of a text between two UTC times, as local time with its offset.
 fn local_times(text: &str, zone: &str, after: &str, until: &str) -> Vec<String> {
     let tz = TimeZone::get(zone).unwrap();
     let due_times = cron(text, zone).unwrap();
-    due_times
-        .between(utc(after), utc(until))
+    all_between(&due_times, utc(after), utc(until))
+        .into_iter()
         .map(|due| due.to_zoned(tz.clone()).strftime("%d %H:%M:%S %:z").to_string().replacen(":00 ", " ", 1))
         .collect()
 }
