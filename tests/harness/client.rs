@@ -33,7 +33,6 @@ impl Client {
     }
 
     /// A request to add headers or a body to, for what the other functions don't do.
-    #[must_use]
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.http.request(method, format!("{}{path}", self.base))
     }

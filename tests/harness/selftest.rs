@@ -1,5 +1,6 @@
 //! The harness's own tests, on real servers.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use harness::postgres::Postgres;
@@ -117,14 +118,14 @@ async fn a_dropped_process_takes_its_group_with_it() {
 #[tokio::test]
 async fn what_a_killed_test_had_started_is_killed_by_the_watchdog() {
     const INSIDE: &str = "INSIDE_A_TEST_TO_BE_KILLED";
-    let folder = TempDir::new().unwrap();
     if let Ok(inside) = std::env::var(INSIDE) {
-        let program = Program::new("sleep", "sleep", folder.path()).arg("1000");
-        let process = program.start().unwrap();
-        std::fs::write(inside, process.pid().as_raw_nonzero().to_string()).unwrap();
+        let folder = Path::new(&inside).parent().unwrap();
+        let process = Program::new("sleep", "sleep", folder).arg("1000").start().unwrap();
+        std::fs::write(&inside, process.pid().as_raw_nonzero().to_string()).unwrap();
         std::thread::sleep(LIMIT);
         return;
     }
+    let folder = TempDir::new().unwrap();
     let note = folder.path().join("pid");
     let program = Program::new(std::env::current_exe().unwrap(), "killed-test", folder.path())
         .arg("what_a_killed_test_had_started_is_killed_by_the_watchdog")
