@@ -49,8 +49,7 @@ async fn measure(name: &str, store: &Store, runs: usize, batch: usize) -> Result
     let worker = Uuid::new_v4();
     let mut leases = Vec::new();
     for triggers in triggers.chunks(batch) {
-        let claims: Vec<_> =
-            triggers.iter().map(|t| Claim { id: t.id, n: t.n, token: Uuid::new_v4() }).collect();
+        let claims: Vec<_> = triggers.iter().map(|t| Claim { id: t.id, n: t.n, token: Uuid::new_v4() }).collect();
         for claimed in store.claim(worker, &claims).await? {
             leases.push(claimed.context("a claim was refused")?);
         }

@@ -90,6 +90,7 @@ pub struct Builder {
     env: Vec<(String, String)>,
     private_services: bool,
     proxied: bool,
+    broker_cut: bool,
     wait_until_ready: bool,
 }
 
@@ -105,6 +106,7 @@ impl Builder {
             env: Vec::new(),
             private_services: false,
             proxied: false,
+            broker_cut: false,
             wait_until_ready: true,
         }
     }
@@ -163,6 +165,13 @@ impl Builder {
     pub fn proxied(mut self) -> Self {
         self.proxied = true;
         self
+    }
+
+    /// As [`Builder::proxied`], with the broker out of reach from the start.
+    #[must_use]
+    pub fn without_broker(mut self) -> Self {
+        self.broker_cut = true;
+        self.proxied()
     }
 
     /// Doesn't wait for the processes to be ready, for tests that start them in trouble.
@@ -231,6 +240,9 @@ impl Builder {
             let proxy = database_proxy.insert(Proxy::start(address_of(&database_url)?).await?);
             database_url = through(&database_url, proxy.address())?;
             let proxy = broker_proxy.insert(Proxy::start(address_of(&broker_url)?).await?);
+            if self.broker_cut {
+                proxy.cut().await;
+            }
             broker_url = through(&broker_url, proxy.address())?;
         }
         let service = |binary: &str, number: usize| {
