@@ -1,7 +1,7 @@
 //! The wake-ups: triggers from the dispatcher to the workers, over RabbitMQ or in process.
 //!
 //! A broker may lose, repeat or delay messages; nothing but speed depends on it (I7). One
-//! conformance suite (`tests/conformance/broker.rs` of the workspace) runs against both.
+//! conformance suite (`tests/conformance/broker` in the workspace) runs against both.
 
 mod embedded;
 mod rabbitmq;

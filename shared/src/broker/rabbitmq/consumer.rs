@@ -1,11 +1,12 @@
 //! Messages from some queues, over as many connections as it takes.
 
 use std::collections::VecDeque;
-use std::future::{Future, poll_fn};
+use std::future::{Future, pending, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::future::{BoxFuture, try_join_all};
@@ -13,7 +14,7 @@ use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Connection, Error, ErrorKind};
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 use tracing::warn;
 
 use super::ANSWER_LIMIT;
@@ -21,6 +22,10 @@ use super::link::{Backoff, LinkWatch};
 use super::tags::{Settling, Tags};
 use super::topology::{self, KnownQueues};
 use crate::telemetry::chain;
+
+/// A session without work for so long is opened anew. RabbitMQ 3.10 tells no consumer of the end of a
+/// quorum queue that is deleted and declared again at once: it would wait on nothing for ever.
+const IDLE_LIMIT: Duration = Duration::from_secs(20);
 
 /// Numbers the sessions of all consumers of this process, so that no delivery fits another one's.
 static SESSIONS: AtomicU64 = AtomicU64::new(1);
@@ -57,7 +62,7 @@ pub(super) struct Consumer {
 enum Phase {
     Closed,
     Opening(BoxFuture<'static, Result<Session, Error>>),
-    Open(Session),
+    Open(Box<Session>),
     Pausing(Pin<Box<Sleep>>),
 }
 
@@ -85,20 +90,23 @@ impl Consumer {
                 Phase::Opening(opened) => match opened.await {
                     Ok(session) => {
                         self.backoff.reset();
-                        self.phase = Phase::Open(session);
+                        self.phase = Phase::Open(Box::new(session));
                     }
                     Err(error) => self.broken(&error),
                 },
                 Phase::Open(session) => {
                     let limit = usize::from(self.demand);
+                    let idle = session.idle();
                     let next = tokio::select! {
                         biased;
-                        next = poll_fn(|context| session.poll_next(context, limit)) => next,
+                        next = poll_fn(|context| session.poll_next(context, limit)) => Some(next),
                         () = stopped => return None,
+                        () = idle => None,
                     };
                     match next {
-                        Ok(delivery) => return Some(Message { session: session.number, delivery }),
-                        Err(error) => self.broken(&error),
+                        Some(Ok(delivery)) => return Some(Message { session: session.number, delivery }),
+                        Some(Err(error)) => self.broken(&error),
+                        None => self.phase = Phase::Closed,
                     }
                 }
                 Phase::Pausing(pause) => {
@@ -155,6 +163,7 @@ struct Session {
     tags: Tags,
     /// Handed out and not settled.
     unsettled: usize,
+    last_delivery: Instant,
     /// Lives as long as any channel on it.
     _connection: Arc<Connection>,
 }
@@ -165,9 +174,9 @@ async fn open(
     queues: Vec<String>,
     demand: u16,
 ) -> Result<Session, Error> {
+    // They may be newer than the connection, or deleted since.
+    topology::declare_all(&connection, &known).await?;
     in_time(async {
-        // They may be newer than the connection, or deleted since.
-        topology::declare_all(&connection, &known).await?;
         let mut session = Session {
             number: SESSIONS.fetch_add(1, Ordering::Relaxed),
             channel: connection.create_channel().await?,
@@ -176,6 +185,7 @@ async fn open(
             kept: VecDeque::new(),
             tags: Tags::default(),
             unsettled: 0,
+            last_delivery: Instant::now(),
             _connection: connection,
         };
         session.consume(&queues, demand).await?;
@@ -213,6 +223,17 @@ impl Session {
         self.tell(kept, Fate::GiveBack).await
     }
 
+    /// Ends when nothing has come or been held for [`IDLE_LIMIT`].
+    fn idle(&self) -> impl Future<Output = ()> + use<> {
+        let (held, until) = (self.unsettled > 0, self.last_delivery + IDLE_LIMIT);
+        async move {
+            if held {
+                pending::<()>().await;
+            }
+            sleep_until(until).await;
+        }
+    }
+
     fn poll_next(&mut self, context: &mut Context<'_>, limit: usize) -> Poll<Result<Delivery, Error>> {
         if self.unsettled >= limit {
             // Only a call that settles some or demands more changes that, not time.
@@ -228,6 +249,7 @@ impl Session {
                 Poll::Ready(Some(Ok(delivery))) => {
                     self.first = index + 1;
                     self.unsettled += 1;
+                    self.last_delivery = Instant::now();
                     return Poll::Ready(Ok(delivery));
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),

@@ -154,10 +154,8 @@ async fn session(
         Err(_) => return format!("no connection within {} s", CONNECT_LIMIT.as_secs()),
     };
     let mut events = Box::pin(connection.events_listener());
-    match timeout(ANSWER_LIMIT, topology::declare_all(&connection, queues)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => return chain(&error),
-        Err(_) => return "no answer to the declaration of queues".into(),
+    if let Err(error) = topology::declare_all(&connection, queues).await {
+        return chain(&error);
     }
     backoff.reset();
     info!(connection = name, "connected to the broker");

@@ -11,7 +11,6 @@ use lapin::{BasicProperties, Channel, Confirmation, Connection};
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
-use super::ANSWER_LIMIT;
 use super::link::LinkWatch;
 use super::topology::{self, KnownQueues};
 use crate::broker::PublishError;
@@ -102,8 +101,7 @@ impl Publisher {
             return false;
         }
         warn!(?names, "queues have gone from the broker; declaring them again");
-        let limit = deadline.min(Instant::now() + ANSWER_LIMIT);
-        matches!(timeout_at(limit, topology::declare_all(&connection, &self.queues)).await, Ok(Ok(())))
+        matches!(timeout_at(deadline, topology::declare_all(&connection, &self.queues)).await, Ok(Ok(())))
     }
 }
 

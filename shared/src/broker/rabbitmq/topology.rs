@@ -5,9 +5,12 @@ use std::sync::{Mutex, PoisonError};
 
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
-use lapin::{Channel, Connection, ExchangeKind};
+use lapin::{Channel, Connection, Error, ExchangeKind};
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
 use tracing::warn;
 
+use super::ANSWER_LIMIT;
 use crate::telemetry::chain;
 
 /// The exchange and the queue for what brokers and workers gave up on.
@@ -48,19 +51,19 @@ impl KnownQueues {
     }
 }
 
-/// Declares everything. What the broker refuses (a queue that exists with other arguments, a user that
-/// may not declare) is logged: a queue that was made by other hands serves as well. Only a broken connection is an error.
-pub(super) async fn declare_all(connection: &Connection, queues: &KnownQueues) -> Result<(), lapin::Error> {
-    let fixed = declare_fixed(connection).await;
-    tolerate_refusal(fixed)?;
+/// Declares everything. What the broker refuses (a queue that exists with other arguments, a user that may not
+/// declare) or does not answer to (a queue without a leader) is logged: a queue that was made by other
+/// hands serves as well, and one that is out of order must not stop the others. Only a broken connection is an error.
+pub(super) async fn declare_all(connection: &Connection, queues: &KnownQueues) -> Result<(), Error> {
+    tolerate_refusal(timeout(ANSWER_LIMIT, declare_fixed(connection)).await)?;
     for queue in queues.all() {
-        tolerate_refusal(declare_work_queues(connection, &[queue]).await)?;
+        tolerate_refusal(timeout(ANSWER_LIMIT, declare_work_queues(connection, &[queue])).await)?;
     }
     Ok(())
 }
 
 /// Declares work queues, on a channel of their own as a refusal ends the channel.
-pub(super) async fn declare_work_queues(connection: &Connection, queues: &[String]) -> Result<(), lapin::Error> {
+pub(super) async fn declare_work_queues(connection: &Connection, queues: &[String]) -> Result<(), Error> {
     let channel = connection.create_channel().await?;
     for queue in queues {
         let mut arguments = quorum();
@@ -72,14 +75,14 @@ pub(super) async fn declare_work_queues(connection: &Connection, queues: &[Strin
 }
 
 /// How many messages wait in a work queue, on a channel of its own as a queue that is not there ends the channel.
-pub(super) async fn waiting(connection: &Connection, queue: &str) -> Result<u64, lapin::Error> {
+pub(super) async fn waiting(connection: &Connection, queue: &str) -> Result<u64, Error> {
     let channel = connection.create_channel().await?;
     let look = QueueDeclareOptions { passive: true, ..Default::default() };
     let found = channel.queue_declare(work_queue(queue).into(), look, FieldTable::default()).await?;
     Ok(found.message_count().into())
 }
 
-async fn declare_fixed(connection: &Connection) -> Result<(), lapin::Error> {
+async fn declare_fixed(connection: &Connection) -> Result<(), Error> {
     let channel = connection.create_channel().await?;
     let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
     channel.exchange_declare(DEAD.into(), ExchangeKind::Fanout, durable, FieldTable::default()).await?;
@@ -92,7 +95,7 @@ async fn declare_fixed(connection: &Connection) -> Result<(), lapin::Error> {
     declare_queue(&channel, UNREADABLE, arguments).await
 }
 
-async fn declare_queue(channel: &Channel, name: &str, arguments: FieldTable) -> Result<(), lapin::Error> {
+async fn declare_queue(channel: &Channel, name: &str, arguments: FieldTable) -> Result<(), Error> {
     let durable = QueueDeclareOptions { durable: true, ..Default::default() };
     channel.queue_declare(name.into(), durable, arguments).await?;
     Ok(())
@@ -108,12 +111,12 @@ fn text(value: &str) -> AMQPValue {
     AMQPValue::LongString(LongString::from(value))
 }
 
-fn tolerate_refusal(declared: Result<(), lapin::Error>) -> Result<(), lapin::Error> {
-    match declared {
-        Err(error) if error.is_amqp_soft_error() => {
-            warn!(error = chain(&error), "the broker refuses to declare a queue as this process wants it");
-            Ok(())
-        }
-        other => other,
-    }
+fn tolerate_refusal(declared: Result<Result<(), Error>, Elapsed>) -> Result<(), Error> {
+    let why = match declared {
+        Ok(Err(error)) if error.is_amqp_soft_error() => chain(&error),
+        Ok(other) => return other,
+        Err(_) => format!("no answer within {} s", ANSWER_LIMIT.as_secs()),
+    };
+    warn!(error = why, "the broker does not declare a queue as this process wants it");
+    Ok(())
 }

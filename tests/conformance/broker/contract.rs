@@ -1,0 +1,268 @@
+//! What both brokers must do.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt as _;
+use reveille_shared::broker::{BrokerError, Health, PublishError};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::world::{
+    World, assert_empty, assert_quiet, in_time, next, number_set, numbers, publish, report, subscribe, take, triggers,
+    unused_queue, wait_for_health,
+};
+
+pub(crate) async fn a_trigger_reaches_a_worker_once_and_is_gone_when_acked(world: &World) {
+    let (broker, [queue]) = world.with_queues().await;
+    let sent = triggers(&queue, 0..3);
+    assert!(broker.publish(&sent).await.iter().all(Result::is_ok));
+    let mut worker = subscribe(&*broker, &[&queue], 10).await;
+    let deliveries = take(&mut worker, 3).await;
+    for (delivery, (_, trigger)) in deliveries.iter().zip(&sent) {
+        assert_eq!(&delivery.trigger, trigger);
+        assert!(!delivery.redelivered);
+    }
+    worker.ack(deliveries).await;
+    drop(worker);
+    assert_empty(&*broker, &queue).await;
+}
+
+pub(crate) async fn every_message_has_its_own_verdict(world: &World) {
+    let (broker, [there, also_there]) = world.with_queues().await;
+    let missing = unused_queue();
+    let queues = [&there, &missing, &also_there, &missing, &missing];
+    let mixed: Vec<_> = (0..1500).flat_map(|n| triggers(queues[n as usize % 5], [n])).collect();
+    let verdicts = broker.publish(&mixed).await;
+    assert_eq!(verdicts.len(), mixed.len());
+    for ((queue, trigger), verdict) in mixed.iter().zip(verdicts) {
+        match verdict {
+            Ok(()) => assert_ne!(queue, &missing, "message {} has no queue", trigger.n),
+            Err(PublishError::Returned) => assert_eq!(queue, &missing, "message {} has a queue", trigger.n),
+            Err(other) => panic!("message {}: {other}", trigger.n),
+        }
+    }
+    let mut worker = subscribe(&*broker, &[&there, &also_there], 1000).await;
+    let arrived = number_set(&take(&mut worker, 600).await);
+    assert_eq!(arrived, (0..1500).filter(|n| n % 5 == 0 || n % 5 == 2).collect());
+    assert!(broker.publish(&[]).await.is_empty());
+}
+
+pub(crate) async fn without_demand_nothing_flows_and_zero_gives_back(world: &World) {
+    let (broker, [queue]) = world.with_queues().await;
+    publish(&*broker, &queue, 0..10).await;
+    let mut first = subscribe(&*broker, &[&queue], 0).await;
+    assert_quiet(&mut first).await;
+    first.demand(10).await;
+    let held = take(&mut first, 3).await;
+    first.demand(0).await;
+    assert_quiet(&mut first).await;
+    let mut second = subscribe(&*broker, &[&queue], 10).await;
+    let rest = take(&mut second, 7).await;
+    assert_eq!(number_set(&rest), (3..10).collect());
+    assert_quiet(&mut second).await;
+    first.ack(held).await;
+    second.ack(rest).await;
+    drop((first, second));
+    assert_empty(&*broker, &queue).await;
+}
+
+pub(crate) async fn demand_can_change_without_loss(world: &World) {
+    let (broker, [queue, other]) = world.with_queues().await;
+    publish(&*broker, &queue, 0..50).await;
+    publish(&*broker, &other, 50..100).await;
+    let mut worker = subscribe(&*broker, &[&queue, &other], 0).await;
+    let mut seen = BTreeSet::new();
+    for demand in [5, 20, 1, 0, 3, 3, 0, 40].into_iter().cycle() {
+        worker.demand(demand).await;
+        let wanted = usize::from(demand).min(100 - seen.len());
+        let deliveries = take(&mut worker, wanted).await;
+        for delivery in &deliveries {
+            assert!(seen.insert(delivery.trigger.n), "{} came again after its ack", delivery.trigger.n);
+        }
+        worker.ack(deliveries).await;
+        if seen.len() == 100 {
+            break;
+        }
+    }
+    drop(worker);
+    assert_empty(&*broker, &queue).await;
+    assert_empty(&*broker, &other).await;
+}
+
+pub(crate) async fn no_more_is_handed_out_than_demanded(world: &World) {
+    let (broker, queues) = world.with_queues::<3>().await;
+    for queue in &queues {
+        publish(&*broker, queue, 0..10).await;
+    }
+    let mut worker = subscribe(&*broker, &queues.each_ref(), 4).await;
+    let mut held = take(&mut worker, 4).await;
+    assert_quiet(&mut worker).await;
+    worker.ack(held.split_off(3)).await;
+    held.push(next(&mut worker).await);
+    assert_quiet(&mut worker).await;
+    worker.give_back(held.split_off(2)).await;
+    held.extend(take(&mut worker, 2).await);
+    assert_quiet(&mut worker).await;
+    worker.demand(2).await;
+    worker.ack(held.split_off(2)).await;
+    assert_quiet(&mut worker).await;
+}
+
+pub(crate) async fn what_is_given_back_comes_first_and_says_so(world: &World) {
+    let (broker, [queue]) = world.with_queues().await;
+    publish(&*broker, &queue, 0..3).await;
+    let mut worker = subscribe(&*broker, &[&queue], 1).await;
+    for n in 0..3 {
+        let delivery = next(&mut worker).await;
+        assert_eq!((delivery.trigger.n, delivery.redelivered), (n, false));
+        worker.give_back(vec![delivery]).await;
+        let delivery = next(&mut worker).await;
+        assert_eq!((delivery.trigger.n, delivery.redelivered), (n, true));
+        worker.ack(vec![delivery]).await;
+    }
+    drop(worker);
+    assert_empty(&*broker, &queue).await;
+}
+
+pub(crate) async fn a_dropped_subscription_gives_back(world: &World) {
+    let (broker, [queue]) = world.with_queues().await;
+    publish(&*broker, &queue, 0..20).await;
+    let mut first = subscribe(&*broker, &[&queue], 20).await;
+    let mut held = take(&mut first, 10).await;
+    // Neither the newest nor the oldest: only these may be gone.
+    let acked: Vec<_> = held.drain(3..6).collect();
+    first.ack(acked).await;
+    drop(first);
+    let mut second = subscribe(&*broker, &[&queue], 20).await;
+    let deliveries = take(&mut second, 17).await;
+    assert_eq!(number_set(&deliveries), (0..20).filter(|n| !(3..6).contains(n)).collect());
+    assert!(deliveries.iter().filter(|delivery| delivery.trigger.n < 10).all(|delivery| delivery.redelivered));
+    second.ack(deliveries).await;
+    drop(second);
+    assert_empty(&*broker, &queue).await;
+}
+
+pub(crate) async fn two_subscriptions_share(world: &World) {
+    let (broker, [queue]) = world.with_queues().await;
+    let mut first = subscribe(&*broker, &[&queue], 10).await;
+    let mut second = subscribe(&*broker, &[&queue], 10).await;
+    // Waits once, so that both have told the broker before there is anything to have.
+    assert_quiet(&mut first).await;
+    assert_quiet(&mut second).await;
+    publish(&*broker, &queue, 0..20).await;
+    let (ours, theirs) = tokio::join!(take(&mut first, 10), take(&mut second, 10));
+    assert_eq!(&number_set(&ours) | &number_set(&theirs), (0..20).collect());
+    first.ack(ours).await;
+    second.ack(theirs).await;
+    drop((first, second));
+    assert_empty(&*broker, &queue).await;
+}
+
+pub(crate) async fn a_busy_queue_does_not_starve_a_quiet_one(world: &World) {
+    let (broker, [busy, quiet]) = world.with_queues().await;
+    publish(&*broker, &busy, 0..2000).await;
+    publish(&*broker, &quiet, [5000]).await;
+    let mut worker = subscribe(&*broker, &[&busy, &quiet], 10).await;
+    for count in 1.. {
+        let delivery = next(&mut worker).await;
+        if delivery.trigger.n == 5000 {
+            break;
+        }
+        assert!(count < 500, "{count} messages of the busy queue went before");
+        worker.ack(vec![delivery]).await;
+    }
+}
+
+pub(crate) async fn ten_thousand_and_none_is_lost(world: &World) {
+    const COUNT: u32 = 10_000;
+    let (broker, [queue]) = world.with_queues().await;
+    let start = Instant::now();
+    let batches: Vec<_> = (0..COUNT).step_by(2500).map(|first| triggers(&queue, first..first + 2500)).collect();
+    for batch in &batches {
+        assert!(broker.publish(batch).await.iter().all(Result::is_ok));
+    }
+    let publishing = start.elapsed();
+    let start = Instant::now();
+    let mut worker = subscribe(&*broker, &[&queue], 500).await;
+    let mut arrived = Vec::new();
+    while arrived.len() < COUNT as usize {
+        let mut deliveries = vec![next(&mut worker).await];
+        while deliveries.len() < 100
+            && let Some(Some(delivery)) = worker.next().now_or_never()
+        {
+            deliveries.push(delivery);
+        }
+        arrived.extend(numbers(&deliveries));
+        worker.ack(deliveries).await;
+    }
+    report(&format!("{COUNT} published in {publishing:?}, consumed in {:?}", start.elapsed()));
+    assert_eq!(arrived, (0..COUNT).collect::<Vec<_>>());
+    drop(worker);
+    assert_empty(&*broker, &queue).await;
+}
+
+pub(crate) async fn settling_what_came_over_another_subscription_is_harmless(world: &World) {
+    let (broker, [queue]) = world.with_queues().await;
+    publish(&*broker, &queue, 0..2).await;
+    let mut first = subscribe(&*broker, &[&queue], 2).await;
+    let mut stale = take(&mut first, 2).await;
+    drop(first);
+    let mut second = subscribe(&*broker, &[&queue], 2).await;
+    let held = take(&mut second, 2).await;
+    second.ack(stale.split_off(1)).await;
+    second.give_back(stale).await;
+    assert_quiet(&mut second).await;
+    // Neither was settled: both come again once the second is gone.
+    drop((second, held));
+    let mut third = subscribe(&*broker, &[&queue], 2).await;
+    let deliveries = take(&mut third, 2).await;
+    assert_eq!(number_set(&deliveries), (0..2).collect());
+    third.ack(deliveries).await;
+    drop(third);
+    assert_empty(&*broker, &queue).await;
+}
+
+pub(crate) async fn a_wait_can_be_cancelled_without_loss(world: &World) {
+    let (broker, [queue]) = world.with_queues().await;
+    let mut worker = subscribe(&*broker, &[&queue], 100).await;
+    publish(&*broker, &queue, 0..100).await;
+    let mut arrived = Vec::new();
+    let all = async {
+        while arrived.len() < 100 {
+            // Far too short for the way to the broker and back.
+            if let Ok(Some(delivery)) = timeout(Duration::from_micros(50), worker.next()).await {
+                arrived.push(delivery);
+            }
+        }
+    };
+    in_time("100 deliveries between cancelled waits", all).await;
+    assert_eq!(numbers(&arrived), (0..100).collect::<Vec<_>>());
+}
+
+pub(crate) async fn bad_queue_names_are_refused(world: &World) {
+    let (broker, []) = world.with_queues().await;
+    for name in [String::new(), "Upper".into(), "a b".into(), "a/b".into(), "ü".into(), "x".repeat(65)] {
+        let names = [name.clone()];
+        assert!(matches!(broker.declare(&names).await, Err(BrokerError::InvalidQueue(named)) if named == name));
+        assert!(matches!(broker.subscribe(&names).await, Err(BrokerError::InvalidQueue(_))));
+        assert!(matches!(broker.publish(&triggers(&name, [1])).await[..], [Err(PublishError::Returned)]));
+    }
+    broker.declare(&["x".repeat(64)]).await.unwrap();
+}
+
+pub(crate) async fn stop_ends_everything(world: &World) {
+    let stop = CancellationToken::new();
+    let broker = world.broker(stop.clone()).await;
+    let queue = unused_queue();
+    broker.declare(std::slice::from_ref(&queue)).await.unwrap();
+    let mut idle = subscribe(&*broker, &[&queue], 0).await;
+    let mut waiting = subscribe(&*broker, &[&queue], 1).await;
+    let mut dead = broker.dead_letters().await.unwrap();
+    let ends = async { tokio::join!(idle.next(), waiting.next(), dead.next(), async { stop.cancel() }) };
+    let (idle_end, waiting_end, dead_end, ()) = in_time("the end of all waits", ends).await;
+    assert!(idle_end.is_none() && waiting_end.is_none() && dead_end.is_none());
+    assert!(in_time("the end of a later wait", waiting.next()).await.is_none());
+    wait_for_health(&*broker, |health| matches!(health, Health::Down(_))).await;
+    assert!(matches!(broker.publish(&triggers(&queue, [1])).await[..], [Err(PublishError::Unconfirmed(_))]));
+}
