@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// Long enough for a slow machine; what it ends has failed.
-pub(crate) const LONG: Duration = Duration::from_secs(30);
+pub(crate) const LONG: Duration = Duration::from_secs(60);
 /// How long to watch that something does not happen.
 const QUIET: Duration = Duration::from_millis(200);
 
