@@ -8,7 +8,9 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Broker, BrokerError, DeadLetter, DeadLetters, Delivery, Health, PublishError, Subscription, check_names};
+use super::{
+    Broker, BrokerError, DeadLetter, DeadLetters, Delivery, Health, PublishError, Subscription, check_name, check_names,
+};
 use crate::trigger::Trigger;
 
 /// Hands triggers from publishers to subscribers of the same process.
@@ -63,6 +65,7 @@ impl Broker for EmbeddedBroker {
     }
 
     async fn depth(&self, queue: &str) -> Result<u64, BrokerError> {
+        check_name(queue)?;
         Ok(self.queues.ready().get(queue).map_or(0, |ready| ready.len() as u64))
     }
 

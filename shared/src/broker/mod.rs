@@ -44,10 +44,10 @@ pub trait Broker: Send + Sync + 'static {
     async fn dead_letters(&self) -> Result<Box<dyn DeadLetters>, BrokerError>;
 
     /// How many messages of a work queue wait for a worker. A hint: what workers have been handed and not yet
-    /// settled is not counted.
+    /// settled is not counted. None wait in a queue that does not exist.
     ///
     /// # Errors
-    /// [`BrokerError`] when the broker can't be asked.
+    /// [`BrokerError`] when the broker can't be asked, or the name is not acceptable.
     async fn depth(&self, queue: &str) -> Result<u64, BrokerError>;
 
     /// Whether the broker can be reached at this moment, and if not, why: for `/readyz`.
@@ -164,10 +164,11 @@ pub fn connect(url: &str, process: &str, stop: CancellationToken) -> Result<Arc<
 
 /// Whether all are names that both brokers take for work queues.
 fn check_names(queues: &[String]) -> Result<(), BrokerError> {
-    match queues.iter().find(|name| !is_queue_name(name)) {
-        Some(name) => Err(BrokerError::InvalidQueue(name.clone())),
-        None => Ok(()),
-    }
+    queues.iter().try_for_each(|name| check_name(name))
+}
+
+fn check_name(name: &str) -> Result<(), BrokerError> {
+    if is_queue_name(name) { Ok(()) } else { Err(BrokerError::InvalidQueue(name.to_owned())) }
 }
 
 fn is_queue_name(name: &str) -> bool {

@@ -240,6 +240,19 @@ pub(crate) async fn a_wait_can_be_cancelled_without_loss(world: &World) {
     assert_eq!(numbers(&arrived), (0..100).collect::<Vec<_>>());
 }
 
+pub(crate) async fn depth_counts_what_waits(world: &World) {
+    let (broker, [queue]) = world.with_queues().await;
+    assert_eq!(broker.depth(&queue).await.unwrap(), 0);
+    publish(&*broker, &queue, 0..5).await;
+    assert_eq!(broker.depth(&queue).await.unwrap(), 5);
+    let mut worker = subscribe(&*broker, &[&queue], 2).await;
+    let held = take(&mut worker, 2).await;
+    assert_eq!(broker.depth(&queue).await.unwrap(), 3);
+    worker.ack(held).await;
+    assert_eq!(broker.depth(&unused_queue()).await.unwrap(), 0);
+    assert!(matches!(broker.depth("a b").await, Err(BrokerError::InvalidQueue(_))));
+}
+
 pub(crate) async fn bad_queue_names_are_refused(world: &World) {
     let (broker, []) = world.with_queues().await;
     for name in [String::new(), "Upper".into(), "a b".into(), "a/b".into(), "ü".into(), "x".repeat(65)] {

@@ -52,6 +52,7 @@ cases!(
     ten_thousand_and_none_is_lost,
     settling_what_came_over_another_subscription_is_harmless,
     a_wait_can_be_cancelled_without_loss,
+    depth_counts_what_waits,
     bad_queue_names_are_refused,
     stop_ends_everything,
 );

@@ -27,7 +27,9 @@ use self::link::Link;
 use self::publisher::{Message, Publisher};
 use self::subscription::RabbitSubscription;
 use self::topology::{KnownQueues, work_queue};
-use super::{Broker, BrokerError, DeadLetters, Health, PublishError, Subscription, check_names, is_queue_name};
+use super::{
+    Broker, BrokerError, DeadLetters, Health, PublishError, Subscription, check_name, check_names, is_queue_name,
+};
 use crate::telemetry::chain;
 use crate::trigger::Trigger;
 
@@ -103,6 +105,7 @@ impl Broker for RabbitBroker {
     }
 
     async fn depth(&self, queue: &str) -> Result<u64, BrokerError> {
+        check_name(queue)?;
         let connection = self.publishing.watch().connection().map_err(BrokerError::Unavailable)?;
         match timeout(ANSWER_LIMIT, topology::waiting(&connection, queue)).await {
             Ok(Ok(waiting)) => Ok(waiting),

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
-use lapin::{Channel, Connection, Error, ExchangeKind};
+use lapin::{Channel, Connection, Error, ErrorKind, ExchangeKind};
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 use tracing::warn;
@@ -26,6 +26,8 @@ const WORK_QUEUE_PREFIX: &str = "reveille.q.";
 const DELIVERY_LIMIT: i64 = 1000;
 /// The oldest unreadable messages go when there are more: nobody may be looking.
 const UNREADABLE_LIMIT: i64 = 10_000;
+/// AMQP's number for "there is no such queue".
+const NOT_FOUND: u16 = 404;
 
 /// RabbitMQ's name for a work queue.
 pub(super) fn work_queue(queue: &str) -> String {
@@ -78,8 +80,13 @@ pub(super) async fn declare_work_queues(connection: &Connection, queues: &[Strin
 pub(super) async fn waiting(connection: &Connection, queue: &str) -> Result<u64, Error> {
     let channel = connection.create_channel().await?;
     let look = QueueDeclareOptions { passive: true, ..Default::default() };
-    let found = channel.queue_declare(work_queue(queue).into(), look, FieldTable::default()).await?;
-    Ok(found.message_count().into())
+    match channel.queue_declare(work_queue(queue).into(), look, FieldTable::default()).await {
+        Ok(found) => Ok(found.message_count().into()),
+        Err(error) if matches!(error.kind(), ErrorKind::ProtocolError(refusal) if refusal.get_id() == NOT_FOUND) => {
+            Ok(0)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 async fn declare_fixed(connection: &Connection) -> Result<(), Error> {
