@@ -245,8 +245,8 @@ fn table() {
             }
         }
         for (why, inputs) in refused {
-            let inputs = if inputs.len() == rows.len() { "everything".into() } else { lines(&inputs) };
-            writeln!(text, "    refused, {why}: {inputs}").unwrap();
+            let inputs = if inputs.len() == rows.len() { " everything".into() } else { lines(&inputs) };
+            writeln!(text, "    refused, {why}:{inputs}").unwrap();
         }
         text.push('\n');
     }
