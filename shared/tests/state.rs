@@ -1,0 +1,516 @@
+//! The state machine, walked whole: every reachable state meets every input, and what comes of it is the
+//! table in `snapshots/state__table.snap`. Then long random lives, in which old names must do no harm.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
+use reveille_shared::state::{Input, Lease, Phase, Refusal, Run, Status, Transition, apply};
+use reveille_shared::work_request::{Happening, RunError};
+use uuid::Uuid;
+
+/// How far the walk lets the counters of a run go. Beyond the first few nothing new comes up: the walk
+/// checks that runs which differ only in counters answer alike.
+const TRIGGERS_WALKED: u32 = 3;
+
+const LATER: Duration = Duration::from_secs(60);
+
+fn start() -> Timestamp {
+    "2026-03-01T00:00:00Z".parse().unwrap()
+}
+
+/// The birth of every run.
+fn accepted(at: Timestamp) -> Run {
+    Run { status: Status::Accepted, phase: Phase::Due { at }, sends: 0, attempt: 0, failures: 0 }
+}
+
+fn error() -> RunError {
+    RunError::new("Test", "it was to be")
+}
+
+/// The token of the lease under which an attempt runs, in the walk.
+fn token_of(attempt: u32) -> Uuid {
+    Uuid::from_u128(attempt.into())
+}
+
+fn held(run: &Run) -> Option<Uuid> {
+    match run.phase {
+        Phase::Leased(lease) => Some(lease.token),
+        _ => None,
+    }
+}
+
+// --- what must hold of every transition (I3, I4) ---
+
+/// Panics if `run` may not become what `transition` says.
+fn check(run: &Run, input: &Input, transition: &Transition) {
+    let (after, event) = (&transition.run, &transition.event);
+    let context = format!("{run:?}\n  {input:?}\n  {transition:?}");
+
+    // States move forward only.
+    assert!(!run.status.is_terminal(), "a terminal state changed: {context}");
+    let forward = match run.status {
+        Status::Accepted => after.status != Status::Canceling,
+        Status::InProgress => after.status != Status::Accepted,
+        Status::Canceling => after.status == Status::Canceling || after.status.is_terminal(),
+        _ => false,
+    };
+    assert!(forward, "a step backwards: {context}");
+    if after.status == Status::Canceling {
+        assert!(held(run).is_some() && held(after) == held(run), "CANCELING without the lease to stop: {context}");
+    }
+    assert_eq!(after.phase == Phase::Done, after.status.is_terminal(), "DONE is not the end: {context}");
+    if after.status == Status::Accepted {
+        assert_eq!((after.attempt, held(after)), (0, None), "an attempt of one that is only accepted: {context}");
+    }
+
+    // Attempts are opened by claims, triggers numbered by sends, failures counted by failing.
+    let is_claim = matches!(input, Input::Claim { .. });
+    assert_eq!(after.attempt, run.attempt + u32::from(is_claim), "attempts: {context}");
+    assert_eq!(after.sends, run.sends + u32::from(matches!(input, Input::Send)), "sends: {context}");
+    assert!(after.failures >= run.failures && after.failures <= after.attempt, "failures: {context}");
+    let failing = matches!(input, Input::Fail { .. } | Input::Lose { .. });
+    assert!(failing || after.failures == run.failures, "a failure of what did not fail: {context}");
+
+    // At most one lease: a claim takes the only trigger, and until it ends no other lease can come.
+    match (held(run), held(after)) {
+        (None, Some(_)) => {
+            assert!(is_claim && matches!(run.phase, Phase::Sent { .. }), "a lease from nowhere: {context}")
+        }
+        (Some(before), Some(now)) => assert_eq!(before, now, "the lease changed hands: {context}"),
+        _ => {}
+    }
+
+    // The history tells of each change that a caller can see.
+    if after.status != run.status || after.attempt != run.attempt || after.failures != run.failures {
+        assert!(event.is_some(), "untold: {context}");
+    }
+    let told_end =
+        matches!(event, Some(Happening::Succeeded { .. } | Happening::Failed { .. } | Happening::Canceled { .. }));
+    assert_eq!(told_end, after.status.is_terminal(), "the history ends with the run: {context}");
+}
+
+// --- the walk ---
+
+/// Time passes until the trigger is due: not an input, but part of the walk.
+fn wait(run: &Run) -> Option<Run> {
+    match run.phase {
+        Phase::Due { at } if at > start() => Some(Run { phase: Phase::Due { at: start() }, ..*run }),
+        _ => None,
+    }
+}
+
+/// Every kind of input, with matching and other names, by its name in the table.
+fn inputs(run: &Run) -> Vec<(&'static str, Input)> {
+    let lease = |attempt: u32| Lease { token: token_of(attempt), worker: Uuid::from_u128(77), deadline: start() };
+    let held = held(run).unwrap_or_else(|| token_of(run.attempt + 1));
+    let stale = token_of(run.attempt.wrapping_sub(1));
+    let unsend = |n, after, reason: Option<&str>| Input::Unsend { n, after, reason: reason.map(str::to_owned) };
+    let fail = |token, retry| Input::Fail { token, error: error(), retry };
+    let lose = |token, retry| Input::Lose { token, error: error(), retry };
+    let older = run.sends.wrapping_sub(1);
+    // A token belongs to one trigger; while it is held that is the last one.
+    let claimed_with = if self::held(run).is_some() { run.sends } else { older };
+    vec![
+        ("send", Input::Send),
+        ("unsend", unsend(run.sends, Duration::ZERO, None)),
+        ("unsend, wait, with a reason", unsend(run.sends, LATER, Some("no route"))),
+        ("unsend an older trigger", unsend(older, Duration::ZERO, None)),
+        ("claim", Input::Claim { n: run.sends, lease: lease(run.attempt + 1) }),
+        ("claim again under the same token", Input::Claim { n: claimed_with, lease: lease(run.attempt) }),
+        ("claim an older trigger", Input::Claim { n: older, lease: lease(run.attempt + 1) }),
+        ("claim a trigger not sent yet", Input::Claim { n: run.sends + 1, lease: lease(run.attempt + 1) }),
+        ("release", Input::Release { token: held }),
+        ("release, stale token", Input::Release { token: stale }),
+        ("succeed", Input::Succeed { token: held }),
+        ("succeed, stale token", Input::Succeed { token: stale }),
+        ("fail", fail(held, None)),
+        ("fail, retry at once", fail(held, Some(Duration::ZERO))),
+        ("fail, retry later", fail(held, Some(LATER))),
+        ("fail, stale token", fail(stale, None)),
+        ("fail, retry, stale token", fail(stale, Some(LATER))),
+        ("stopped", Input::Stopped { token: held }),
+        ("stopped, stale token", Input::Stopped { token: stale }),
+        ("lose", lose(held, None)),
+        ("lose, retry later", lose(held, Some(LATER))),
+        ("lose, stale token", lose(stale, None)),
+        ("lose, retry, stale token", lose(stale, Some(LATER))),
+        ("cancel", Input::Cancel { by: "someone".into() }),
+        ("give up", Input::GiveUp { n: run.sends, error: error() }),
+        ("give up an older trigger", Input::GiveUp { n: older, error: error() }),
+    ]
+}
+
+/// A state's name in the table: all but the counters.
+fn name(run: &Run) -> String {
+    let phase = match run.phase {
+        Phase::Due { at } if at <= start() => "due",
+        Phase::Due { .. } => "due later",
+        Phase::Sent { .. } => "sent",
+        Phase::Leased(_) => "leased",
+        Phase::Done => "done",
+    };
+    format!("{} {phase}", run.status)
+}
+
+fn answer(run: &Run, result: &Result<Transition, Refusal>) -> String {
+    match result {
+        Err(refusal) => format!("refused: {refusal:?}"),
+        Ok(Transition { run: after, event }) => {
+            let mut answer = name(after);
+            let mut counted = |what: &str, before: u32, after: u32| {
+                if after != before {
+                    write!(answer, ", {what} +{}", after - before).unwrap();
+                }
+            };
+            counted("trigger", run.sends, after.sends);
+            counted("attempt", run.attempt, after.attempt);
+            counted("failure", run.failures, after.failures);
+            match event {
+                Some(event) => {
+                    let json = serde_json::to_value(event).unwrap();
+                    write!(answer, "; event {}", json["type"].as_str().unwrap()).unwrap();
+                }
+                None => answer.push_str("; no event"),
+            }
+            answer
+        }
+    }
+}
+
+/// State → input → answer, for all that can be reached from `births`; and state → states one step on.
+#[derive(Default)]
+struct Walk {
+    table: BTreeMap<String, Vec<(&'static str, String)>>,
+    /// Order of discovery, for the reader.
+    order: Vec<String>,
+    next: BTreeMap<String, BTreeSet<String>>,
+}
+
+fn walk(births: &[Run]) -> Walk {
+    let mut walk = Walk::default();
+    let mut seen: HashSet<String> = births.iter().map(|run| format!("{run:?}")).collect();
+    let mut queue: VecDeque<Run> = births.iter().copied().collect();
+    while let Some(run) = queue.pop_front() {
+        let mut rows = Vec::new();
+        let mut reached: Vec<Run> = wait(&run).into_iter().collect();
+        for (label, input) in inputs(&run) {
+            let result = apply(&run, &input, start());
+            if let Ok(transition) = &result {
+                check(&run, &input, transition);
+                reached.push(transition.run);
+            }
+            rows.push((label, answer(&run, &result)));
+        }
+        for after in reached {
+            walk.next.entry(name(&run)).or_default().insert(name(&after));
+            if after.sends <= TRIGGERS_WALKED && seen.insert(format!("{after:?}")) {
+                queue.push_back(after);
+            }
+        }
+        match walk.table.get(&name(&run)) {
+            Some(known) => assert_eq!(*known, rows, "two runs in {} answer differently", name(&run)),
+            None => {
+                walk.order.push(name(&run));
+                walk.table.insert(name(&run), rows);
+            }
+        }
+    }
+    walk
+}
+
+fn births() -> [Run; 2] {
+    [accepted(start()), accepted(start().saturating_add(SignedDuration::from_secs(60)).unwrap())]
+}
+
+/// A list over as many indented lines as it needs.
+fn lines(items: &[&str]) -> String {
+    items.chunks(4).map(|some| format!("\n        {}", some.join("  |  "))).collect()
+}
+
+#[test]
+fn table() {
+    let walk = walk(&births());
+    let mut text = String::new();
+    for state in &walk.order {
+        writeln!(text, "{state}").unwrap();
+        let rows = &walk.table[state];
+        let mut refused: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (input, answer) in rows {
+            match answer.strip_prefix("refused: ") {
+                Some(why) => refused.entry(why).or_default().push(input),
+                None => writeln!(text, "    {input:<36}→ {answer}").unwrap(),
+            }
+        }
+        for (why, inputs) in refused {
+            let inputs = if inputs.len() == rows.len() { " everything".into() } else { lines(&inputs) };
+            writeln!(text, "    refused, {why}:{inputs}").unwrap();
+        }
+        text.push('\n');
+    }
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn only_these_states_can_be_reached() {
+    let reached: BTreeSet<String> = walk(&births()).order.into_iter().collect();
+    let expected = [
+        "ACCEPTED due",
+        "ACCEPTED due later",
+        "ACCEPTED sent",
+        "CANCELED done",
+        "CANCELING leased",
+        "FAILED done",
+        "IN_PROGRESS due",
+        "IN_PROGRESS due later",
+        "IN_PROGRESS leased",
+        "IN_PROGRESS sent",
+        "SUCCEEDED done",
+    ];
+    assert_eq!(reached.iter().map(String::as_str).collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn every_state_can_reach_an_end_and_no_end_can_be_left() {
+    let walk = walk(&births());
+    let is_end = |state: &str| state.ends_with(" done");
+    let mut ending: BTreeSet<&str> = walk.order.iter().map(String::as_str).filter(|state| is_end(state)).collect();
+    loop {
+        let leads_to_end = |state: &&String| {
+            walk.next.get(*state).is_some_and(|next| next.iter().any(|n| ending.contains(n.as_str())))
+        };
+        let more: Vec<&str> = walk.order.iter().filter(leads_to_end).map(String::as_str).collect();
+        let before = ending.len();
+        ending.extend(more);
+        if ending.len() == before {
+            break;
+        }
+    }
+    let stuck: Vec<_> = walk.order.iter().filter(|state| !ending.contains(state.as_str())).collect();
+    assert!(stuck.is_empty(), "no way to an end from {stuck:?}");
+    for (state, rows) in &walk.table {
+        let ended = rows.iter().all(|(_, answer)| answer == "refused: Ended");
+        assert_eq!(ended, is_end(state), "{state}");
+    }
+}
+
+// --- random lives ---
+
+/// One thing that may happen, with names chosen from those that the run has had.
+#[derive(Debug, Clone)]
+enum Step {
+    Wait(u64),
+    /// The wall clock is put back.
+    Back(u64),
+    Send,
+    Unsend {
+        which: usize,
+        after: u64,
+    },
+    /// Under a fresh token, as workers do; `Again` repeats it under the same.
+    Claim {
+        which: usize,
+    },
+    Release(Pick),
+    Succeed(Pick),
+    Fail {
+        token: Pick,
+        retry: Option<u64>,
+    },
+    Stopped(Pick),
+    Lose {
+        token: Pick,
+        retry: Option<u64>,
+    },
+    Cancel,
+    GiveUp {
+        which: usize,
+    },
+    /// The broker or the network repeats what was said before.
+    Again(usize),
+}
+
+/// Which token: the one held most of the time, else one from the past or from nowhere.
+#[derive(Debug, Clone, Copy)]
+enum Pick {
+    Held,
+    Old(usize),
+    Fresh,
+}
+
+fn pick() -> impl Strategy<Value = Pick> {
+    prop_oneof![6 => Just(Pick::Held), 2 => any::<usize>().prop_map(Pick::Old), 1 => Just(Pick::Fresh)]
+}
+
+fn retry() -> impl Strategy<Value = Option<u64>> {
+    prop_oneof![1 => Just(None), 3 => (0..100_u64).prop_map(Some)]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    // `which` counts triggers back from the last one sent, so that 0 is the one to act on.
+    let which = || prop_oneof![4 => Just(0_usize), 1 => 0..4_usize];
+    prop_oneof![
+        4 => (1..200_u64).prop_map(Step::Wait),
+        1 => (1..4000_u64).prop_map(Step::Back),
+        8 => Just(Step::Send),
+        2 => (which(), 0..100_u64).prop_map(|(which, after)| Step::Unsend { which, after }),
+        8 => which().prop_map(|which| Step::Claim { which }),
+        2 => pick().prop_map(Step::Release),
+        1 => pick().prop_map(Step::Succeed),
+        4 => (pick(), retry()).prop_map(|(token, retry)| Step::Fail { token, retry }),
+        1 => pick().prop_map(Step::Stopped),
+        3 => (pick(), retry()).prop_map(|(token, retry)| Step::Lose { token, retry }),
+        1 => Just(Step::Cancel),
+        1 => which().prop_map(|which| Step::GiveUp { which }),
+        6 => any::<usize>().prop_map(Step::Again),
+    ]
+}
+
+/// A run, and all that was ever said to it.
+struct Life {
+    run: Run,
+    now: Timestamp,
+    tokens: Vec<Uuid>,
+    said: Vec<Input>,
+    /// Inputs that have had their effect and name a trigger or a lease: no other may have it under that name.
+    done: Vec<Input>,
+}
+
+impl Life {
+    fn new() -> Self {
+        Self { run: accepted(start()), now: start(), tokens: vec![], said: vec![], done: vec![] }
+    }
+
+    fn token(&mut self, pick: Pick) -> Uuid {
+        match pick {
+            Pick::Held if held(&self.run).is_some() => held(&self.run).unwrap(),
+            Pick::Old(index) if !self.tokens.is_empty() => self.tokens[index % self.tokens.len()],
+            _ => {
+                self.tokens.push(Uuid::from_u128(1 + self.tokens.len() as u128));
+                self.tokens[self.tokens.len() - 1]
+            }
+        }
+    }
+
+    fn input(&mut self, step: &Step) -> Option<Input> {
+        let n = |which: usize| self.run.sends.wrapping_sub(u32::try_from(which).unwrap());
+        let seconds = |seconds: Option<u64>| seconds.map(Duration::from_secs);
+        let shift = |by: i64| self.now.saturating_add(SignedDuration::from_secs(by)).unwrap();
+        Some(match *step {
+            Step::Wait(by) => {
+                self.now = shift(i64::try_from(by).unwrap());
+                return None;
+            }
+            Step::Back(by) => {
+                self.now = shift(-i64::try_from(by).unwrap());
+                return None;
+            }
+            Step::Send => Input::Send,
+            Step::Unsend { which, after } => {
+                Input::Unsend { n: n(which), after: Duration::from_secs(after), reason: None }
+            }
+            Step::Claim { which } => {
+                let n = n(which);
+                let lease = Lease { token: self.token(Pick::Fresh), worker: Uuid::from_u128(77), deadline: self.now };
+                Input::Claim { n, lease }
+            }
+            Step::Release(token) => Input::Release { token: self.token(token) },
+            Step::Succeed(token) => Input::Succeed { token: self.token(token) },
+            Step::Fail { token, retry } => {
+                Input::Fail { token: self.token(token), error: error(), retry: seconds(retry) }
+            }
+            Step::Stopped(token) => Input::Stopped { token: self.token(token) },
+            Step::Lose { token, retry } => {
+                Input::Lose { token: self.token(token), error: error(), retry: seconds(retry) }
+            }
+            Step::Cancel => Input::Cancel { by: "someone".into() },
+            Step::GiveUp { which } => Input::GiveUp { n: n(which), error: error() },
+            Step::Again(index) => {
+                let said = self.said.len();
+                return (said > 0).then(|| self.said[index % said].clone());
+            }
+        })
+    }
+
+    fn take(&mut self, input: Input) {
+        let result = apply(&self.run, &input, self.now);
+        match &result {
+            Ok(transition) => {
+                check(&self.run, &input, transition);
+                assert!(!self.done.contains(&input), "{input:?} had its effect twice");
+                self.stale_tokens_are_refused(&input);
+                self.run = transition.run;
+                let repeated = apply(&self.run, &input, self.now);
+                assert!(repeated.is_err(), "{input:?}, repeated at once, did {repeated:?}");
+                if !matches!(input, Input::Send | Input::Cancel { .. }) {
+                    self.done.push(input.clone());
+                }
+            }
+            Err(refusal) => {
+                assert_eq!(*refusal == Refusal::Ended, self.run.status.is_terminal(), "{input:?}: {refusal:?}");
+            }
+        }
+        self.said.push(input);
+    }
+
+    /// What was accepted under a token must have named the lease that was held.
+    fn stale_tokens_are_refused(&self, input: &Input) {
+        if let Input::Release { token }
+        | Input::Succeed { token }
+        | Input::Fail { token, .. }
+        | Input::Stopped { token }
+        | Input::Lose { token, .. } = input
+        {
+            assert_eq!(held(&self.run), Some(*token), "a stale token was accepted: {input:?}");
+        }
+        if let Input::Unsend { n, .. } | Input::Claim { n, .. } | Input::GiveUp { n, .. } = input {
+            assert!(
+                matches!(self.run.phase, Phase::Sent { .. }) && *n == self.run.sends,
+                "an old trigger was accepted: {input:?}"
+            );
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever is said in whatever order and however often: each transition holds the invariants, each named
+    /// input has its effect at most once, and old triggers and tokens have none.
+    #[test]
+    fn random_lives(steps in prop::collection::vec(step(), 1..120)) {
+        let mut life = Life::new();
+        for step in &steps {
+            if let Some(input) = life.input(step) {
+                life.take(input);
+            }
+        }
+    }
+
+    /// Once it has ended, nothing moves it.
+    #[test]
+    fn nothing_follows_the_end(steps in prop::collection::vec(step(), 1..60), after in prop::collection::vec(step(), 1..30)) {
+        let mut life = Life::new();
+        for step in &steps {
+            if let Some(input) = life.input(step) {
+                life.take(input);
+            }
+        }
+        // Whatever it is in, cancelling and the end of the lease is one way out.
+        let _ = apply(&life.run, &Input::Cancel { by: "test".into() }, life.now).map(|t| life.run = t.run);
+        if let Some(token) = held(&life.run) {
+            life.run = apply(&life.run, &Input::Lose { token, error: error(), retry: Some(LATER) }, life.now).unwrap().run;
+        }
+        prop_assert!(life.run.status.is_terminal());
+        let end = life.run;
+        for step in &after {
+            if let Some(input) = life.input(step) {
+                prop_assert_eq!(apply(&life.run, &input, life.now), Err(Refusal::Ended));
+                life.take(input);
+            }
+        }
+        prop_assert_eq!(life.run, end);
+    }
+}

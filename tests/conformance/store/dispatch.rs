@@ -1,0 +1,185 @@
+//! Which triggers go out, and when.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use reveille_shared::duration::HumanDuration;
+use reveille_shared::state::{Phase, Refusal, Status};
+use reveille_shared::trigger;
+use reveille_shared::work_request::{Happening, WorkRequestId};
+use tokio::task::JoinSet;
+
+use crate::bed::{Bed, error, failed, on_both};
+
+on_both!(
+    due_triggers_go_out_once_and_earliest_first,
+    a_delay_is_respected,
+    concurrent_dispatchers_share_the_work,
+    what_the_broker_returned_goes_out_again,
+    an_undeliverable_trigger_ends_the_run,
+    lost_triggers_are_sent_again_with_growing_patience,
+    a_backlog_does_not_hide_lost_triggers_of_other_queues,
+    a_nudge_crosses_processes,
+);
+
+async fn due_triggers_go_out_once_and_earliest_first(bed: Bed) {
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.push(bed.accepted().await);
+        bed.pass(Duration::from_millis(1)).await;
+    }
+    let first = bed.store.take_due(2).await.unwrap();
+    let rest = bed.store.take_due(10).await.unwrap();
+    assert_eq!(first.len(), 2);
+    let taken: Vec<_> = first.iter().chain(&rest).map(|out| out.trigger.id).collect();
+    assert_eq!(taken, ids);
+    let out = &first[0];
+    assert_eq!((out.trigger.v, out.trigger.n, &*out.trigger.job), (trigger::VERSION, 1, "copy"));
+    assert_eq!((&*out.trigger.namespace, &*out.queue), ("default", "main"));
+    assert_eq!(out.due_at, bed.get(ids[0]).await.accepted_at);
+    assert!(matches!(bed.get(ids[0]).await.phase, Phase::Sent { .. }));
+    assert!(bed.take().await.is_empty(), "a trigger went out twice");
+    assert_eq!(bed.status(ids[0]).await, Status::Accepted);
+}
+
+async fn a_delay_is_respected(bed: Bed) {
+    let mut request = bed.new_request().await;
+    request.delay = HumanDuration::from_millis(1500);
+    let id = bed.accept(request).await;
+    assert!(bed.take().await.is_empty());
+    let Phase::Due { at } = bed.get(id).await.phase else { panic!("not due") };
+    assert_eq!(bed.store.next_due().await.unwrap(), Some(at));
+    bed.pass(Duration::from_millis(1500)).await;
+    let out = bed.take().await;
+    assert_eq!((out[0].trigger.id, out[0].due_at), (id, at));
+    assert_eq!(bed.store.next_due().await.unwrap(), None);
+}
+
+async fn concurrent_dispatchers_share_the_work(bed: Bed) {
+    let mut ids = BTreeSet::new();
+    for _ in 0..60 {
+        ids.insert(bed.accepted().await);
+    }
+    let mut tasks = JoinSet::new();
+    for _ in 0..4 {
+        let store = bed.second().await;
+        tasks.spawn(async move {
+            let mut mine = Vec::new();
+            loop {
+                let some = store.take_due(7).await.unwrap();
+                if some.is_empty() {
+                    return mine;
+                }
+                mine.extend(some.into_iter().map(|out| out.trigger.id));
+            }
+        });
+    }
+    // A dispatcher passes over what another one has locked, so the last look is ours.
+    let mut taken: Vec<WorkRequestId> = tasks.join_all().await.concat();
+    taken.extend(bed.take().await.into_iter().map(|out| out.trigger.id));
+    assert_eq!(taken.len(), 60, "a trigger was taken twice, or not at all");
+    assert_eq!(taken.into_iter().collect::<BTreeSet<_>>(), ids);
+}
+
+async fn what_the_broker_returned_goes_out_again(bed: Bed) {
+    let first = bed.sent().await;
+    let wait = Duration::from_millis(300);
+    bed.store.unsend(&[(first.clone(), wait, Some("no route".into()))]).await.unwrap();
+    assert!(bed.take().await.is_empty(), "before the wait is over");
+    assert_eq!(bed.claim(&first).await.unwrap_err(), Refusal::OldTrigger, "a trigger that was taken back");
+    bed.pass(wait).await;
+    let again = bed.take().await.remove(0).trigger;
+    assert_eq!((again.id, again.n), (first.id, 2));
+    assert_eq!(bed.claim(&first).await.unwrap_err(), Refusal::OldTrigger);
+
+    // Too late, or for another one: nothing is taken back.
+    bed.store.unsend(&[(first.clone(), Duration::ZERO, None)]).await.unwrap();
+    bed.claim(&again).await.unwrap();
+    bed.store.unsend(&[(again.clone(), Duration::ZERO, Some("late".into()))]).await.unwrap();
+    assert!(matches!(bed.get(first.id).await.phase, Phase::Leased(_)));
+    let returned = Happening::Returned { reason: "no route".into() };
+    assert_eq!(bed.history(first.id).await[1], returned);
+    assert_eq!(bed.told(first.id).await, ["accepted", "returned", "started"]);
+}
+
+async fn an_undeliverable_trigger_ends_the_run(bed: Bed) {
+    let mut trigger = bed.sent().await;
+    trigger.n += 1;
+    assert!(!bed.store.give_up(&trigger, error("wrong number")).await.unwrap());
+    trigger.n -= 1;
+    assert!(bed.store.give_up(&trigger, error("no such queue")).await.unwrap());
+    assert!(!bed.store.give_up(&trigger, error("again")).await.unwrap());
+    let ended = bed.get(trigger.id).await;
+    assert_eq!((ended.status, ended.phase), (Status::Failed, Phase::Done));
+    assert_eq!(ended.error, Some(error("no such queue")));
+    assert_eq!(ended.started_at, None, "it never started");
+    assert!(ended.finished_at.is_some());
+    let running = bed.sent().await;
+    bed.claim(&running).await.unwrap();
+    assert!(!bed.store.give_up(&running, error("late")).await.unwrap(), "a worker has it");
+}
+
+async fn lost_triggers_are_sent_again_with_growing_patience(bed: Bed) {
+    let patience = Duration::from_millis(400);
+    let first = bed.sent().await;
+    let resend = async |lost: bool| {
+        bed.store
+            .resend_lost(patience, 10, move |queue, age| {
+                assert_eq!(queue, "main");
+                assert!(age >= patience);
+                lost
+            })
+            .await
+            .unwrap()
+    };
+    assert!(resend(true).await.is_empty(), "before its time");
+    bed.pass(patience).await;
+    assert!(resend(false).await.is_empty(), "it is not lost");
+    let again = resend(true).await.remove(0).trigger;
+    assert_eq!(again, first, "under the same number");
+    bed.pass(patience).await;
+    assert!(resend(true).await.is_empty(), "the second time takes twice the patience");
+    bed.pass(patience).await;
+    assert_eq!(resend(true).await.len(), 1);
+
+    // A new trigger starts with the first patience.
+    bed.store.unsend(&[(first, Duration::ZERO, None)]).await.unwrap();
+    let second = bed.take().await.remove(0).trigger;
+    bed.pass(patience).await;
+    assert_eq!(resend(true).await.remove(0).trigger, second);
+
+    // What a worker has is not lost.
+    let run = bed.claim(&second).await.unwrap();
+    bed.pass(patience * 2).await;
+    assert!(resend(true).await.is_empty());
+    bed.report(&run, failed(None)).await.unwrap();
+    assert!(resend(true).await.is_empty());
+}
+
+async fn a_backlog_does_not_hide_lost_triggers_of_other_queues(bed: Bed) {
+    for _ in 0..5 {
+        bed.sent().await;
+    }
+    let mut request = bed.new_request().await;
+    request.queue = "rare".into();
+    let id = bed.accept(request).await;
+    bed.take().await;
+    bed.pass(Duration::from_millis(50)).await;
+    let resent = bed.store.resend_lost(Duration::from_millis(10), 3, |queue, _| queue == "rare").await.unwrap();
+    let resent: Vec<_> = resent.iter().map(|out| out.trigger.id).collect();
+    assert_eq!(resent, [id], "the older triggers of a queue that is only slow fill the limit");
+}
+
+async fn a_nudge_crosses_processes(bed: Bed) {
+    let other = bed.second().await;
+    let nudge = other.due_nudge();
+    let mut listening = JoinSet::new();
+    listening.spawn(async move { other.listen_for_due().await });
+    harness::wait::eventually("a nudge from another process", Duration::from_secs(20), async || {
+        // The listener may not listen yet, so that a first hint can be lost.
+        bed.accepted().await;
+        tokio::time::timeout(Duration::from_millis(200), nudge.notified()).await.map_err(|_| "silence".to_owned())
+    })
+    .await
+    .unwrap();
+}

@@ -1,0 +1,15 @@
+//! The store's contract, run against both databases: each case is one test for SQLite and one for PostgreSQL.
+//! Afterwards what only one of them promises.
+
+mod accept;
+mod bed;
+mod definitions;
+mod dispatch;
+mod faults;
+mod fires;
+mod history;
+mod leases;
+mod opening;
+mod requests;
+mod texts;
+mod workers;

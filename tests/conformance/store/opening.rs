@@ -1,0 +1,120 @@
+//! Opening a database: migrations, schemas of other builds, addresses that lead nowhere.
+
+use std::sync::Arc;
+
+use reveille_shared::clock::SystemClock;
+use reveille_shared::store::{Kind, SCHEMA, Store, StoreError};
+use reveille_shared::telemetry::chain;
+use tokio::task::JoinSet;
+
+use crate::bed::{Bed, Keep, NAMESPACE, on_both, succeeded};
+
+on_both!(a_reopened_store_has_everything, a_schema_that_is_too_new_is_refused, a_newer_schema_that_serves_us_is_fine);
+
+async fn open(url: &str) -> Result<Store, StoreError> {
+    Store::connect(url, "test", Arc::new(SystemClock)).await
+}
+
+/// Closes the bed's store and opens its database again; the second value keeps the database.
+async fn reopen(bed: Bed) -> (Result<Store, StoreError>, Keep) {
+    let expected = if bed.clock.is_some() { Kind::Sqlite } else { Kind::Postgres };
+    assert_eq!(bed.store.kind(), expected);
+    let (url, keep) = bed.close();
+    (open(&url).await, keep)
+}
+
+async fn a_reopened_store_has_everything(bed: Bed) {
+    let run = bed.running().await;
+    bed.report(&run, succeeded()).await.unwrap();
+    let waiting = bed.accepted().await;
+    let (ended, history) = (bed.get(run.id).await, bed.history(run.id).await);
+    let (store, _bed) = reopen(bed).await;
+    let store = store.unwrap();
+    assert_eq!(store.work_request(NAMESPACE, run.id).await.unwrap(), Some(ended));
+    let again: Vec<_> = store.events(run.id, 0, 100).await.unwrap().into_iter().map(|event| event.what).collect();
+    assert_eq!(again, history);
+    assert_eq!(store.take_due(10).await.unwrap()[0].trigger.id, waiting);
+}
+
+async fn a_schema_that_is_too_new_is_refused(bed: Bed) {
+    let (found, oldest) = (SCHEMA + 7, SCHEMA + 2);
+    bed.tamper(&format!("UPDATE schema_info SET version = {found}, oldest_binary = {oldest}")).await;
+    let (refused, _bed) = reopen(bed).await;
+    let refused = refused.unwrap_err();
+    assert!(matches!(refused, StoreError::TooNew { found: f, oldest: o } if (f, o) == (found, oldest)), "{refused:?}");
+    assert!(refused.to_string().contains("install a newer one"));
+}
+
+async fn a_newer_schema_that_serves_us_is_fine(bed: Bed) {
+    let id = bed.accepted().await;
+    bed.tamper(&format!("UPDATE schema_info SET version = {}, oldest_binary = {SCHEMA}", SCHEMA + 7)).await;
+    let (store, _bed) = reopen(bed).await;
+    assert!(store.unwrap().work_request(NAMESPACE, id).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn several_processes_may_start_on_an_empty_database() {
+    let database = harness::services::Database::fresh().await.unwrap();
+    let mut tasks = JoinSet::new();
+    for _ in 0..4 {
+        let url = database.url().to_owned();
+        tasks.spawn(async move { open(&url).await.map(|store| (store.kind(), store)) });
+    }
+    for opened in tasks.join_all().await {
+        let (kind, store) = opened.unwrap();
+        assert_eq!(kind, Kind::Postgres);
+        assert!(store.depths().await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_data_folder_belongs_to_one_process() {
+    let bed = Bed::sqlite().await;
+    let refused = open(&bed.url).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Locked(_)), "{refused:?}");
+    assert!(refused.to_string().contains(bed.url.trim_start_matches("sqlite://")));
+    bed.accepted().await;
+    let (store, _bed) = reopen(bed).await;
+    store.unwrap();
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_made_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let refused = open(&format!("sqlite://{}/data", file.display())).await.unwrap_err();
+    assert!(matches!(&refused, StoreError::Folder { path, .. } if path.starts_with(&file)), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_refused_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("reveille.db");
+    let content = "not a database at all ".repeat(300);
+    std::fs::write(&file, &content).unwrap();
+    open(&format!("sqlite://{}", folder.path().display())).await.unwrap_err();
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), content);
+}
+
+#[tokio::test]
+async fn no_error_shows_the_password() {
+    let database = harness::services::Database::fresh().await.unwrap();
+    let (before, at) = database.url().split_once('@').unwrap();
+    let (user, _) = before.rsplit_once(':').unwrap();
+    let secret = "hunter2secret";
+    let port = harness::ports::Port::claim().unwrap();
+    for url in [
+        format!("{user}:{secret}@{at}"),
+        format!("postgres://reveille:{secret}@{}/x", port.address()),
+        format!("postgres://reveille:{secret}@host:notaport/x"),
+        format!("postgres://reveille:{secret}@[::1/x"),
+        format!("postgres://reveille:{secret}#?@host/x?sslmode=maybe"),
+        format!("mysql://reveille:{secret}@host/x"),
+        format!("postgres:reveille:{secret}@host/x"),
+    ] {
+        let refused = open(&url).await.unwrap_err();
+        let (shown, debugged) = (chain(&refused), format!("{refused:?}"));
+        assert!(!shown.contains(secret) && !debugged.contains(secret), "{shown}\n{debugged}");
+    }
+}
