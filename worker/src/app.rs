@@ -1,0 +1,271 @@
+//! Wiring: settings → a worker that runs until it is told to stop.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Parser;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use reveille_shared::broker::{self, Broker};
+use reveille_shared::clock::{Clock, SystemClock};
+use reveille_shared::config::Common;
+use reveille_shared::duration::HumanDuration;
+use reveille_shared::lifecycle::{Lifecycle, TaskResult};
+use reveille_shared::store::{NewWorker, Store};
+use reveille_shared::telemetry::{self, chain};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use crate::consume::Consumer;
+use crate::execute::Executor;
+use crate::flow::Flow;
+use crate::handlers::env::Variables;
+use crate::handlers::{Functions, Handlers};
+use crate::heartbeat::{Heart, Incarnation, Pulse, Suspects};
+use crate::report::{self, Reporter};
+use crate::runs::{Runs, Why};
+use crate::status::{self, Readiness};
+
+/// What a worker is told beside where the database and the broker are.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Settings {
+    /// The work queues to take runs from, separated by commas
+    #[arg(long, env = "REVEILLE_QUEUES", value_delimiter = ',', default_value = "default", value_name = "NAMES")]
+    pub queues: Vec<String>,
+
+    /// How many runs to execute at once
+    #[arg(long, env = "REVEILLE_SLOTS", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=10_000), value_name = "COUNT")]
+    pub slots: u16,
+
+    /// What people call this worker [default: host name and process id]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+}
+
+/// Runs jobs that a Reveille scheduler triggers.
+#[derive(Debug, Parser)]
+#[command(name = "reveille-worker", version)]
+struct Arguments {
+    #[command(flatten)]
+    common: Common,
+
+    #[command(flatten)]
+    settings: Settings,
+
+    /// How long runs may go on after SIGTERM or Ctrl-C; what has not ended by then is handed back
+    #[arg(long, default_value = "30s", value_name = "DURATION")]
+    grace: HumanDuration,
+
+    /// Serve /metrics, /livez and /readyz on this loopback address [default: do not]
+    #[arg(long, env = "REVEILLE_LISTEN", value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+}
+
+/// A worker that runs.
+#[derive(Clone)]
+pub struct Running {
+    /// The worker's name.
+    pub name: String,
+    /// What its readiness depends on.
+    pub readiness: Readiness,
+}
+
+/// The whole life of a worker process with these functions: reads flags and environment, runs until a signal, drains.
+pub async fn main(functions: Functions) -> ExitCode {
+    let arguments = Arguments::parse();
+    if let Err(error) = telemetry::init(&arguments.common.log, arguments.common.log_format) {
+        return failed(&anyhow::anyhow!(error).context("can't set up logging"));
+    }
+    let grace = arguments.grace.get();
+    let mut lifecycle = Lifecycle::default();
+    match connect(arguments, functions, &mut lifecycle).await {
+        Ok(()) => lifecycle.run(grace).await,
+        Err(error) => failed(&error),
+    }
+}
+
+#[allow(clippy::print_stderr, reason = "the last word to whoever started the process")]
+fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!("reveille-worker: {}", chain(error.as_ref()));
+    ExitCode::FAILURE
+}
+
+async fn connect(arguments: Arguments, functions: Functions, lifecycle: &mut Lifecycle) -> anyhow::Result<()> {
+    let Arguments { common, settings, listen, .. } = arguments;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    // Bound first, so that a taken port leaves nothing behind.
+    let endpoint = match listen {
+        Some(address) => {
+            let listener = status::bind(address).await.with_context(|| format!("can't listen on {address}"))?;
+            Some((listener, recorder()?))
+        }
+        None => None,
+    };
+    let store = Store::connect(&common.database_url, "reveille-worker", Arc::clone(&clock)).await?;
+    let broker = broker::connect(&common.broker_url, "reveille-worker", lifecycle.hard.clone())?;
+    let running = start(settings, functions, store, broker, clock, lifecycle).await?;
+    if let Some((listener, metrics)) = endpoint {
+        let stop = lifecycle.soft.clone();
+        let upkeep = metrics.clone();
+        lifecycle.spawn("metrics upkeep", run_upkeep(upkeep, stop.clone()));
+        lifecycle.spawn("status endpoint", async move {
+            Ok(status::serve(listener, metrics, running.readiness, stop).await?)
+        });
+    }
+    Ok(())
+}
+
+fn recorder() -> anyhow::Result<PrometheusHandle> {
+    const SECONDS: [f64; 14] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 3600.0];
+    const COUNTS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+    PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)
+        .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_batch_size".into()), &COUNTS))
+        .and_then(PrometheusBuilder::install_recorder)
+        .context("can't set up metrics")
+}
+
+async fn run_upkeep(metrics: PrometheusHandle, stop: CancellationToken) -> TaskResult {
+    let pass = async {
+        loop {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            metrics.run_upkeep();
+        }
+    };
+    stop.run_until_cancelled(pass).await;
+    Ok(())
+}
+
+/// Starts a worker within a process. It consumes until the soft token, lets its runs end until the hard one,
+/// reports everything and says goodbye.
+///
+/// # Errors
+/// The store or the broker refuses it from the start.
+pub async fn start(
+    settings: Settings,
+    functions: Functions,
+    store: Store,
+    broker: Arc<dyn Broker>,
+    clock: Arc<dyn Clock>,
+    lifecycle: &mut Lifecycle,
+) -> anyhow::Result<Running> {
+    let Settings { queues, slots, name } = settings;
+    let name = name.unwrap_or_else(default_name);
+    let worker = NewWorker {
+        incarnation: Uuid::new_v4(),
+        name: name.clone(),
+        queues: queues.clone(),
+        slots: slots.into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+    };
+    let handlers = Handlers::new(functions, Variables::of_process()).context("can't set up the HTTP client")?;
+    // A broker that is down at present declares them when it is back, or a scheduler does.
+    if let Err(error) = broker.declare(&queues).await {
+        tracing::warn!(error = chain(&error), "can't declare the work queues now");
+    }
+    let subscription = broker.subscribe(&queues).await?;
+    store.register_worker(&worker).await.context("can't register this worker")?;
+    tracing::info!(name, ?queues, slots, "worker started");
+
+    let runs = Arc::new(Runs::default());
+    let incarnation = Arc::new(Incarnation::new(worker.incarnation));
+    let pulse = Pulse::new();
+    let (reporter, notes) = Reporter::new(clock);
+    let tracker = TaskTracker::new();
+    let executor = Arc::new(Executor {
+        store: store.clone(),
+        handlers,
+        reporter: reporter.clone(),
+        runs: Arc::clone(&runs),
+        tracker: tracker.clone(),
+        jobs: std::sync::Mutex::default(),
+    });
+    let heart = Heart {
+        store: store.clone(),
+        worker,
+        incarnation: Arc::clone(&incarnation),
+        runs: Arc::clone(&runs),
+        reporter,
+        pulse: pulse.clone(),
+        suspects: Suspects::default(),
+    };
+    let now = Instant::now();
+    let consumer = Consumer {
+        subscription,
+        store: store.clone(),
+        incarnation: Arc::clone(&incarnation),
+        runs: Arc::clone(&runs),
+        executor,
+        slots: Arc::new(Semaphore::new(slots.into())),
+        flow: Flow::new(slots, now),
+        waiting: std::collections::VecDeque::new(),
+        ready: Vec::new(),
+        ready_since: now,
+        claims: JoinSet::new(),
+    };
+    let reports = report::run(notes, store.clone(), Arc::clone(&runs));
+    let parts = Parts { consumer, heart, tracker, runs, incarnation, store };
+    let (soft, hard) = (lifecycle.soft.clone(), lifecycle.hard.clone());
+    lifecycle.spawn("worker", parts.live(reports, soft, hard));
+    Ok(Running { name, readiness: Readiness { pulse, broker } })
+}
+
+fn default_name() -> String {
+    let host = rustix::system::uname();
+    format!("{}-{}", host.nodename().to_string_lossy(), std::process::id())
+}
+
+/// A worker's parts, in the order in which they end.
+struct Parts {
+    consumer: Consumer,
+    heart: Heart,
+    tracker: TaskTracker,
+    runs: Arc<Runs>,
+    incarnation: Arc<Incarnation>,
+    store: Store,
+}
+
+impl Parts {
+    async fn live(
+        self,
+        reports: impl Future<Output = ()> + Send + 'static,
+        soft: CancellationToken,
+        hard: CancellationToken,
+    ) -> TaskResult {
+        let Self { consumer, heart, tracker, runs, incarnation, store } = self;
+        let quiet = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(reports);
+        tasks.spawn(heart.run(quiet.clone()));
+
+        // Neither the beat nor the reports end by themselves: if one does, it has panicked.
+        let consumed = tokio::select! {
+            consumed = consumer.run(soft) => consumed,
+            Some(ended) = tasks.join_next() => return ended.map_err(Into::into),
+        };
+        tracker.close();
+        tokio::select! {
+            () = tracker.wait() => {}
+            () = hard.cancelled() => {
+                runs.stop_all(Why::Drained);
+                tracker.wait().await;
+            }
+            Some(ended) = tasks.join_next() => return ended.map_err(Into::into),
+        }
+        // The reporter ends when all that hold on to it have ended: consumer and runs have, the beat does now.
+        quiet.cancel();
+        while let Some(ended) = tasks.join_next().await {
+            ended?;
+        }
+        if let Ok(Err(error)) = timeout(Duration::from_secs(1), store.retire_worker(incarnation.get())).await {
+            tracing::warn!(error = chain(&error), "can't say goodbye; the scheduler will notice");
+        }
+        Ok(consumed?)
+    }
+}

@@ -1,0 +1,298 @@
+//! One attempt, from its lease to its report, as one straight pipeline.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use reveille_shared::definition::{Job, RetryPolicy};
+use reveille_shared::retry;
+use reveille_shared::store::{Claimed, Outcome, Report, Store};
+use reveille_shared::telemetry::chain;
+use reveille_shared::work_request::{MAX_OUTPUT, RunError};
+use serde_json::Value;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, sleep};
+use tokio_util::task::TaskTracker;
+
+use crate::handlers::{Handlers, Run, RunFailure, RunResult};
+use crate::report::{Reporter, Sink, cut, printable};
+use crate::runs::{Handle, Runs, Stage, Why};
+
+/// How many job definitions are kept.
+const CACHED: usize = 1024;
+/// The longest error text that is kept, in bytes.
+const MAX_MESSAGE: usize = 4 * 1024;
+
+type JobKey = (String, String, i64);
+
+/// Executes attempts.
+pub(crate) struct Executor {
+    pub(crate) store: Store,
+    pub(crate) handlers: Handlers,
+    pub(crate) reporter: Reporter,
+    pub(crate) runs: Arc<Runs>,
+    pub(crate) tracker: TaskTracker,
+    /// Versions never change, so what was read once is good forever.
+    pub(crate) jobs: Mutex<HashMap<JobKey, Arc<Job>>>,
+}
+
+/// How the handler ended.
+#[derive(Debug)]
+enum End {
+    Returned(RunResult),
+    Panicked(String),
+    /// Did not heed its token and was dropped.
+    Dropped,
+}
+
+impl Executor {
+    /// Starts an attempt in a task of its own.
+    pub(crate) fn start(self: &Arc<Self>, claimed: Claimed, handle: Arc<Handle>, slot: OwnedSemaphorePermit) {
+        handle.enter(Stage::Running);
+        let executor = Arc::clone(self);
+        self.tracker.spawn(async move { executor.attempt(claimed, handle, slot).await });
+    }
+
+    async fn attempt(&self, claimed: Claimed, handle: Arc<Handle>, slot: OwnedSemaphorePermit) {
+        let started = Instant::now();
+        metrics::gauge!("reveille_slots_busy").increment(1.0);
+        let waited = claimed.claimed_at.duration_since(claimed.sent_at).as_secs_f64().max(0.0);
+        metrics::histogram!("reveille_queue_wait_seconds").record(waited);
+
+        let (id, token, failures) = (claimed.id, claimed.token, claimed.failures);
+        let sink = self.reporter.sink(id, token, claimed.attempt);
+        let name = claimed.job.clone();
+        let (end, retry) = match self.job(&claimed, &handle).await {
+            Some(job) => (perform(&self.handlers, &job, claimed, &handle, sink.clone()).await, job.retry),
+            // Without its definition a run can only fail for good, or be given up for the reason that it was told.
+            None => (End::Returned(Err(unknown_job(&claimed))), RetryPolicy::default()),
+        };
+        sink.close().await;
+
+        metrics::histogram!("reveille_run_duration_seconds", "job" => name.clone()).record(started.elapsed());
+        metrics::gauge!("reveille_slots_busy").decrement(1.0);
+        let outcome = normalize(end, handle.why(), &retry, failures, fastrand::f64());
+        metrics::counter!("reveille_runs_total", "job" => name, "outcome" => label(outcome.as_ref())).increment(1);
+        match outcome {
+            Some(outcome) => {
+                handle.enter(Stage::Reporting);
+                self.reporter.end(Report { id, token, outcome }).await;
+            }
+            None => self.runs.remove(std::iter::once(token)),
+        }
+        // Given back only now: the reports that wait are bounded by the slots.
+        drop(slot);
+    }
+
+    /// The definition to run; waits for the store unless the run is told to stop. `None` if there is none.
+    async fn job(&self, claimed: &Claimed, handle: &Handle) -> Option<Arc<Job>> {
+        let key = (claimed.namespace.clone(), claimed.job.clone(), claimed.job_version);
+        if let Some(job) = self.cached().get(&key) {
+            return Some(Arc::clone(job));
+        }
+        loop {
+            match self.store.job_version(&key.0, &key.1, key.2).await {
+                Ok(job) => {
+                    let job = Arc::new(job?);
+                    let mut cached = self.cached();
+                    if cached.len() >= CACHED {
+                        cached.clear();
+                    }
+                    cached.insert(key, Arc::clone(&job));
+                    return Some(job);
+                }
+                Err(error) => tracing::debug!(error = chain(&error), job = key.1, "can't read a job; trying again"),
+            }
+            tokio::select! {
+                () = sleep(Duration::from_millis(500)) => {}
+                () = handle.stop.cancelled() => return None,
+            }
+        }
+    }
+
+    fn cached(&self) -> std::sync::MutexGuard<'_, HashMap<JobKey, Arc<Job>>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs the handler under its time-out and its token, and catches its panics.
+async fn perform(handlers: &Handlers, job: &Job, claimed: Claimed, handle: &Handle, sink: Sink) -> End {
+    let timeout = job.timeout.get();
+    let now = std::time::Instant::now();
+    let (schedule, scheduled_for) = match claimed.fire {
+        Some(fire) => (Some(fire.schedule), fire.due_at),
+        None => (None, claimed.accepted_at),
+    };
+    let run = Run {
+        id: claimed.id,
+        attempt: claimed.attempt,
+        namespace: claimed.namespace,
+        job: claimed.job,
+        schedule,
+        scheduled_for,
+        input: claimed.input,
+        stop: handle.stop.clone(),
+        deadline: now.checked_add(timeout).unwrap_or(now),
+        sink,
+    };
+    let handler = AssertUnwindSafe(handlers.call(job, run)).catch_unwind();
+    tokio::select! {
+        biased;
+        end = handler => match end {
+            Ok(result) => End::Returned(result),
+            Err(panic) => End::Panicked(panic_text(&*panic)),
+        },
+        () = handle.out_of_patience(timeout) => End::Dropped,
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("the handler panicked: {}", text.unwrap_or("no text"))
+}
+
+fn unknown_job(claimed: &Claimed) -> RunFailure {
+    RunFailure::fatal(format!("version {} of the job is not known", claimed.job_version)).code("UnknownJob")
+}
+
+/// Any end → what is reported, or nothing when the lease is another's. A handler that succeeded is believed, even
+/// if it was told to stop meanwhile: it took effect.
+fn normalize(end: End, why: Option<Why>, policy: &RetryPolicy, failures: u32, luck: f64) -> Option<Outcome> {
+    let failed = |failure: RunFailure| {
+        let delay = retry::delay(policy, failures + 1, luck).filter(|_| failure.retryable);
+        let wanted = failure.not_before.unwrap_or_default().min(policy.max.get());
+        let message = printable(cut(&failure.message, MAX_MESSAGE));
+        let error = RunError { code: printable(cut(&failure.code, 64)), message };
+        Some(Outcome::Failed { error, retry: delay.map(|delay| delay.max(wanted)) })
+    };
+    match (end, why) {
+        (_, Some(Why::LeaseLost)) => None,
+        (End::Returned(Ok(output)), _) => match storable(output) {
+            Ok(output) => Some(Outcome::Succeeded { output }),
+            Err(failure) => failed(failure),
+        },
+        (_, Some(Why::Asked)) => Some(Outcome::Stopped),
+        (_, Some(Why::Drained)) => Some(Outcome::Released),
+        (_, Some(Why::TimedOut)) => failed(RunFailure::retry("ran for longer than the job's time-out").code("Timeout")),
+        (End::Returned(Err(failure)), None) => failed(failure),
+        (End::Panicked(text), None) => failed(RunFailure::retry(text).code("Panic")),
+        (End::Dropped, None) => failed(RunFailure::retry("was dropped").code("Stopped")),
+    }
+}
+
+/// An output that every database can keep, or why there is none.
+fn storable(mut output: Value) -> Result<Value, RunFailure> {
+    if output.is_null() {
+        return Ok(output);
+    }
+    let text = output.to_string();
+    if text.len() > MAX_OUTPUT {
+        let told = format!("the output has {} bytes of JSON; {MAX_OUTPUT} are kept at most", text.len());
+        return Err(RunFailure::fatal(told).code("OutputTooLarge"));
+    }
+    // PostgreSQL keeps no NUL in JSON.
+    if text.contains("\\u0000") {
+        without_nul(&mut output);
+    }
+    Ok(output)
+}
+
+fn without_nul(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = printable(text),
+        Value::Array(items) => items.iter_mut().for_each(without_nul),
+        Value::Object(members) => {
+            *members = std::mem::take(members)
+                .into_iter()
+                .map(|(key, mut item)| {
+                    without_nul(&mut item);
+                    (printable(&key), item)
+                })
+                .collect();
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+fn label(outcome: Option<&Outcome>) -> &'static str {
+    match outcome {
+        Some(Outcome::Succeeded { .. }) => "succeeded",
+        Some(Outcome::Failed { retry: None, .. }) => "failed",
+        Some(Outcome::Failed { retry: Some(_), .. }) => "retried",
+        Some(Outcome::Stopped) => "canceled",
+        Some(Outcome::Released) => "released",
+        None => "lost",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reveille_shared::definition::Backoff;
+    use reveille_shared::duration::HumanDuration;
+    use serde_json::json;
+
+    use super::*;
+
+    const POLICY: RetryPolicy = RetryPolicy {
+        max_attempts: 2,
+        initial: HumanDuration::from_secs(4),
+        max: HumanDuration::from_secs(60),
+        backoff: Backoff::Exponential,
+    };
+
+    fn ended(end: End, why: Option<Why>, failures: u32) -> Option<Outcome> {
+        normalize(end, why, &POLICY, failures, 0.5)
+    }
+
+    fn failed(code: &str, outcome: Option<Outcome>) -> (String, Option<Duration>) {
+        match outcome {
+            Some(Outcome::Failed { error, retry }) if error.code == code => (error.message, retry),
+            other => panic!("expected {code}, got {other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_end_has_one_outcome() {
+        let ok = || End::Returned(Ok(json!(1)));
+        let failure = || End::Returned(Err(RunFailure::retry("x")));
+        let succeeded = Some(Outcome::Succeeded { output: json!(1) });
+        for why in [None, Some(Why::TimedOut), Some(Why::Asked), Some(Why::Drained)] {
+            assert_eq!(ended(ok(), why, 0), succeeded, "{why:?}");
+        }
+        for end in [ok, failure, || End::Dropped, || End::Panicked("x".into())] {
+            assert_eq!(ended(end(), Some(Why::LeaseLost), 0), None);
+        }
+        for end in [failure, || End::Dropped, || End::Panicked("x".into())] {
+            assert_eq!(ended(end(), Some(Why::Asked), 0), Some(Outcome::Stopped));
+            assert_eq!(ended(end(), Some(Why::Drained), 0), Some(Outcome::Released));
+            failed("Timeout", ended(end(), Some(Why::TimedOut), 0));
+        }
+        failed("Panic", ended(End::Panicked("x".into()), None, 0));
+    }
+
+    #[test]
+    fn the_retry_policy_decides_within_its_bounds() {
+        let retry = |failure: RunFailure, failures| failed("Failed", ended(End::Returned(Err(failure)), None, failures)).1;
+        let secs = Duration::from_secs;
+        assert_eq!(retry(RunFailure::retry("x"), 0), Some(secs(2)));
+        assert_eq!(retry(RunFailure::retry("x"), 1), None, "two attempts in all");
+        assert_eq!(retry(RunFailure::fatal("x"), 0), None);
+        assert_eq!(retry(RunFailure::fatal("x").not_before(secs(9)), 0), None);
+        assert_eq!(retry(RunFailure::retry("x").not_before(secs(9)), 0), Some(secs(9)));
+        assert_eq!(retry(RunFailure::retry("x").not_before(secs(9999)), 0), Some(secs(60)));
+    }
+
+    #[test]
+    fn outputs_are_bounded_and_storable() {
+        let largest = json!("x".repeat(MAX_OUTPUT - 2));
+        assert_eq!(ended(End::Returned(Ok(largest.clone())), None, 0), Some(Outcome::Succeeded { output: largest }));
+        let larger = json!("x".repeat(MAX_OUTPUT - 1));
+        assert_eq!(failed("OutputTooLarge", ended(End::Returned(Ok(larger)), None, 0)).1, None);
+        let odd = json!({"a\0": ["b\0", 1, "\\u0000"]});
+        let output = json!({"a\u{fffd}": ["b\u{fffd}", 1, "\\u0000"]});
+        assert_eq!(ended(End::Returned(Ok(odd)), None, 0), Some(Outcome::Succeeded { output }));
+    }
+}

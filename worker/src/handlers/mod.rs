@@ -1,0 +1,143 @@
+//! The business logic: one file per kind of handler, one closed set of results.
+//!
+//! A handler is given a [`Run`] and answers with a JSON output or a [`RunFailure`]. It may be dropped at
+//! any await; what it started outside of this process it must end in a drop guard.
+
+pub(crate) mod command;
+pub(crate) mod env;
+pub(crate) mod function;
+pub(crate) mod http;
+mod lines;
+pub(crate) mod template;
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use reveille_shared::definition::{Handler, Job};
+use reveille_shared::work_request::{Stream, WorkRequestId};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use self::env::Variables;
+pub use self::function::{DuplicateFunction, Functions, FunctionsBuilder};
+use crate::report::Sink;
+
+/// One attempt, as its handler sees it.
+#[derive(Debug)]
+pub struct Run {
+    /// The work request. The same for all attempts, so it serves as an idempotency key.
+    pub id: WorkRequestId,
+    /// Counts from 1.
+    pub attempt: u32,
+    /// The tenant.
+    pub namespace: String,
+    /// The job.
+    pub job: String,
+    /// The schedule that called for it, if one did.
+    pub schedule: Option<String>,
+    /// The due time; for a run that no schedule called for, when it was accepted.
+    pub scheduled_for: Timestamp,
+    /// What the run was given.
+    pub input: Value,
+    /// Fires when the run is to end early: someone canceled it, its time is over, or the worker stops. A handler
+    /// that heeds it returns an error soon; one that succeeds nevertheless is believed; one that does
+    /// neither is dropped after a grace period.
+    pub stop: CancellationToken,
+    /// When its time is over.
+    pub deadline: Instant,
+    pub(crate) sink: Sink,
+}
+
+impl Run {
+    /// Says how far the run is: 0 to 100, and a few words. Cheap; of many only the latest is kept.
+    pub fn progress(&self, percent: f32, message: &str) {
+        self.sink.progress(percent, Some(message));
+    }
+
+    /// Adds a line to the run's log. Beyond 1 MiB lines are counted but not kept.
+    pub async fn log(&self, stream: Stream, line: &str) {
+        self.sink.log(stream, line).await;
+    }
+
+    /// The input as a type of the caller's.
+    ///
+    /// # Errors
+    /// A failure that no retry can mend, `InvalidInput`, that says what does not fit.
+    pub fn input<T: serde::de::DeserializeOwned>(&self) -> Result<T, RunFailure> {
+        T::deserialize(&self.input)
+            .map_err(|error| RunFailure::fatal(format!("the input does not fit: {error}")).code("InvalidInput"))
+    }
+}
+
+/// Why an attempt failed. Every standard error turns into one by `?`, as a failure worth a retry.
+///
+/// It is not an error type itself, so that this conversion can exist.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunFailure {
+    pub(crate) code: String,
+    pub(crate) message: String,
+    pub(crate) retryable: bool,
+    pub(crate) not_before: Option<Duration>,
+}
+
+impl RunFailure {
+    /// A failure that the retry policy may repeat.
+    pub fn retry(message: impl Into<String>) -> Self {
+        Self { code: "Failed".into(), message: message.into(), retryable: true, not_before: None }
+    }
+
+    /// A failure that no retry can mend.
+    pub fn fatal(message: impl Into<String>) -> Self {
+        Self { retryable: false, ..Self::retry(message) }
+    }
+
+    /// A stable word for programs; `Failed` unless said otherwise.
+    #[must_use]
+    pub fn code(self, code: impl Into<String>) -> Self {
+        Self { code: code.into(), ..self }
+    }
+
+    /// The next attempt starts no earlier than this, within the bounds of the retry policy.
+    #[must_use]
+    pub fn not_before(self, delay: Duration) -> Self {
+        Self { not_before: Some(delay), ..self }
+    }
+
+    /// Of a handler that ended because it was told to.
+    pub(crate) fn stopped() -> Self {
+        Self::retry("stopped before its end").code("Stopped")
+    }
+}
+
+impl<E: std::error::Error + 'static> From<E> for RunFailure {
+    fn from(error: E) -> Self {
+        Self::retry(reveille_shared::telemetry::chain(&error))
+    }
+}
+
+/// What a handler ends with.
+pub type RunResult = Result<Value, RunFailure>;
+
+/// Everything that handlers need and that lives as long as the worker.
+#[derive(Debug)]
+pub(crate) struct Handlers {
+    functions: Functions,
+    http: http::Caller,
+    variables: Variables,
+}
+
+impl Handlers {
+    pub(crate) fn new(functions: Functions, variables: Variables) -> Result<Self, reqwest::Error> {
+        Ok(Self { functions, http: http::Caller::new()?, variables })
+    }
+
+    /// Runs the job's handler to its end.
+    pub(crate) async fn call(&self, job: &Job, run: Run) -> RunResult {
+        match &job.handler {
+            Handler::Function(name) => self.functions.call(name, run).await,
+            // The futures of these two are large, and boxed so that a function's run stays small.
+            Handler::Http(call) => Box::pin(self.http.call(call, &run, &self.variables)).await,
+            Handler::Command(call) => Box::pin(command::run(call, &run, &self.variables)).await,
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! The beat: says that this worker lives, and compares the leases in the store with the runs in memory.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use reveille_shared::store::{HeldLease, NewWorker, Outcome, Report, Store};
+use reveille_shared::telemetry::chain;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::report::Reporter;
+use crate::runs::{Runs, Why};
+
+/// How often a worker says that it lives.
+const PERIOD: Duration = Duration::from_secs(2);
+/// A beat that takes longer than this has failed.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A worker whose last good beat is older than this is not ready.
+const FRESH: Duration = Duration::from_secs(10);
+
+/// Under which name this process claims at present. A worker that was found dead goes on under a new one.
+#[derive(Debug)]
+pub(crate) struct Incarnation(Mutex<Uuid>);
+
+impl Incarnation {
+    pub(crate) fn new(name: Uuid) -> Self {
+        Self(Mutex::new(name))
+    }
+
+    pub(crate) fn get(&self) -> Uuid {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, name: Uuid) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = name;
+    }
+}
+
+/// When the last beat went through.
+#[derive(Debug, Clone)]
+pub(crate) struct Pulse(Arc<Mutex<Instant>>);
+
+impl Pulse {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+
+    fn felt(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// For how long the store has heard nothing of this worker, if that is worth mentioning.
+    pub(crate) fn silence(&self) -> Option<Duration> {
+        let silence = self.0.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+        (silence > FRESH).then_some(silence)
+    }
+}
+
+/// The beat and what it looks at.
+pub(crate) struct Heart {
+    pub(crate) store: Store,
+    pub(crate) worker: NewWorker,
+    pub(crate) incarnation: Arc<Incarnation>,
+    pub(crate) runs: Arc<Runs>,
+    pub(crate) reporter: Reporter,
+    pub(crate) pulse: Pulse,
+    pub(crate) suspects: Suspects,
+}
+
+impl Heart {
+    /// Beats until `stop`.
+    ///
+    /// While the store can't be reached, runs go on: this worker can't tell whether it alone is cut off, in which case its
+    /// leases end and its writes are refused by their fencing tokens, or the database is down for everyone, in
+    /// which case nobody ends them and every run can still end well.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let mut ticks = interval(PERIOD);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut failing = false;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            let beat = tokio::select! {
+                () = stop.cancelled() => return,
+                beat = tokio::time::timeout(PATIENCE, self.beat()) => beat,
+            };
+            match beat {
+                Ok(Ok(())) => {
+                    self.pulse.felt();
+                    if std::mem::take(&mut failing) {
+                        tracing::info!("the store hears this worker again");
+                    }
+                }
+                other if !std::mem::replace(&mut failing, true) => {
+                    let error = match other {
+                        Ok(Err(error)) => chain(&error),
+                        _ => format!("no answer within {PATIENCE:?}"),
+                    };
+                    tracing::warn!(error, "the store does not hear this worker; its runs go on");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    async fn beat(&mut self) -> reveille_shared::store::Result<()> {
+        match self.store.beat(self.incarnation.get()).await? {
+            Some(leases) => {
+                self.compare(&leases);
+                Ok(())
+            }
+            None => self.revive().await,
+        }
+    }
+
+    fn compare(&mut self, leases: &[HeldLease]) {
+        for lease in leases.iter().filter(|lease| lease.canceling) {
+            if let Some(handle) = self.runs.get(lease.token) {
+                handle.stop(Why::Asked);
+            }
+        }
+        let running = self.runs.running();
+        let found = self.suspects.compare(leases, &running, |token| self.runs.contains(token));
+        for lease in found.orphans {
+            tracing::warn!(work_request = %lease.id, "a lease without a run is released");
+            self.reporter.try_end(Report { id: lease.id, token: lease.token, outcome: Outcome::Released });
+        }
+        for token in found.lost {
+            if let Some(handle) = self.runs.get(token) {
+                tracing::warn!(work_request = %handle.id, "a run has lost its lease and is stopped");
+                handle.stop(Why::LeaseLost);
+            }
+        }
+    }
+
+    /// The worker was found dead and has lost its leases: it stops its runs and goes on under a new name.
+    async fn revive(&mut self) -> reveille_shared::store::Result<()> {
+        tracing::warn!("this worker was found dead, perhaps after a long freeze; its runs are stopped");
+        self.runs.stop_all(Why::LeaseLost);
+        let worker = NewWorker { incarnation: Uuid::new_v4(), ..self.worker.clone() };
+        self.store.register_worker(&worker).await?;
+        self.incarnation.set(worker.incarnation);
+        self.worker = worker;
+        self.suspects = Suspects::default();
+        Ok(())
+    }
+}
+
+/// What looked wrong at the last beat. Claims and reports are under way all the time, so that only what
+/// looks wrong twice in a row is.
+#[derive(Debug, Default)]
+pub(crate) struct Suspects {
+    orphans: HashSet<Uuid>,
+    lost: HashSet<Uuid>,
+}
+
+/// What is wrong.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Found<'a> {
+    /// Leases without a run.
+    orphans: Vec<&'a HeldLease>,
+    /// Running without a lease.
+    lost: Vec<Uuid>,
+}
+
+impl Suspects {
+    fn compare<'a>(
+        &mut self,
+        leases: &'a [HeldLease],
+        running: &[Uuid],
+        has_run: impl Fn(Uuid) -> bool,
+    ) -> Found<'a> {
+        let held: HashSet<Uuid> = leases.iter().map(|lease| lease.token).collect();
+        let orphans: Vec<_> = leases.iter().filter(|lease| !has_run(lease.token)).collect();
+        let lost: Vec<_> = running.iter().copied().filter(|token| !held.contains(token)).collect();
+        let earlier = std::mem::replace(
+            self,
+            Self { orphans: orphans.iter().map(|lease| lease.token).collect(), lost: lost.iter().copied().collect() },
+        );
+        Found {
+            orphans: orphans.into_iter().filter(|lease| earlier.orphans.contains(&lease.token)).collect(),
+            lost: lost.into_iter().filter(|token| earlier.lost.contains(token)).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reveille_shared::work_request::WorkRequestId;
+
+    use super::*;
+
+    fn lease(token: u128) -> HeldLease {
+        HeldLease {
+            id: WorkRequestId(Uuid::from_u128(token)),
+            token: Uuid::from_u128(token),
+            worker: Uuid::nil(),
+            canceling: false,
+            namespace: String::new(),
+            job: String::new(),
+            job_version: 1,
+            failures: 0,
+        }
+    }
+
+    #[test]
+    fn only_what_looks_wrong_twice_is_wrong() {
+        let (a, b, c) = (Uuid::from_u128(1), Uuid::from_u128(2), Uuid::from_u128(3));
+        let leases = [lease(1), lease(2)];
+        let mut suspects = Suspects::default();
+        // 1 has a run, 2 has none; 3 runs without a lease.
+        assert_eq!(suspects.compare(&leases, &[a, c], |token| token == a), Found::default());
+        let found = suspects.compare(&leases, &[a, c], |token| token == a);
+        assert_eq!((found.orphans, found.lost), (vec![&leases[1]], vec![c]));
+        // Both have settled meanwhile; other ones look wrong for the first time.
+        assert_eq!(suspects.compare(&leases, &[a, b], |token| token != a), Found::default());
+        assert_eq!(suspects.compare(&leases, &[a, b], |_| true), Found::default());
+    }
+}
