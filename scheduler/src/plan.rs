@@ -155,3 +155,6 @@ fn skip(decisions: &mut Vec<Decision>, due_at: Timestamp, reason: SkipReason, de
 fn single(due_at: Timestamp, planned: Planned) -> Decision {
     Decision { due_at, last_due_at: due_at, count: 1, planned }
 }
+
+#[cfg(test)]
+mod tests;
