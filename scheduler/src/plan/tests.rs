@@ -65,7 +65,8 @@ fn shape(plan: &FirePlan) -> Vec<(i64, i64, bool)> {
 fn a_due_time_in_time_triggers_every_job_in_order() {
     for policy in [CatchUpPolicy::None, CatchUpPolicy::Latest, CatchUpPolicy::All] {
         let plan = plan(&every(MINUTE, catch_up(policy, 0), 0), at(60 + 30)).unwrap();
-        let [Decision { planned: Planned::Trigger { requests, unless_running: true }, .. }] = &plan.decisions[..] else {
+        let [Decision { planned: Planned::Trigger { requests, unless_running: true }, .. }] = &plan.decisions[..]
+        else {
             panic!("{plan:?}")
         };
         let jobs: Vec<_> = requests.iter().map(|r| (r.job.as_str(), r.job_version, r.queue.as_str())).collect();
@@ -142,12 +143,10 @@ fn any_row() -> impl Strategy<Value = (ScheduleRow, Timestamp)> {
     ];
     let policy = prop_oneof![Just(CatchUpPolicy::None), Just(CatchUpPolicy::Latest), Just(CatchUpPolicy::All)];
     let span = 0i64..100_000 * 1_000_000;
-    (timing, policy, 0i64..20_000, span.clone(), span).prop_map(
-        |(timing, policy, window, cursor, now)| {
-            let at = |micro| Timestamp::from_microsecond(micro).unwrap();
-            (row(timing, catch_up(policy, window), at(cursor)), at(now))
-        },
-    )
+    (timing, policy, 0i64..20_000, span.clone(), span).prop_map(|(timing, policy, window, cursor, now)| {
+        let at = |micro| Timestamp::from_microsecond(micro).unwrap();
+        (row(timing, catch_up(policy, window), at(cursor)), at(now))
+    })
 }
 
 proptest! {
