@@ -1,1 +1,28 @@
-//! Placeholder.
+//! The scheduler: definitions and the clock → work requests → triggers on the broker. In reading order:
+//!
+//! - [`app`]: settings, and which parts run together.
+//! - [`definitions`]: pass: the folder of definitions → what is in force.
+//! - [`plan`]: the only way in which a work request is born. Pure.
+//! - [`planner`]: pass: schedules that are due → decisions and work requests.
+//! - [`dispatch`]: due triggers → the broker. The only publisher.
+//! - [`reconcile`]: pass: dead workers, overdue attempts → their runs go on elsewhere, or end.
+//! - [`dead_letters`]: what the broker gave up on → sent again, or an end with a reason.
+//! - [`leader`]: which of several schedulers plans; [`probe`]: is the database there, do the clocks agree?
+//! - [`housekeeping`]: the ticking engine that nudges the passes.
+//! - [`status`], [`telemetry`]: what an operator is told.
+//! - [`api`]: what callers ask and are answered, and the dashboard over it.
+
+pub mod api;
+pub mod app;
+mod dashboard;
+pub mod dead_letters;
+pub mod definitions;
+pub mod dispatch;
+pub mod housekeeping;
+pub mod leader;
+pub mod plan;
+pub mod planner;
+pub mod probe;
+pub mod reconcile;
+pub mod status;
+pub mod telemetry;

@@ -133,6 +133,15 @@ impl Paint {
     }
 }
 
+/// The text for people, without colour: of some lines, without the last line end.
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = String::new();
+        self.render(&Paint(false), &mut text);
+        f.write_str(text.trim_end())
+    }
+}
+
 impl Fault {
     fn render(&self, paint: &Paint, out: &mut String) {
         let mut place = self.file.clone();

@@ -1,0 +1,268 @@
+//! Settings, and which parts run together. Wiring only.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use async_trait::async_trait;
+use metrics_exporter_prometheus::PrometheusHandle;
+use reveille_shared::broker::Broker;
+use reveille_shared::clock::Clock;
+use reveille_shared::duration::HumanDuration;
+use reveille_shared::lifecycle::Lifecycle;
+use reveille_shared::periodic::{self, Pass, Vitals};
+use reveille_shared::store::Store;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::api::{self, ApiState};
+use crate::definitions::{self, FolderWatch, Seen};
+use crate::dispatch::{self, Dispatcher};
+use crate::housekeeping::{self, Tick};
+use crate::leader::{self, Candidate, Leadership};
+use crate::planner::{self, Planner};
+use crate::probe::{self, Probe, Skew};
+use crate::reconcile::{self, Reconciler};
+use crate::status::Status;
+use crate::{dead_letters, telemetry};
+
+/// What a scheduler is told beside where the database and the broker are.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Settings {
+    /// Where the API, the dashboard, /metrics, /livez and /readyz are served: a loopback address, as callers need no key
+    #[arg(long, env = "REVEILLE_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+
+    /// The file or folder of jobs and schedules; without it, what is in force in the database stays
+    #[arg(long, env = "REVEILLE_SCHEDULES", value_name = "PATH")]
+    pub schedules: Option<PathBuf>,
+
+    /// What this scheduler does, separated by commas; only api listens
+    #[arg(long, env = "REVEILLE_ROLES", value_enum, value_delimiter = ',', default_value = "plan,dispatch,api")]
+    pub roles: Vec<Role>,
+
+    /// How long a worker's beat may stand still before its runs go to others
+    #[arg(long, env = "REVEILLE_WORKER_TTL", default_value = "15s", value_name = "DURATION")]
+    pub worker_ttl: HumanDuration,
+
+    /// Everything runs in this one process: what an earlier incarnation has left is taken over at once
+    #[arg(skip)]
+    pub embedded: bool,
+}
+
+/// A part of a scheduler's work that may run in a process of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Role {
+    /// Applies definitions, plans and reconciles, while it leads.
+    Plan,
+    /// Publishes triggers.
+    Dispatch,
+    /// Answers callers.
+    Api,
+}
+
+/// A scheduler that runs.
+#[derive(Debug, Clone)]
+pub struct Running {
+    /// Where it listens, if it has the role `api`.
+    pub address: Option<SocketAddr>,
+    /// How its parts are.
+    pub status: Arc<Status>,
+}
+
+/// Starts a scheduler's tasks in `lifecycle`. When this returns, callers can connect; in a process with a worker, it is
+/// to be started before the worker.
+///
+/// # Errors
+/// The address is taken or not a loopback one, or (embedded) the store fails.
+pub async fn start(
+    settings: Settings,
+    store: Store,
+    broker: Arc<dyn Broker>,
+    clock: Arc<dyn Clock>,
+    lifecycle: &mut Lifecycle,
+) -> anyhow::Result<Running> {
+    let has = |role| settings.roles.contains(&role);
+    // Bound first, so that a taken port leaves nothing behind.
+    let listener = if has(Role::Api) { Some(bind(settings.listen).await?) } else { None };
+    let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
+    let metrics = telemetry::metrics().context("can't set up metrics")?;
+    if settings.embedded {
+        reconcile::end_earlier_incarnation(&store).await.context("can't take over what an earlier process left")?;
+    }
+    let status = Arc::new(Status::new(Arc::clone(&clock), Arc::clone(&broker)));
+    let parts = Parts { store, broker, clock, status: Arc::clone(&status), stop: lifecycle.soft.clone() };
+
+    let skew = Arc::new(Skew::default());
+    let (definitions, in_force) = watch::channel(0);
+    let mut ticks = Vec::new();
+    let probe = Probe {
+        store: parts.store.clone(),
+        clock: Arc::clone(&parts.clock),
+        skew: Arc::clone(&skew),
+        status: Arc::clone(&status),
+    };
+    parts.spawn_quietly(lifecycle, probe, probe::PERIOD);
+    let upkeep = parts.spawn_quietly(lifecycle, Upkeep(metrics.clone()), Duration::from_secs(60));
+    ticks.push(Tick { cron: "*/5 * * * * *", nudge: upkeep });
+    if has(Role::Dispatch) {
+        parts.dispatch(lifecycle, in_force.clone(), settings.embedded);
+    }
+    if has(Role::Plan) {
+        ticks.extend(parts.plan(lifecycle, &settings, skew, definitions, in_force));
+    }
+    let stop = lifecycle.soft.clone();
+    lifecycle.spawn("housekeeping", async move { Ok(housekeeping::run(ticks, stop).await?) });
+    if let (Some(listener), Some(address)) = (listener, address) {
+        let Parts { store, clock, status, .. } = parts;
+        let router = api::router(ApiState { store, clock, status, metrics, address });
+        let (soft, hard) = (lifecycle.soft.clone(), lifecycle.hard.clone());
+        lifecycle.spawn("api", async move {
+            let serve = axum::serve(listener, router).with_graceful_shutdown(soft.cancelled_owned());
+            Ok(hard.run_until_cancelled(serve.into_future()).await.unwrap_or(Ok(()))?)
+        });
+        tracing::info!(%address, "listening");
+    }
+    Ok(Running { address, status })
+}
+
+async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    ensure!(
+        address.ip().is_loopback(),
+        "will not listen on {address}: callers need no key, so that only a loopback address such as 127.0.0.1 is safe"
+    );
+    TcpListener::bind(address).await.with_context(|| format!("can't listen on {address}"))
+}
+
+/// What all parts are made from.
+struct Parts {
+    store: Store,
+    broker: Arc<dyn Broker>,
+    clock: Arc<dyn Clock>,
+    status: Arc<Status>,
+    stop: CancellationToken,
+}
+
+impl Parts {
+    fn dispatch(&self, lifecycle: &mut Lifecycle, definitions: watch::Receiver<u64>, embedded: bool) {
+        let dispatcher = Dispatcher {
+            store: self.store.clone(),
+            broker: Arc::clone(&self.broker),
+            clock: Arc::clone(&self.clock),
+            definitions,
+            embedded,
+            status: Arc::clone(&self.status),
+        };
+        let stop = self.stop.clone();
+        lifecycle.spawn("dispatcher", async move {
+            dispatcher.run(stop).await;
+            Ok(())
+        });
+        let (store, stop) = (self.store.clone(), self.stop.clone());
+        lifecycle.spawn("due listener", async move {
+            dispatch::listen(store, stop).await;
+            Ok(())
+        });
+        let letters = dead_letters::run(self.store.clone(), Arc::clone(&self.broker), self.stop.clone());
+        lifecycle.spawn("dead letters", async move { Ok(letters.await?) });
+    }
+
+    /// Answers the ticks that nudge its passes.
+    fn plan(
+        &self,
+        lifecycle: &mut Lifecycle,
+        settings: &Settings,
+        skew: Arc<Skew>,
+        applied: watch::Sender<u64>,
+        in_force: watch::Receiver<u64>,
+    ) -> Vec<Tick> {
+        let leadership = Arc::new(Leadership::default());
+        let (store, status) = (&self.store, &self.status);
+        let planner = Planner::new(store.clone(), Arc::clone(&self.clock), Arc::clone(&leadership), skew, in_force);
+        let planner = self.spawn(lifecycle, planner, planner::PERIOD);
+
+        let ttl = settings.worker_ttl.get();
+        let reconciler = Reconciler::new(store.clone(), Arc::clone(&leadership), ttl);
+        let reconciler = self.spawn(lifecycle, reconciler, Reconciler::period(ttl));
+
+        let holder = Uuid::new_v4();
+        let me = format!("scheduler {} (process {})", holder.simple(), std::process::id());
+        let mut nudges = vec![Arc::clone(&planner)];
+        if let Some(path) = settings.schedules.clone() {
+            let folder = FolderWatch {
+                path,
+                store: store.clone(),
+                leadership: Arc::clone(&leadership),
+                me,
+                alone: settings.embedded,
+                applied,
+                nudges: nudges.clone(),
+                status: Arc::clone(status),
+                seen: Seen::default(),
+            };
+            nudges.push(self.spawn(lifecycle, folder, definitions::PERIOD));
+        } else {
+            status.tell("definitions", true, "no folder is given: what is in force stays");
+        }
+        let candidate = Candidate {
+            store: store.clone(),
+            holder,
+            ttl: leader::TTL,
+            renew: leader::RENEW,
+            leadership,
+            nudges,
+            status: Arc::clone(status),
+        };
+        let stop = self.stop.clone();
+        lifecycle.spawn("leader", async move {
+            candidate.run(stop).await;
+            Ok(())
+        });
+        vec![Tick { cron: "* * * * * *", nudge: planner }, Tick { cron: "*/2 * * * * *", nudge: reconciler }]
+    }
+
+    /// Runs a pass that operators see by its name. Answers what wakes it.
+    fn spawn<P: Pass>(&self, lifecycle: &mut Lifecycle, pass: P, period: Duration) -> Arc<Notify> {
+        let vitals = Vitals::default();
+        self.status.watch(P::NAME, vitals.clone(), period * 3 + Duration::from_secs(5));
+        self.run(lifecycle, pass, period, vitals)
+    }
+
+    /// Runs a pass that has told operators what they need to know, or nothing.
+    fn spawn_quietly<P: Pass>(&self, lifecycle: &mut Lifecycle, pass: P, period: Duration) -> Arc<Notify> {
+        self.run(lifecycle, pass, period, Vitals::default())
+    }
+
+    fn run<P: Pass>(&self, lifecycle: &mut Lifecycle, pass: P, period: Duration, vitals: Vitals) -> Arc<Notify> {
+        let nudge = Arc::new(Notify::new());
+        let looped =
+            periodic::run(pass, period, Arc::clone(&nudge), vitals, Arc::clone(&self.clock), self.stop.clone());
+        lifecycle.spawn(P::NAME, async move {
+            looped.await;
+            Ok(())
+        });
+        nudge
+    }
+}
+
+/// Keeps the metrics recorder from growing.
+///
+/// - Reads and writes: the recorder's memory, nothing else.
+/// - Repeating is safe; a crash leaves nothing behind.
+struct Upkeep(PrometheusHandle);
+
+#[async_trait]
+impl Pass for Upkeep {
+    const NAME: &'static str = "upkeep";
+    type Report = ();
+    type Error = std::convert::Infallible;
+
+    async fn run_once(&mut self) -> Result<((), Option<Duration>), Self::Error> {
+        self.0.run_upkeep();
+        Ok(((), None))
+    }
+}

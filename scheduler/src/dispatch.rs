@@ -1,0 +1,318 @@
+//! Due triggers → the broker. The only publisher.
+//!
+//! Rows are marked as sent and committed first, and published after; what the broker does not take charge of is
+//! due again. A crash in between leaves rows marked as sent that nobody claims: they are found and
+//! sent again (see `Store::resend_lost`), and a trigger that arrives twice finds nothing to claim.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use reveille_shared::broker::{Broker, Health, PublishError};
+use reveille_shared::clock::Clock;
+use reveille_shared::store::{Outgoing, Store, StoreError};
+use reveille_shared::telemetry::chain;
+use reveille_shared::trigger::Trigger;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::status::Status;
+
+/// The most triggers in one batch.
+const BATCH: i64 = 1_000;
+/// Batches that wait for the broker's confirms while the next one is taken.
+const IN_FLIGHT: usize = 2;
+/// The longest sleep: hints of other processes may be lost.
+const IDLE: Duration = Duration::from_secs(1);
+/// How often to look for lost triggers and for changed queues.
+const LOOK_AROUND: Duration = Duration::from_secs(2);
+/// How long a trigger may be unclaimed, with its queue empty, before it is taken for lost.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The same with its queue not empty: the depth does not tell which messages are in it.
+const LONG_PATIENCE: Duration = Duration::from_secs(600);
+/// The first delay before a trigger goes out again, doubled with each failure in a row.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// The longest such delay.
+const LAST_RETRY: Duration = Duration::from_secs(30);
+
+/// Publishes what is due, for as long as its process lives.
+pub struct Dispatcher {
+    /// Where due triggers are.
+    pub store: Store,
+    /// Where they go.
+    pub broker: Arc<dyn Broker>,
+    /// Measures how late they are.
+    pub clock: Arc<dyn Clock>,
+    /// Changes when definitions are put in force in this process.
+    pub definitions: watch::Receiver<u64>,
+    /// What an earlier incarnation has sent was lost with it.
+    pub embedded: bool,
+    /// Who is told.
+    pub status: Arc<Status>,
+}
+
+/// What batches in flight tell the loop.
+#[derive(Debug, Default)]
+struct Feedback {
+    /// Batches in a row that the broker did not take whole.
+    failing: AtomicU32,
+    /// A queue is missing.
+    undeclared: AtomicBool,
+}
+
+impl Dispatcher {
+    /// Publishes until `stop`, then waits for what is in flight.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let nudge = self.store.due_nudge();
+        let feedback = Arc::new(Feedback { undeclared: AtomicBool::new(true), ..Feedback::default() });
+        let mut in_flight = JoinSet::new();
+        let mut look_around = Instant::now();
+        let mut version = None;
+        let mut failing = false;
+        let mut rebuilt = !self.embedded;
+        let mut declare_at = Instant::now();
+        let mut refused = None;
+        while !stop.is_cancelled() {
+            if let Health::Down(_) = self.broker.health() {
+                self.status.tell("dispatcher", false, "the broker is down: what is due waits");
+                feedback.undeclared.store(true, Ordering::Relaxed);
+                pause(Duration::from_millis(250), &stop).await;
+                continue;
+            }
+            while let Some(ended) = in_flight.try_join_next() {
+                resume_panic(ended);
+            }
+            let step = async {
+                if self.definitions.has_changed().unwrap_or(false) {
+                    self.definitions.mark_unchanged();
+                    feedback.undeclared.store(true, Ordering::Relaxed);
+                }
+                if declare_at <= Instant::now() && feedback.undeclared.swap(false, Ordering::Relaxed) {
+                    let declared = self.declare().await;
+                    if let Err(error) = &declared {
+                        // What goes to the other queues need not wait.
+                        feedback.undeclared.store(true, Ordering::Relaxed);
+                        declare_at = Instant::now() + LOOK_AROUND;
+                        if refused.is_none() {
+                            tracing::error!(error = chain(error), "not all work queues are there; trying again");
+                        }
+                    }
+                    refused = declared.err().map(|error| chain(&error));
+                }
+                if !rebuilt {
+                    self.rebuild(&feedback).await?;
+                    rebuilt = true;
+                }
+                if look_around.elapsed() >= LOOK_AROUND {
+                    look_around = Instant::now();
+                    let now_in_force = self.store.in_force().await?.map(|in_force| in_force.version);
+                    if std::mem::replace(&mut version, now_in_force) != now_in_force {
+                        feedback.undeclared.store(true, Ordering::Relaxed);
+                    }
+                    let lost = self.find_lost().await?;
+                    if !lost.is_empty() {
+                        return Ok(lost);
+                    }
+                }
+                Ok::<_, DispatchError>(self.store.take_due(BATCH).await?)
+            };
+            match step.await {
+                Ok(batch) if batch.is_empty() => {
+                    failing = false;
+                    match &refused {
+                        None => self.status.tell("dispatcher", true, "publishes what is due at once"),
+                        Some(error) => self.status.tell("dispatcher", false, error.clone()),
+                    }
+                    let rest = self.rest().await.unwrap_or(IDLE);
+                    tokio::select! {
+                        () = tokio::time::sleep(rest) => {}
+                        () = nudge.notified() => {}
+                        () = stop.cancelled() => {}
+                        Ok(()) = self.definitions.changed() => feedback.undeclared.store(true, Ordering::Relaxed),
+                        Some(ended) = in_flight.join_next() => resume_panic(ended),
+                    }
+                }
+                Ok(batch) => {
+                    failing = false;
+                    in_flight.spawn(self.publish(batch, &feedback));
+                    // Taking one more would only let it wait here instead of in the store.
+                    while in_flight.len() >= IN_FLIGHT
+                        && let Some(ended) = in_flight.join_next().await
+                    {
+                        resume_panic(ended);
+                    }
+                }
+                Err(error) => {
+                    let error = chain(&error);
+                    metrics::counter!("reveille_pass_errors_total", "pass" => "dispatcher").increment(1);
+                    self.status.tell("dispatcher", false, error.clone());
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::error!(error, "dispatching failed; trying again");
+                    }
+                    pause(Duration::from_millis(500), &stop).await;
+                }
+            }
+        }
+        while let Some(ended) = in_flight.join_next().await {
+            resume_panic(ended);
+        }
+    }
+
+    /// How long until something is due.
+    async fn rest(&self) -> Result<Duration, StoreError> {
+        let Some(next) = self.store.next_due().await? else { return Ok(IDLE) };
+        let wait = next.duration_since(self.store.now().await?);
+        Ok(Duration::try_from(wait).unwrap_or(Duration::ZERO).min(IDLE))
+    }
+
+    async fn declare(&self) -> Result<(), DispatchError> {
+        let queues = self.store.queues().await?;
+        self.broker.declare(&queues).await.map_err(DispatchError::Broker)
+    }
+
+    /// What was sent long ago and is neither claimed nor waiting in its queue.
+    async fn find_lost(&self) -> Result<Vec<Outgoing>, StoreError> {
+        let depths = self.store.depths().await?;
+        let sent: HashSet<_> = depths.into_iter().filter(|depth| depth.phase == "sent").map(|d| d.queue).collect();
+        let mut empty = HashSet::new();
+        for queue in &sent {
+            if matches!(self.broker.depth(queue).await, Ok(0)) {
+                empty.insert(queue.clone());
+            }
+        }
+        if sent.is_empty() {
+            return Ok(Vec::new());
+        }
+        let lost = |queue: &str, age: Duration| empty.contains(queue) || age > LONG_PATIENCE;
+        let lost = self.store.resend_lost(PATIENCE, BATCH, lost).await?;
+        if !lost.is_empty() {
+            metrics::counter!("reveille_reconciled_total", "what" => "trigger").increment(lost.len() as u64);
+            tracing::warn!(count = lost.len(), "triggers were lost and are sent again");
+        }
+        Ok(lost)
+    }
+
+    /// Fills the embedded broker with what was in it when the process ended.
+    async fn rebuild(&self, feedback: &Arc<Feedback>) -> Result<(), StoreError> {
+        let started = Instant::now();
+        loop {
+            let earlier = |_: &str, age: Duration| age > started.elapsed();
+            let batch = self.store.resend_lost(Duration::ZERO, BATCH, earlier).await?;
+            if batch.is_empty() {
+                return Ok(());
+            }
+            self.publish(batch, feedback).await;
+        }
+    }
+
+    /// Publishes a batch and gives back what was not confirmed.
+    fn publish(&self, batch: Vec<Outgoing>, feedback: &Arc<Feedback>) -> impl Future<Output = ()> + Send + 'static {
+        let (store, broker, clock) = (self.store.clone(), Arc::clone(&self.broker), Arc::clone(&self.clock));
+        let feedback = Arc::clone(feedback);
+        async move {
+            let triggers: Vec<_> = batch.iter().map(|out| (out.queue.clone(), out.trigger.clone())).collect();
+            let verdicts = broker.publish(&triggers).await;
+            let now = clock.now();
+            let mut failures: HashMap<&'static str, u64> = HashMap::new();
+            let mut returned = Vec::new();
+            let retry = backoff(feedback.failing.load(Ordering::Relaxed));
+            for (out, verdict) in batch.iter().zip(verdicts) {
+                match verdict {
+                    Ok(()) => observe(out, now),
+                    Err(error) => {
+                        *failures.entry(word(&error)).or_default() += 1;
+                        returned.push(unsend(out, &error, retry));
+                    }
+                }
+            }
+            let confirmed = batch.len() - returned.len();
+            metrics::counter!("reveille_dispatched_total").increment(confirmed as u64);
+            if returned.is_empty() {
+                feedback.failing.store(0, Ordering::Relaxed);
+                return;
+            }
+            feedback.failing.fetch_add(1, Ordering::Relaxed);
+            feedback.undeclared.fetch_or(failures.contains_key("returned"), Ordering::Relaxed);
+            tracing::warn!(?failures, retry = ?retry, "the broker did not take all triggers; they go out again");
+            for (reason, count) in failures {
+                metrics::counter!("reveille_dispatch_failures_total", "reason" => reason).increment(count);
+            }
+            if let Err(error) = store.unsend(&returned).await {
+                tracing::warn!(error = chain(&error), "could not take triggers back; they are found as lost later");
+            }
+        }
+    }
+}
+
+/// What a batch's failure means for one of its triggers.
+fn unsend(out: &Outgoing, error: &PublishError, retry: Duration) -> (Trigger, Duration, Option<String>) {
+    let reason = match error {
+        PublishError::Returned => Some(format!("no queue {} on the broker", out.queue)),
+        // May have arrived after all, and says nothing about this run.
+        PublishError::Nacked | PublishError::Unconfirmed(_) => None,
+    };
+    (out.trigger.clone(), retry, reason)
+}
+
+fn word(error: &PublishError) -> &'static str {
+    match error {
+        PublishError::Nacked => "nacked",
+        PublishError::Returned => "returned",
+        PublishError::Unconfirmed(_) => "unconfirmed",
+    }
+}
+
+fn backoff(failing: u32) -> Duration {
+    FIRST_RETRY.saturating_mul(1 << failing.min(10)).min(LAST_RETRY)
+}
+
+/// How late a trigger was confirmed, by our clock.
+fn observe(out: &Outgoing, now: jiff::Timestamp) {
+    let since = |due: jiff::Timestamp| now.duration_since(due).as_secs_f64().max(0.0);
+    metrics::histogram!("reveille_dispatch_seconds").record(since(out.due_at));
+    if let Some(fire) = &out.fire
+        && out.trigger.n == 1
+    {
+        metrics::histogram!("reveille_fire_lateness_seconds").record(since(fire.due_at));
+    }
+}
+
+async fn pause(wait: Duration, stop: &CancellationToken) {
+    tokio::select! {
+        () = tokio::time::sleep(wait) => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+fn resume_panic(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        std::panic::resume_unwind(error.into_panic());
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum DispatchError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("can't declare the work queues")]
+    Broker(#[source] reveille_shared::broker::BrokerError),
+}
+
+/// Wakes the dispatcher, as a hint, when other processes make triggers due. Where there are none it just waits.
+pub async fn listen(store: Store, stop: CancellationToken) {
+    loop {
+        let heard = tokio::select! {
+            heard = store.listen_for_due() => heard,
+            () = stop.cancelled() => return,
+        };
+        if let Err(error) = heard {
+            tracing::debug!(error = chain(&error), "not listening; the dispatcher looks each second");
+        }
+        pause(IDLE, &stop).await;
+    }
+}

@@ -1,0 +1,260 @@
+//! Pass: workers that are dead and attempts that are overdue → their runs go on elsewhere, or end.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::SignedDuration;
+use reveille_shared::definition::{Job, OnLost};
+use reveille_shared::periodic::Pass;
+use reveille_shared::retry;
+use reveille_shared::store::{HeldLease, Loss, Store, StoreError, Worker};
+use reveille_shared::work_request::RunError;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::leader::Leadership;
+
+/// The most leases ended in one transaction.
+const BATCH: usize = 200;
+/// How long an idempotency key is remembered.
+const KEYS: SignedDuration = SignedDuration::from_hours(24);
+/// How long a worker that ended is listed.
+const WORKERS: SignedDuration = SignedDuration::from_hours(24);
+/// How often the two are purged.
+const PURGE: Duration = Duration::from_secs(60);
+/// The most keys purged in one transaction.
+const PURGED: i64 = 1_000;
+
+/// What a reconciling pass found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ReconcileReport {
+    /// Workers whose beat stood still.
+    pub dead_workers: usize,
+    /// Leases of dead or departed workers.
+    pub lost_leases: usize,
+    /// Leases whose attempt was past its time-out and grace.
+    pub overdue_leases: usize,
+    /// Idempotency keys and workers that were forgotten.
+    pub purged: u64,
+}
+
+/// Whose beat stands still, and since when, by our own monotonic clock.
+#[derive(Debug, Default)]
+struct Beats {
+    known: HashMap<Uuid, (i64, Instant)>,
+    seen_at: Option<Instant>,
+}
+
+impl Beats {
+    /// The workers whose beat has stood still for `ttl`. After a gap between two looks that is a good part of `ttl`, everyone
+    /// starts anew: we may have been frozen or cut off, and so may they.
+    fn dead(&mut self, workers: impl Iterator<Item = (Uuid, i64)>, now: Instant, ttl: Duration) -> Vec<Uuid> {
+        if self.seen_at.is_some_and(|seen_at| now.duration_since(seen_at) > ttl / 2) {
+            self.forget();
+        }
+        self.seen_at = Some(now);
+        let before = std::mem::take(&mut self.known);
+        let mut dead = Vec::new();
+        for (worker, beat) in workers {
+            let since = match before.get(&worker) {
+                Some((last, since)) if *last == beat => *since,
+                _ => now,
+            };
+            if now.duration_since(since) >= ttl {
+                dead.push(worker);
+            }
+            self.known.insert(worker, (beat, since));
+        }
+        dead
+    }
+
+    /// To be called when a read failed: a database that was away must not end every lease.
+    fn forget(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// Looks after runs whose worker does not, while this process leads.
+///
+/// - Reads: workers and their beats, leases past their deadline.
+/// - Writes: ends of lost leases, dead workers; forgets old keys and workers.
+/// - Repeating is safe: a lease ends once, and a report or a release that came first stands.
+/// - A crash here leaves a dead worker with leases, which the next pass ends.
+pub struct Reconciler {
+    store: Store,
+    leadership: Arc<Leadership>,
+    ttl: Duration,
+    beats: Beats,
+    purge_at: Instant,
+}
+
+impl Reconciler {
+    /// A reconciler that takes a worker for dead when its beat has stood still for `ttl`.
+    #[must_use]
+    pub fn new(store: Store, leadership: Arc<Leadership>, ttl: Duration) -> Self {
+        Self { store, leadership, ttl, beats: Beats::default(), purge_at: Instant::now() }
+    }
+
+    /// How often to look, for a time-to-live of `ttl`.
+    #[must_use]
+    pub fn period(ttl: Duration) -> Duration {
+        (ttl / 8).clamp(Duration::from_millis(50), Duration::from_secs(2))
+    }
+
+    async fn reconcile(&mut self) -> Result<ReconcileReport, StoreError> {
+        let mut report = ReconcileReport::default();
+        let workers = self.store.workers().await?;
+        let alive = workers.iter().filter(|worker| worker.ended_at.is_none());
+        let beats = alive.map(|worker| (worker.worker.incarnation, worker.beat));
+        let dead = self.beats.dead(beats, Instant::now(), self.ttl);
+        for worker in &workers {
+            let id = worker.worker.incarnation;
+            if dead.contains(&id) {
+                tracing::warn!(worker = worker.worker.name, incarnation = %id, "gave no sign of life: taken for dead");
+                self.store.retire_worker(id).await?;
+                report.dead_workers += 1;
+            } else if worker.ended_at.is_none() || worker.leases == 0 {
+                continue;
+            }
+            report.lost_leases += lose_leases_of(&self.store, worker).await?;
+        }
+        let overdue = self.store.overdue_leases(1_000).await?;
+        report.overdue_leases = lose(&self.store, overdue, |_| {
+            RunError::new("Timeout", "the attempt was past its time-out, and its worker had not ended it")
+        })
+        .await?;
+        if Instant::now() >= self.purge_at {
+            let now = self.store.now().await?;
+            let before = |age| now.saturating_sub(age).unwrap_or(jiff::Timestamp::MIN);
+            let keys = self.store.purge_keys(before(KEYS), PURGED).await?;
+            report.purged = keys + self.store.purge_workers(before(WORKERS)).await?;
+            let more = i64::try_from(keys).is_ok_and(|keys| keys >= PURGED);
+            self.purge_at = Instant::now() + if more { Duration::ZERO } else { PURGE };
+        }
+        for (what, count) in
+            [("worker", report.dead_workers), ("lease", report.lost_leases), ("overdue", report.overdue_leases)]
+        {
+            metrics::counter!("reveille_reconciled_total", "what" => what).increment(count as u64);
+        }
+        Ok(report)
+    }
+}
+
+#[async_trait]
+impl Pass for Reconciler {
+    const NAME: &'static str = "reconciler";
+    type Report = ReconcileReport;
+    type Error = StoreError;
+
+    async fn run_once(&mut self) -> Result<(ReconcileReport, Option<Duration>), StoreError> {
+        if self.leadership.current().is_none() {
+            self.beats.forget();
+            return Ok((ReconcileReport::default(), None));
+        }
+        match self.reconcile().await {
+            Ok(report) => Ok((report, None)),
+            Err(error) => {
+                self.beats.forget();
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Ends what an earlier incarnation of this very process has left, where there can be no other worker. To be called
+/// before the process's own worker starts.
+///
+/// # Errors
+/// [`StoreError::Query`].
+pub async fn end_earlier_incarnation(store: &Store) -> Result<usize, StoreError> {
+    let mut ended = 0;
+    for worker in store.workers().await? {
+        if worker.ended_at.is_none() {
+            store.retire_worker(worker.worker.incarnation).await?;
+        }
+        if worker.leases > 0 {
+            ended += lose_leases_of(store, &worker).await?;
+        }
+    }
+    Ok(ended)
+}
+
+async fn lose_leases_of(store: &Store, worker: &Worker) -> Result<usize, StoreError> {
+    let leases = store.leases_of(worker.worker.incarnation).await?;
+    let name = &worker.worker.name;
+    let message = format!("worker {name} died or lost touch; whether the attempt took effect is not known");
+    lose(store, leases, |_| RunError::new("Lost", message.clone())).await
+}
+
+/// Ends leases as their jobs' policies say.
+async fn lose(
+    store: &Store,
+    leases: Vec<HeldLease>,
+    error: impl Fn(&HeldLease) -> RunError,
+) -> Result<usize, StoreError> {
+    let mut jobs: HashMap<(String, String, i64), Option<Job>> = HashMap::new();
+    let mut ended = 0;
+    for batch in leases.chunks(BATCH) {
+        let mut losses = Vec::with_capacity(batch.len());
+        for lease in batch {
+            let key = (lease.namespace.clone(), lease.job.clone(), lease.job_version);
+            if !jobs.contains_key(&key) {
+                let job = store.job_version(&lease.namespace, &lease.job, lease.job_version).await?;
+                jobs.insert(key.clone(), job);
+            }
+            let retry = jobs[&key].as_ref().and_then(|job| retry_after_loss(job, lease.failures, fastrand::f64()));
+            losses.push(Loss { id: lease.id, token: lease.token, error: error(lease), retry });
+        }
+        ended += store.lose(losses).await?;
+    }
+    Ok(ended)
+}
+
+/// How long to wait before the next attempt, if the job's policies grant one to a run whose attempt is lost.
+fn retry_after_loss(job: &Job, failures: u32, luck: f64) -> Option<Duration> {
+    match job.on_lost {
+        OnLost::Retry => retry::delay(&job.retry, failures + 1, luck),
+        OnLost::Fail => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TTL: Duration = Duration::from_secs(15);
+
+    /// Looks at one worker at the given seconds with the given beats; answers when it was found dead.
+    fn found_dead(looks: &[(u64, i64)]) -> Option<u64> {
+        let (start, worker) = (Instant::now(), Uuid::from_u128(1));
+        let mut beats = Beats::default();
+        looks.iter().find_map(|(second, beat)| {
+            let now = start + Duration::from_secs(*second);
+            (!beats.dead(std::iter::once((worker, *beat)), now, TTL).is_empty()).then_some(*second)
+        })
+    }
+
+    #[test]
+    fn a_beat_that_stands_still_for_the_ttl_is_death() {
+        assert_eq!(found_dead(&[(0, 1), (5, 1), (10, 1), (14, 1), (15, 1)]), Some(15));
+        assert_eq!(found_dead(&[(0, 1), (5, 1), (10, 2), (15, 2), (20, 2), (25, 2)]), Some(25));
+    }
+
+    #[test]
+    fn a_gap_between_looks_proves_nothing() {
+        assert_eq!(found_dead(&[(0, 1), (5, 1), (60, 1), (65, 1), (70, 1)]), None);
+    }
+
+    #[test]
+    fn after_a_failed_read_everyone_starts_anew() {
+        let (now, worker) = (Instant::now(), Uuid::from_u128(1));
+        let mut beats = Beats::default();
+        for second in 0..15 {
+            assert!(beats.dead(std::iter::once((worker, 1)), now + Duration::from_secs(second), TTL).is_empty());
+        }
+        beats.forget();
+        assert!(beats.dead(std::iter::once((worker, 1)), now + TTL, TTL).is_empty());
+    }
+}
