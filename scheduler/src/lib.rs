@@ -1,1 +1,6 @@
-//! Placeholder.
+//! The scheduler.
+
+pub mod api;
+mod dashboard;
+pub mod plan;
+pub mod status;

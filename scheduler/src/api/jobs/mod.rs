@@ -1,0 +1,19 @@
+//! Jobs: named definitions of business logic.
+
+pub(crate) mod get;
+pub(crate) mod list;
+pub(crate) mod trigger;
+pub(crate) mod view;
+
+use reveille_shared::definition::Job;
+use reveille_shared::store::Versioned;
+
+use super::ApiState;
+use super::error::Problem;
+use super::extract::is_name;
+
+/// The job in force that a path names.
+pub(crate) async fn find(state: &ApiState, namespace: &str, name: &str) -> Result<Versioned<Job>, Problem> {
+    let known = if is_name(name) { state.store.job(namespace, name).await? } else { None };
+    known.ok_or_else(|| Problem::not_found("job", name))
+}

@@ -1,0 +1,132 @@
+//! `POST /v1/jobs/{job}/trigger`
+
+use axum::Json;
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
+use reveille_shared::duration::HumanDuration;
+use reveille_shared::store::{Acceptance, IdempotencyKey};
+use reveille_shared::work_request::MAX_INPUT;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use super::find;
+use crate::api::ApiState;
+use crate::api::error::{Fault, Problem};
+use crate::api::extract::{Body, BodyFields, FromBody, Namespace, Segment};
+use crate::api::work_requests::view::View;
+use crate::api::work_requests::{self, Base, follow};
+use crate::plan;
+
+/// The largest JSON text of a resource, in bytes.
+const MAX_RESOURCE: usize = 16 * 1024;
+
+/// What to run a job with; everything may be left out.
+#[derive(Debug, ToSchema)]
+#[schema(as = TriggerRequest)]
+pub(crate) struct Trigger {
+    /// Given to the run: an object whose JSON text has at most 256 KiB.
+    #[schema(value_type = Option<std::collections::HashMap<String, Value>>)]
+    input: Option<Value>,
+    /// How long to wait before it starts, like `500ms`, `30s`, `10m`, `1h30m` or `2d`.
+    #[schema(value_type = Option<String>, pattern = "^(?=.)([0-9]{1,4}d)?([0-9]{1,4}h)?([0-9]{1,4}m)?([0-9]{1,4}s)?([0-9]{1,4}ms)?$")]
+    delay: Option<HumanDuration>,
+    /// What the run is to create or change: an object whose JSON text has at most 16 KiB.
+    #[schema(value_type = Option<std::collections::HashMap<String, Value>>)]
+    resource: Option<Value>,
+}
+
+impl FromBody for Trigger {
+    fn read(body: &mut BodyFields) -> Self {
+        Self {
+            input: body.object("input", MAX_INPUT),
+            delay: body.parsed("delay"),
+            resource: body.object("resource", MAX_RESOURCE),
+        }
+    }
+}
+
+/// The caller's name for the request, if it gave one.
+#[derive(Debug)]
+pub(crate) struct Key(Option<String>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Key {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let mut given = parts.headers.get_all("idempotency-key").iter();
+        let Some(value) = given.next() else { return Ok(Self(None)) };
+        let visible = value.to_str().ok().filter(|key| key.bytes().all(|byte| byte.is_ascii_graphic()));
+        match visible.filter(|key| (1..=255).contains(&key.len())) {
+            Some(key) if given.next().is_none() => Ok(Self(Some(key.to_owned()))),
+            _ => {
+                let message = "must be given once, with 1 to 255 visible ASCII characters".to_owned();
+                let fault = Fault { field: "Idempotency-Key".to_owned(), message };
+                Err(Problem::invalid(StatusCode::BAD_REQUEST, vec![fault]))
+            }
+        }
+    }
+}
+
+/// Runs a job
+///
+/// The answer comes as soon as the run is durably recorded; it says where to follow it.
+#[utoipa::path(
+    post, path = "/v1/jobs/{job}/trigger", tag = "jobs", operation_id = "triggerJob",
+    params(
+        ("job" = String, Path, description = "The job's name"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Names the request: repeated under the same key it \
+            gives the same work request", min_length = 1, max_length = 255, pattern = "^[!-~]{1,255}$"),
+    ),
+    request_body(content = Option<Trigger>, content_type = "application/json"),
+    responses(
+        (status = 202, body = View, description = "Accepted: it will reach an end",
+            headers(
+                ("Location" = String, description = "URL of the result"),
+                ("Operation-Location" = String, description = "URL of the work request"),
+                ("Azure-AsyncOperation" = String, description = "The same"),
+                ("opc-work-request-id" = String, description = "The work request's id"),
+                ("Retry-After" = i32, description = "Seconds until the first useful poll"),
+            )),
+        (status = 404, description = "No such job is in force"),
+        (status = 413, description = "The body has more than 1 MiB"),
+        (status = 415, description = "The body is not application/json"),
+        (status = 422, description = "A member of the body is wrong, or the key was used for another request"),
+    )
+)]
+pub(crate) async fn trigger_job(
+    State(state): State<ApiState>,
+    Namespace(namespace): Namespace,
+    Segment(name): Segment,
+    Key(key): Key,
+    base: Base,
+    Body(body): Body<Trigger>,
+) -> Result<(StatusCode, HeaderMap, Json<View>), Problem> {
+    let job = find(&state, &namespace, &name).await?;
+    let key = key.map(|key| IdempotencyKey { key, request_hash: hash(&name, &body), namespace: namespace.clone() });
+    let ask = plan::Ask {
+        input: body.input.unwrap_or(Value::Null),
+        resource: body.resource,
+        delay: body.delay.unwrap_or_default(),
+        fire: None,
+        by: "api".to_owned(),
+    };
+    let request = plan::request(&job, ask, state.clock.now());
+    let id = match state.store.accept(request, key.as_ref()).await? {
+        Acceptance::New(id) | Acceptance::Repeated(id) => id,
+        Acceptance::KeyReused => {
+            let message = "this Idempotency-Key was used for another request: use a fresh one";
+            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "IdempotencyKeyReused", message));
+        }
+    };
+    let accepted = work_requests::find(&state, &namespace, &id.to_string()).await?;
+    let headers = follow(&base, &accepted);
+    Ok((StatusCode::ACCEPTED, headers, Json(View::new(accepted, state.clock.now()))))
+}
+
+/// Tells this request from another one: by its meaning, not by its spelling.
+fn hash(job: &str, body: &Trigger) -> String {
+    let delay = body.delay.map(HumanDuration::as_millis);
+    let meaning = json!({"job": job, "input": body.input, "delay": delay, "resource": body.resource});
+    blake3::hash(meaning.to_string().as_bytes()).to_hex().to_string()
+}

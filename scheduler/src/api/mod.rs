@@ -1,0 +1,67 @@
+//! The REST interface and what surrounds it. In reading order:
+//!
+//! - [`guard`]: whose requests are looked at at all, and for how long.
+//! - [`extract`]: what handlers take from a request; [`page`]: lists; [`error`]: what is answered when it fails.
+//! - [`jobs`], [`schedules`], [`work_requests`], [`operations`]: a folder per resource, a file per verb.
+//! - [`openapi`]: the routes, and the document that is generated from them.
+
+mod error;
+mod extract;
+mod guard;
+mod jobs;
+mod openapi;
+mod operations;
+mod page;
+mod schedules;
+#[cfg(test)]
+mod tests;
+mod time;
+mod work_requests;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::{from_fn, from_fn_with_state};
+use metrics_exporter_prometheus::PrometheusHandle;
+use reveille_shared::clock::Clock;
+use reveille_shared::store::Store;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::dashboard;
+use crate::status::Status;
+
+/// What the handlers work with. Cheap to clone.
+#[derive(Clone)]
+pub struct ApiState {
+    /// The durable truth.
+    pub store: Store,
+    /// This process's clock.
+    pub clock: Arc<dyn Clock>,
+    /// The last word of each part of this process, for `/readyz` and the dashboard.
+    pub status: Arc<Status>,
+    /// What `/metrics` prints.
+    pub metrics: PrometheusHandle,
+    /// The loopback address that the listener is bound to: requests must name it as their host.
+    pub address: SocketAddr,
+}
+
+impl std::fmt::Debug for ApiState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApiState").field("store", &self.store).field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// Everything that the scheduler answers over HTTP: the API, its description, probes, metrics and the dashboard.
+pub fn router(state: ApiState) -> Router {
+    // Later layers are around earlier ones: a request passes them from the bottom up.
+    openapi::routes()
+        .merge(dashboard::routes())
+        .layer(from_fn_with_state(state.clone(), guard::only_our_own))
+        .layer(from_fn(guard::in_time))
+        .layer(CatchPanicLayer::custom(guard::panicked))
+        .layer(from_fn(error::all_errors_are_problems))
+        .layer(from_fn(guard::headers))
+        .layer(from_fn(operations::metrics::count))
+        .with_state(state)
+}

@@ -1,0 +1,155 @@
+//! The routes of the API, and the OpenAPI document that is generated from them.
+//!
+//! Handlers declare what is their own. What holds for all of them (errors, the tenant's header, the request's id) is
+//! added here, once. `scheduler/openapi.json` is a committed copy that a test keeps up to date.
+
+use axum::Router;
+use axum::http::header::CONTENT_TYPE;
+use axum::routing::get;
+use serde_json::{Value, json};
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::extract::{NAME_PATTERN, NAMESPACE_HEADER};
+use super::{ApiState, error, jobs, operations, schedules, work_requests};
+
+/// Refusals that any operation can answer with.
+const COMMON: [(&str, &str); 5] = [
+    ("400", "A parameter is wrong, or the request has no Host"),
+    ("403", "Web pages of other origins may not call"),
+    ("421", "The Host is not this service's loopback address"),
+    ("500", "An internal error"),
+    ("503", "Not now: try again after Retry-After"),
+];
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Reveille", description = "A distributed job scheduler: trigger jobs, follow their work requests."),
+    components(schemas(error::Body)),
+    tags(
+        (name = "jobs", description = "Definitions of business logic, and how to start it"),
+        (name = "schedules", description = "When jobs run by themselves"),
+        (name = "workRequests", description = "The durable record of each run"),
+        (name = "operations", description = "For those who run the service"),
+    )
+)]
+struct Document;
+
+fn api() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(jobs::list::list_jobs))
+        .routes(routes!(jobs::get::get_job))
+        .routes(routes!(jobs::trigger::trigger_job))
+        .routes(routes!(schedules::list::list_schedules))
+        .routes(routes!(schedules::get::get_schedule))
+        .routes(routes!(schedules::next::next_due_times))
+        .routes(routes!(schedules::fires::list_fires))
+        .routes(routes!(work_requests::list::list_work_requests))
+        .routes(routes!(work_requests::get::get_work_request, work_requests::cancel::cancel_work_request))
+        .routes(routes!(work_requests::events::list_events))
+        .routes(routes!(work_requests::logs::list_logs))
+        .routes(routes!(work_requests::errors::list_errors))
+        .routes(routes!(work_requests::result::get_result))
+        .routes(routes!(operations::workers::list_workers))
+        .routes(routes!(operations::queues::list_queues))
+        .routes(routes!(operations::live::live))
+        .routes(routes!(operations::ready::ready))
+        .routes(routes!(operations::metrics::print))
+}
+
+/// The API with its document.
+pub(crate) fn routes() -> Router<ApiState> {
+    let (router, document) = api().split_for_parts();
+    let text = text(document);
+    router.route("/openapi.json", get(async move || ([(CONTENT_TYPE, "application/json")], text.clone())))
+}
+
+fn text(document: utoipa::openapi::OpenApi) -> String {
+    let mut document = serde_json::to_value(document).expect("a document of strings and numbers has a JSON form");
+    let paths = document["paths"].as_object_mut().into_iter().flatten();
+    for (path, methods) in paths {
+        for operation in methods.as_object_mut().into_iter().flatten().map(|(_, operation)| operation) {
+            complete(path, operation);
+        }
+    }
+    // What is read with `FromBody` refuses members that it does not know.
+    document["components"]["schemas"]["TriggerRequest"]["additionalProperties"] = json!(false);
+    format!("{document:#}\n")
+}
+
+/// Adds to an operation what holds for all of them.
+fn complete(path: &str, operation: &mut Value) {
+    if path.starts_with("/v1/") && !["/v1/workers", "/v1/queues"].contains(&path) {
+        let header = json!({
+            "name": NAMESPACE_HEADER, "in": "header", "description": "The tenant; default is `default`",
+            "schema": {"type": "string", "pattern": NAME_PATTERN},
+        });
+        match operation["parameters"].as_array_mut() {
+            Some(parameters) => parameters.push(header),
+            None => operation["parameters"] = json!([header]),
+        }
+    }
+    for (status, description) in COMMON {
+        if operation["responses"].get(status).is_none() {
+            operation["responses"][status] = json!({"description": description});
+        }
+    }
+    for (status, response) in operation["responses"].as_object_mut().into_iter().flatten() {
+        let id = json!({"description": "The request's own id, or a fresh one", "schema": {"type": "string"}});
+        response["headers"]["opc-request-id"] = id;
+        if status.as_str() >= "400" && response.get("content").is_none() {
+            let problem = json!({"schema": {"$ref": "#/components/schemas/Problem"}});
+            response["content"] = json!({ error::PROBLEM_JSON: problem });
+        }
+        if status == "503" {
+            let seconds = json!({"schema": {"type": "integer", "minimum": 1}, "description": "Seconds"});
+            response["headers"]["Retry-After"] = seconds;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::*;
+
+    fn document() -> String {
+        text(api().into_openapi())
+    }
+
+    #[test]
+    fn the_committed_document_is_up_to_date() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi.json");
+        let now = document();
+        if std::env::var_os("UPDATE_OPENAPI").is_some() {
+            std::fs::write(&path, &now).unwrap();
+        }
+        let committed = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            committed == now,
+            "scheduler/openapi.json is out of date: refresh it with\n    UPDATE_OPENAPI=1 cargo test -p reveille-scheduler openapi\nand look at the difference before you commit it"
+        );
+    }
+
+    #[test]
+    fn every_operation_has_an_id_of_its_own_and_every_reference_a_target() {
+        let document: Value = serde_json::from_str(&document()).unwrap();
+        let mut ids = BTreeSet::new();
+        for (path, methods) in document["paths"].as_object().unwrap() {
+            for (method, operation) in methods.as_object().unwrap() {
+                let id = operation["operationId"].as_str().unwrap();
+                assert!(ids.insert(id), "{method} {path} shares the id {id}");
+                assert!(operation["responses"]["503"]["headers"]["Retry-After"].is_object(), "{method} {path}");
+            }
+        }
+        assert_eq!(ids.len(), 19);
+        let text = document.to_string();
+        for reference in text.split("\"#/components/schemas/").skip(1) {
+            let name = reference.split('"').next().unwrap();
+            assert!(document["components"]["schemas"][name].is_object(), "{name} is not declared");
+        }
+    }
+}

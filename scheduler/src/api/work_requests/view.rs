@@ -1,0 +1,286 @@
+//! Work requests and their history as JSON.
+
+use jiff::Timestamp;
+use reveille_shared::state::Phase;
+use reveille_shared::work_request::{Happening, HistoryEvent, LogLine, RunError, WorkRequest};
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::api::time::Instant;
+
+/// One run of one job.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = WorkRequest)]
+pub(crate) struct View {
+    /// Its name; opaque.
+    pub(crate) id: String,
+    /// The tenant.
+    pub(crate) namespace: String,
+    /// The job that runs.
+    pub(crate) job: String,
+    /// The version of the job that runs.
+    pub(crate) job_version: i64,
+    /// The work queue.
+    pub(crate) queue: String,
+    /// The schedule that called for it, if one did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    schedule: Option<String>,
+    /// The due time that called for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scheduled_for: Option<Instant>,
+    /// Where it stands.
+    #[schema(value_type = StatusName)]
+    pub(crate) status: &'static str,
+    /// 0 to 100; 100 when SUCCEEDED.
+    #[schema(minimum = 0, maximum = 100)]
+    percent_complete: f32,
+    /// The run's own words about its progress.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+    /// Attempts opened so far.
+    attempt: u32,
+    /// What it waits for, in words, while it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting_for: Option<String>,
+    /// What the run was given.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    #[schema(required = false)]
+    input: Value,
+    /// What the run creates or changes, as the caller named it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resource: Option<Value>,
+    /// Why it FAILED, or why the last attempt did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ErrorView>,
+    /// When it was accepted.
+    time_accepted: Instant,
+    /// When the first attempt started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time_started: Option<Instant>,
+    /// When it reached its terminal state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time_finished: Option<Instant>,
+    /// Where to read more.
+    links: Links,
+}
+
+/// Where a work request stands.
+#[derive(ToSchema)]
+#[schema(as = Status, rename_all = "SCREAMING_SNAKE_CASE")]
+#[allow(dead_code, reason = "declares the texts of the shared state machine to the OpenAPI document")]
+pub(crate) enum StatusName {
+    Accepted,
+    InProgress,
+    Canceling,
+    Succeeded,
+    Failed,
+    Canceled,
+}
+
+/// Why a run or an attempt failed.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = RunError)]
+pub(crate) struct ErrorView {
+    /// A stable word for programs.
+    pub(crate) code: String,
+    /// For people.
+    pub(crate) message: String,
+}
+
+/// Paths of what belongs to a work request.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = WorkRequestLinks)]
+struct Links {
+    #[serde(rename = "self")]
+    own: String,
+    result: String,
+    events: String,
+    logs: String,
+    errors: String,
+}
+
+impl From<RunError> for ErrorView {
+    fn from(error: RunError) -> Self {
+        Self { code: error.code, message: error.message }
+    }
+}
+
+impl View {
+    /// What callers see of a work request at `now`.
+    pub(crate) fn new(request: WorkRequest, now: Timestamp) -> Self {
+        let at = format!("/v1/workRequests/{}", request.id);
+        let (schedule, scheduled_for) = request.fire.map(|fire| (fire.schedule, Instant(fire.due_at))).unzip();
+        Self {
+            id: request.id.to_string(),
+            namespace: request.namespace,
+            job: request.job,
+            job_version: request.job_version,
+            queue: request.queue,
+            schedule,
+            scheduled_for,
+            status: request.status.as_str(),
+            percent_complete: request.percent,
+            message: request.message,
+            attempt: request.attempt,
+            waiting_for: waiting_for(&request.phase, request.attempt, now),
+            input: request.input,
+            resource: request.resource,
+            error: request.error.map(ErrorView::from),
+            time_accepted: request.accepted_at.into(),
+            time_started: request.started_at.map(Instant),
+            time_finished: request.finished_at.map(Instant),
+            links: Links {
+                result: format!("{at}/result"),
+                events: format!("{at}/events"),
+                logs: format!("{at}/logs"),
+                errors: format!("{at}/errors"),
+                own: at,
+            },
+        }
+    }
+}
+
+fn waiting_for(phase: &Phase, attempt: u32, now: Timestamp) -> Option<String> {
+    match phase {
+        Phase::Due { at } if *at <= now => Some(format!("to be sent since {}", Instant(*at))),
+        Phase::Due { at } if attempt > 0 => Some(format!("attempt {} due at {}", attempt + 1, Instant(*at))),
+        Phase::Due { at } => Some(format!("due at {}", Instant(*at))),
+        Phase::Sent { at } => Some(format!("in the queue since {}", Instant(*at))),
+        Phase::Leased(_) | Phase::Done => None,
+    }
+}
+
+/// One entry of a work request's history.
+#[derive(Debug, Default, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Event)]
+pub(crate) struct EventView {
+    /// Its place in the history; the first is 1.
+    #[schema(minimum = 1)]
+    seq: i32,
+    /// When it was recorded.
+    timestamp: String,
+    /// What happened.
+    #[schema(value_type = EventType)]
+    r#type: &'static str,
+    /// The same in words.
+    message: String,
+    /// Which attempt it is about; 0 if none was opened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempt: Option<u32>,
+    /// Which worker started the attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    worker: Option<Uuid>,
+    /// Why the attempt or the run failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ErrorView>,
+    /// When the next attempt is due.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_at: Option<Instant>,
+}
+
+/// What can happen to a work request.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[allow(dead_code, reason = "declares the texts of the shared history to the OpenAPI document")]
+pub(crate) enum EventType {
+    Accepted,
+    Started,
+    AttemptFailed,
+    Released,
+    CancelRequested,
+    Returned,
+    Succeeded,
+    Failed,
+    Canceled,
+}
+
+impl From<HistoryEvent> for EventView {
+    fn from(HistoryEvent { seq, at, what }: HistoryEvent) -> Self {
+        let view = |r#type, message: String| Self { seq, timestamp: Instant(at).to_string(), r#type, message, ..Self::default() };
+        match what {
+            Happening::Accepted { by } => view("accepted", format!("accepted; asked for by {by}")),
+            Happening::Started { attempt, worker } => Self {
+                attempt: Some(attempt),
+                worker: Some(worker),
+                ..view("started", format!("attempt {attempt} started on worker {worker}"))
+            },
+            Happening::AttemptFailed { attempt, error, retry_at, .. } => Self {
+                attempt: Some(attempt),
+                retry_at: Some(retry_at.into()),
+                error: Some(error.clone().into()),
+                ..view("attemptFailed", format!("attempt {attempt} failed, the next is due at {}: {error}", Instant(retry_at)))
+            },
+            Happening::Released { attempt, .. } => Self {
+                attempt: Some(attempt),
+                ..view("released", format!("the worker handed attempt {attempt} back; another one starts anew"))
+            },
+            Happening::CancelRequested { by } => view("cancelRequested", format!("asked to stop by {by}")),
+            Happening::Returned { reason } => view("returned", format!("could not be delivered, goes out again: {reason}")),
+            Happening::Succeeded { attempt, .. } => {
+                Self { attempt: Some(attempt), ..view("succeeded", format!("attempt {attempt} succeeded")) }
+            }
+            Happening::Failed { attempt, error, .. } => Self {
+                attempt: Some(attempt),
+                error: Some(error.clone().into()),
+                ..view("failed", format!("failed: {error}"))
+            },
+            Happening::Canceled { attempt, .. } => Self { attempt: Some(attempt), ..view("canceled", "canceled".to_owned()) },
+        }
+    }
+}
+
+/// One failure in a work request's history.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Failure)]
+pub(crate) struct FailureView {
+    /// Its place in the history.
+    #[serde(skip)]
+    pub(crate) seq: i32,
+    /// A stable word for programs.
+    code: String,
+    /// For people.
+    message: String,
+    /// When it was recorded.
+    timestamp: Instant,
+    /// Which attempt failed; 0 if none was opened.
+    attempt: u32,
+}
+
+impl FailureView {
+    /// The failure that an event tells of, if it does.
+    pub(crate) fn of(HistoryEvent { seq, at, what }: HistoryEvent) -> Option<Self> {
+        match what {
+            Happening::AttemptFailed { attempt, error, .. } | Happening::Failed { attempt, error, .. } => {
+                Some(Self { seq, code: error.code, message: error.message, timestamp: at.into(), attempt })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// One line that a run printed.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = LogLine)]
+pub(crate) struct LogView {
+    /// Which attempt printed it.
+    attempt: u32,
+    /// Orders the lines of an attempt.
+    seq: i32,
+    /// When the worker read it.
+    timestamp: Instant,
+    /// Where it was printed: `stdout`, `stderr`, or `system` for remarks about the run.
+    #[schema(value_type = String)]
+    stream: reveille_shared::work_request::Stream,
+    /// The line.
+    message: String,
+}
+
+impl From<LogLine> for LogView {
+    fn from(line: LogLine) -> Self {
+        Self { attempt: line.attempt, seq: line.seq, timestamp: line.at.into(), stream: line.stream, message: line.text }
+    }
+}
