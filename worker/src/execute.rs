@@ -275,7 +275,8 @@ mod tests {
 
     #[test]
     fn the_retry_policy_decides_within_its_bounds() {
-        let retry = |failure: RunFailure, failures| failed("Failed", ended(End::Returned(Err(failure)), None, failures)).1;
+        let retry =
+            |failure: RunFailure, failures| failed("Failed", ended(End::Returned(Err(failure)), None, failures)).1;
         let secs = Duration::from_secs;
         assert_eq!(retry(RunFailure::retry("x"), 0), Some(secs(2)));
         assert_eq!(retry(RunFailure::retry("x"), 1), None, "two attempts in all");

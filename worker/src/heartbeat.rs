@@ -168,12 +168,7 @@ struct Found<'a> {
 }
 
 impl Suspects {
-    fn compare<'a>(
-        &mut self,
-        leases: &'a [HeldLease],
-        running: &[Uuid],
-        has_run: impl Fn(Uuid) -> bool,
-    ) -> Found<'a> {
+    fn compare<'a>(&mut self, leases: &'a [HeldLease], running: &[Uuid], has_run: impl Fn(Uuid) -> bool) -> Found<'a> {
         let held: HashSet<Uuid> = leases.iter().map(|lease| lease.token).collect();
         let orphans: Vec<_> = leases.iter().filter(|lease| !has_run(lease.token)).collect();
         let lost: Vec<_> = running.iter().copied().filter(|token| !held.contains(token)).collect();

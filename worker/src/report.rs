@@ -71,7 +71,14 @@ impl Reporter {
     /// The sink of one attempt.
     pub(crate) fn sink(&self, id: WorkRequestId, token: Uuid, attempt: u32) -> Sink {
         let printed = Mutex::new(Printed::default());
-        Sink(Arc::new(Attempt { id, token, attempt, reporter: self.clone(), printed, congested: AtomicBool::new(false) }))
+        Sink(Arc::new(Attempt {
+            id,
+            token,
+            attempt,
+            reporter: self.clone(),
+            printed,
+            congested: AtomicBool::new(false),
+        }))
     }
 }
 

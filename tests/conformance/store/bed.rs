@@ -9,7 +9,9 @@ use jiff::Timestamp;
 use reveille_shared::clock::TestClock;
 use reveille_shared::duration::HumanDuration;
 use reveille_shared::state::{Refusal, Status};
-use reveille_shared::store::{Acceptance, Claim, Claimed, Generation, NewWorkRequest, Outcome, Outgoing, Report, Store};
+use reveille_shared::store::{
+    Acceptance, Claim, Claimed, Generation, NewWorkRequest, Outcome, Outgoing, Report, Store,
+};
 use reveille_shared::trigger::Trigger;
 use reveille_shared::work_request::{Happening, RunError, WorkRequest, WorkRequestId};
 use serde_json::json;

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use reveille_shared::definition::{
-    CatchUp, Definitions, Handler, Job, OnLost, Overlap, RetryPolicy, Schedule, Timing,
-};
+use reveille_shared::definition::{CatchUp, Definitions, Handler, Job, OnLost, Overlap, RetryPolicy, Schedule, Timing};
 use reveille_shared::duration::HumanDuration;
 use reveille_shared::store::{Applied, FireOutcome, FirePlan, SkipReason, StoreError};
 use serde_json::{Value, json};
@@ -222,7 +220,14 @@ async fn planning_while_definitions_are_applied_keeps_the_cursor(bed: Bed) {
         assert!(row.cursor >= cursor, "the cursor went back from {cursor} to {}", row.cursor);
         let next_cursor = row.next_due_at.unwrap();
         let next_due_at = Some(next_cursor.saturating_add(jiff::SignedDuration::from_secs(1)).unwrap());
-        let plan = FirePlan { key: key("ping"), version: row.version, cursor: row.cursor, decisions: vec![], next_cursor, next_due_at };
+        let plan = FirePlan {
+            key: key("ping"),
+            version: row.version,
+            cursor: row.cursor,
+            decisions: vec![],
+            next_cursor,
+            next_due_at,
+        };
         let verdict = planner.record_fires(generation, vec![plan]).await.unwrap().remove(0);
         cursor = if verdict == reveille_shared::store::FireVerdict::Outdated { row.cursor } else { next_cursor };
     }

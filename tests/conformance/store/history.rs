@@ -44,13 +44,16 @@ async fn log_lines_are_kept_once_and_in_order(bed: Bed) {
     let at = bed.now().await;
     let line = |attempt, seq, stream, text: &str| (id, LogLine { attempt, seq, at, stream, text: text.into() });
     let first = [line(1, 2, Stream::Stderr, "two"), line(1, 1, Stream::Stdout, "one")];
-    let second = [line(2, 1, Stream::System, "timed out"), line(1, 2, Stream::Stdout, "not two"), line(1, 3, Stream::Stdout, "")];
+    let second = [
+        line(2, 1, Stream::System, "timed out"),
+        line(1, 2, Stream::Stdout, "not two"),
+        line(1, 3, Stream::Stdout, ""),
+    ];
     bed.store.append_logs(&first).await.unwrap();
     bed.store.append_logs(&first).await.unwrap();
     bed.store.append_logs(&second).await.unwrap();
     bed.store.append_logs(&[]).await.unwrap();
-    let expected =
-        [first[1].1.clone(), first[0].1.clone(), second[2].1.clone(), second[0].1.clone()];
+    let expected = [first[1].1.clone(), first[0].1.clone(), second[2].1.clone(), second[0].1.clone()];
     assert_eq!(bed.store.logs(id, (0, 0), 10).await.unwrap(), expected, "what was said first stands");
     assert_eq!(bed.store.logs(id, (1, 2), 1).await.unwrap(), expected[2..3]);
     assert_eq!(bed.store.logs(id, (1, 3), 10).await.unwrap(), expected[3..]);

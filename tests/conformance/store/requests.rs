@@ -120,7 +120,10 @@ async fn filters_narrow_the_list(bed: Bed) {
     cancel(&bed, plain).await;
 
     let list = async |filter: ListFilter| -> Vec<WorkRequestId> {
-        let filter = ListFilter { namespace: if filter.namespace.is_empty() { NAMESPACE.into() } else { filter.namespace }, ..filter };
+        let filter = ListFilter {
+            namespace: if filter.namespace.is_empty() { NAMESPACE.into() } else { filter.namespace },
+            ..filter
+        };
         bed.store.work_requests(&filter, 10).await.unwrap().into_iter().map(|found| found.id).collect()
     };
     let all = ListFilter::default();

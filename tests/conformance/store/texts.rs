@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use reveille_shared::state::Status;
 use reveille_shared::store::{Acceptance, IdempotencyKey, Outcome, Progress, Report};
 use reveille_shared::work_request::{LogLine, RunError, Stream};
-use reveille_shared::state::Status;
 use serde_json::json;
 
 use crate::bed::{Bed, NAMESPACE, on_both, succeeded};

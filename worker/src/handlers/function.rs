@@ -114,7 +114,8 @@ mod tests {
 
     #[test]
     fn refuses_two_of_one_name() {
-        let twice = Functions::builder().register("a", |_| async { Ok(json!(1)) }).register("a", |_| async { Ok(json!(2)) });
+        let twice =
+            Functions::builder().register("a", |_| async { Ok(json!(1)) }).register("a", |_| async { Ok(json!(2)) });
         assert_eq!(twice.build().unwrap_err(), DuplicateFunction("a".into()));
     }
 }

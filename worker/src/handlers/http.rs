@@ -214,9 +214,12 @@ mod tests {
     async fn server() -> (String, JoinSet<()>) {
         let router = Router::new()
             .route("/echo", any(echo))
-            .route("/status/{code}", any(|axum::extract::Path(code): axum::extract::Path<u16>| async move {
-                answer(code, &[("retry-after", "7"), ("location", "/echo")], "no\n luck")
-            }))
+            .route(
+                "/status/{code}",
+                any(|axum::extract::Path(code): axum::extract::Path<u16>| async move {
+                    answer(code, &[("retry-after", "7"), ("location", "/echo")], "no\n luck")
+                }),
+            )
             .route("/dated", get(|| async { answer(503, &[("retry-after", "Fri, 02 Jan 2099 03:04:05 GMT")], "") }))
             .route("/empty", get(|| async { answer(204, &[], "") }))
             .route("/text", get(|| async { answer(200, &[], "not {json") }))
@@ -265,11 +268,15 @@ mod tests {
     #[tokio::test]
     async fn status_codes_decide_and_redirects_are_not_followed() {
         let (base, _server) = server().await;
-        let cases = [(500, true), (503, true), (404, false), (400, false), (408, true), (425, true), (429, true), (302, true)];
+        let cases =
+            [(500, true), (503, true), (404, false), (400, false), (408, true), (425, true), (429, true), (302, true)];
         for (code, retryable) in cases {
             let failure = call(&get_call(format!("{base}/status/{code}"))).await.unwrap_err();
             assert_eq!((failure.code.as_str(), failure.retryable), ("HttpStatus", retryable), "{code}");
-            assert!(failure.message.contains(&code.to_string()) && failure.message.ends_with(": no luck"), "{failure:?}");
+            assert!(
+                failure.message.contains(&code.to_string()) && failure.message.ends_with(": no luck"),
+                "{failure:?}"
+            );
             assert_eq!(failure.not_before, retryable.then_some(Duration::from_secs(7)), "{code}");
         }
         let dated = call(&get_call(format!("{base}/dated"))).await.unwrap_err();
@@ -289,7 +296,10 @@ mod tests {
         for path in ["large", "binary"] {
             let output = call(&get_call(format!("{base}/{path}"))).await.unwrap();
             let length = output.to_string().len();
-            assert!(output["truncated"] == true && length <= MAX_OUTPUT && length > MAX_OUTPUT * 9 / 10, "{path}: {length}");
+            assert!(
+                output["truncated"] == true && length <= MAX_OUTPUT && length > MAX_OUTPUT * 9 / 10,
+                "{path}: {length}"
+            );
         }
     }
 
@@ -308,7 +318,8 @@ mod tests {
 
     #[tokio::test]
     async fn broken_servers_are_worth_a_retry_and_show_no_secret() {
-        let garbage: [&'static [u8]; 3] = [b"", b"\x00\x01 what\r\n\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nshort"];
+        let garbage: [&'static [u8]; 3] =
+            [b"", b"\x00\x01 what\r\n\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nshort"];
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut tasks = JoinSet::new();
@@ -327,7 +338,10 @@ mod tests {
         }
         while tasks.join_next().await.is_some() {}
         let refused = call(&get_call(format!("http://{address}/${{env:TOKEN}}"))).await.unwrap_err();
-        assert!(refused.retryable && refused.code == "HttpConnect" && !refused.message.contains("s3cret"), "{refused:?}");
+        assert!(
+            refused.retryable && refused.code == "HttpConnect" && !refused.message.contains("s3cret"),
+            "{refused:?}"
+        );
     }
 
     #[tokio::test]

@@ -3,6 +3,8 @@
 //! Values of the environment are put in after the template was rendered, in the place of marks that nobody can
 //! guess: a run's input can't name a variable, a value can't hold a template, and no error text shows one.
 
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, context};
 use serde_json::Value;
 
@@ -26,14 +28,16 @@ impl<'a> Renderer<'a> {
         engine.set_undefined_behavior(UndefinedBehavior::Strict);
         engine.set_auto_escape_callback(|_| AutoEscape::None);
         engine.set_fuel(Some(FUEL));
+        let syntax = SyntaxConfig::builder().keep_trailing_newline(true).build();
+        engine.set_syntax(syntax.expect("the delimiters are the usual ones"));
         let context = context! {
-            input => run.input,
+            input => Serde(&run.input),
             scheduled_for => run.scheduled_for.to_string(),
             work_request_id => run.id.to_string(),
             attempt => run.attempt,
-            job => run.job,
-            namespace => run.namespace,
-            schedule => run.schedule,
+            job => run.job.as_str(),
+            namespace => run.namespace.as_str(),
+            schedule => run.schedule.as_deref(),
         };
         Self { engine, context, variables, mark: uuid::Uuid::new_v4().simple().to_string() }
     }
@@ -138,7 +142,8 @@ mod tests {
 
     #[test]
     fn a_runaway_template_ends() {
-        let failure = render(json!({}), "{% for a in range(9999) %}{% for b in range(9999) %}x{% endfor %}{% endfor %}");
+        let failure =
+            render(json!({}), "{% for a in range(9999) %}{% for b in range(9999) %}x{% endfor %}{% endfor %}");
         assert_eq!(failure.unwrap_err().code, "Template");
     }
 

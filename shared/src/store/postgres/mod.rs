@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions as _, Connection as _, Transaction};
+use sqlx::{ConnectOptions as _, Transaction};
 use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinSet;
 
@@ -63,6 +63,12 @@ impl Postgres {
             options.get_database().unwrap_or_else(|| options.get_username())
         );
         let failed = |source| StoreError::Connect { place: place.clone(), source };
+        // Migrating waits for whoever migrates at the moment (sqlx takes an advisory lock), longer than any other
+        // statement may.
+        let patient = options.clone().options([("lock_timeout", "10min"), ("statement_timeout", "10min")]);
+        let once = PgPoolOptions::new().max_connections(1).connect_with(patient).await.map_err(failed)?;
+        migrate(&once).await?;
+        once.close().await;
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS)
             .min_connections(1)
@@ -71,7 +77,6 @@ impl Postgres {
             .connect_with(options)
             .await
             .map_err(failed)?;
-        migrate(&pool).await?;
         let announce = Arc::<Notify>::default();
         let mut tasks = JoinSet::new();
         tasks.spawn(pass_hints_on(pool.clone(), Arc::clone(&announce)));
@@ -93,15 +98,9 @@ async fn migrate(pool: &PgPool) -> Result<()> {
             return Err(StoreError::TooNew { found, oldest });
         }
     }
-    // Migrating waits for whoever migrates at the moment (sqlx takes an advisory lock), longer than any other
-    // statement may. A newer build's migrations that still serve this one are no fault.
-    let mut connection = pool.acquire().await.map_err(step("connect"))?.detach();
-    for patience in ["SET lock_timeout = '10min'", "SET statement_timeout = '10min'"] {
-        sqlx::query(patience).execute(&mut connection).await.map_err(step("prepare migrating"))?;
-    }
+    // A newer build's migrations that still serve this one are no fault.
     let mut migrator = sqlx::migrate!("migrations/postgres");
-    migrator.set_ignore_missing(true).run(&mut connection).await.map_err(StoreError::Migrate)?;
-    connection.close().await.map_err(step("close a connection"))
+    migrator.set_ignore_missing(true).run(pool).await.map_err(StoreError::Migrate)
 }
 
 /// Tells other processes that triggers are due: after the commit, apart from it (a NOTIFY inside would
