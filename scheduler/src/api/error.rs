@@ -201,7 +201,8 @@ pub(crate) async fn all_errors_are_problems(request: Request, next: Next) -> Res
         }
         StatusCode::METHOD_NOT_ALLOWED => {
             let allowed = response.headers().get(ALLOW).and_then(|value| value.to_str().ok()).unwrap_or("nothing");
-            let message = format!("{} does not take {}: it takes {allowed}", printable(&path), printable(method.as_str()));
+            let message =
+                format!("{} does not take {}: it takes {allowed}", printable(&path), printable(method.as_str()));
             Problem::new(status, "MethodNotAllowed", message)
         }
         _ => {

@@ -52,7 +52,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Segment {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let path = axum::extract::Path::<String>::from_request_parts(parts, state).await;
         // The only thing that can be wrong with a text is that it isn't UTF-8, and nothing has such a name.
-        path.map(|axum::extract::Path(text)| Self(text)).map_err(|_| Problem::not_found("what the path names", parts.uri.path()))
+        path.map(|axum::extract::Path(text)| Self(text))
+            .map_err(|_| Problem::not_found("what the path names", parts.uri.path()))
     }
 }
 
@@ -101,7 +102,11 @@ impl<S: Send + Sync, T: FromQuery> FromRequestParts<S> for Query<T> {
         for (unknown, _) in std::mem::take(&mut fields.pairs) {
             fields.faults.push(Fault { field: unknown, message: "unknown parameter".to_owned() });
         }
-        if fields.faults.is_empty() { Ok(Self(read)) } else { Err(Problem::invalid(StatusCode::BAD_REQUEST, fields.faults)) }
+        if fields.faults.is_empty() {
+            Ok(Self(read))
+        } else {
+            Err(Problem::invalid(StatusCode::BAD_REQUEST, fields.faults))
+        }
     }
 }
 
@@ -300,9 +305,8 @@ async fn read_body(headers: &HeaderMap, body: RawBody) -> Result<Vec<u8>, Proble
     let mut bytes = Vec::new();
     let mut chunks = body.into_data_stream();
     while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|_| {
-            Problem::new(StatusCode::BAD_REQUEST, "InvalidBody", "the body broke off before its end")
-        })?;
+        let chunk = chunk
+            .map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "InvalidBody", "the body broke off before its end"))?;
         if bytes.len() + chunk.len() > MAX_BODY {
             return Err(too_large());
         }

@@ -8,9 +8,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::http::header::{
-    CACHE_CONTROL, HOST, ORIGIN, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
-};
+use axum::http::header::{CACHE_CONTROL, HOST, ORIGIN, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use axum::http::uri::Authority;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
@@ -110,8 +108,17 @@ mod tests {
             assert!(is_ours(ours, 8080), "{ours}");
         }
         for foreign in [
-            "", "localhost", "localhost:81", "evil.example:8080", "localhost.evil.example:8080", "10.0.0.1:8080",
-            "user@localhost:8080", "127.0.0.1.evil.example:8080", "0.0.0.0:8080", "[::]:8080", "a b:8080",
+            "",
+            "localhost",
+            "localhost:81",
+            "evil.example:8080",
+            "localhost.evil.example:8080",
+            "10.0.0.1:8080",
+            "user@localhost:8080",
+            "127.0.0.1.evil.example:8080",
+            "0.0.0.0:8080",
+            "[::]:8080",
+            "a b:8080",
         ] {
             assert!(!is_ours(foreign, 8080), "{foreign}");
         }

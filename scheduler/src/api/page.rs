@@ -146,7 +146,8 @@ mod tests {
     fn a_garbled_token_is_refused() {
         let list = List::of(&"jobs");
         let token = list.token(b"place");
-        for bad in ["", "x", "zz", "00", &token[1..], &token[2..], &format!("{token}00"), "é", "0é0", &"0".repeat(9999)] {
+        for bad in ["", "x", "zz", "00", &token[1..], &token[2..], &format!("{token}00"), "é", "0é0", &"0".repeat(9999)]
+        {
             assert_eq!(place(&list, bad), None, "{bad:?} was accepted");
         }
     }

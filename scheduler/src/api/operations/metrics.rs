@@ -20,8 +20,7 @@ pub(crate) async fn count(request: Request, next: Next) -> Response {
     };
     let begin = Instant::now();
     let response = next.run(request).await;
-    let labels =
-        [("method", method), ("path", pattern), ("status", response.status().as_str().to_owned())];
+    let labels = [("method", method), ("path", pattern), ("status", response.status().as_str().to_owned())];
     metrics::counter!("reveille_http_requests_total", &labels).increment(1);
     metrics::histogram!("reveille_http_request_seconds", &labels).record(begin.elapsed());
     response
@@ -48,7 +47,9 @@ async fn print_store(state: &ApiState, text: &mut String) -> reveille_shared::st
     let slots: u64 = live.iter().map(|worker| u64::from(worker.worker.slots)).sum();
     text.push_str("# HELP reveille_workers_live Workers that beat\n# TYPE reveille_workers_live gauge\n");
     let _ = writeln!(text, "reveille_workers_live {}", live.len());
-    text.push_str("# HELP reveille_worker_slots Runs that live workers can execute at once\n# TYPE reveille_worker_slots gauge\n");
+    text.push_str(
+        "# HELP reveille_worker_slots Runs that live workers can execute at once\n# TYPE reveille_worker_slots gauge\n",
+    );
     let _ = writeln!(text, "reveille_worker_slots {slots}");
     text.push_str("# HELP reveille_queue_runs Runs that have not ended, by phase\n# TYPE reveille_queue_runs gauge\n");
     for depth in depths {

@@ -83,10 +83,7 @@ impl From<ScheduleRow> for View {
             trigger: schedule.trigger,
             input: schedule.input,
             overlap: schedule.overlap,
-            catch_up: CatchUpView {
-                policy: schedule.catch_up.policy,
-                window: schedule.catch_up.window.to_string(),
-            },
+            catch_up: CatchUpView { policy: schedule.catch_up.policy, window: schedule.catch_up.window.to_string() },
             next_due: row.next_due_at.map(Instant),
             decided_until: row.cursor.into(),
         }

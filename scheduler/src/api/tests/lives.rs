@@ -31,8 +31,7 @@ async fn a_run_that_succeeds() {
     assert!(early.header("location").ends_with(&format!("{at}/result")));
 
     let played = api.lease().await;
-    let progress =
-        Progress { id: played.run, token: played.token, percent: 40.0, message: Some("copying".into()) };
+    let progress = Progress { id: played.run, token: played.token, percent: 40.0, message: Some("copying".into()) };
     api.store.progress(&[progress]).await.unwrap();
     let running = api.get(&at).await.json;
     assert_eq!(

@@ -36,7 +36,8 @@ async fn workers_and_queues_show_what_is_there() {
     let worker = &workers["items"][0];
     assert_eq!((&worker["id"], &worker["live"]), (&json!(played.id.to_string()), &json!(true)));
     assert_eq!((&worker["slots"], &worker["running"]), (&json!(4), &json!(1)));
-    let queue = |name, due, leased, workers| json!({"name": name, "due": due, "sent": 0, "leased": leased, "workers": workers});
+    let queue =
+        |name, due, leased, workers| json!({"name": name, "due": due, "sent": 0, "leased": leased, "workers": workers});
     let queues = api.get("/v1/queues").await.json;
     assert_eq!(queues, json!({"items": [queue("default", 1, 1, 1), queue("web", 1, 0, 0)]}));
 
@@ -87,7 +88,8 @@ async fn the_page_is_embedded_and_asks_nobody_else() {
             let import = line.split("\"./").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
             assert_eq!(api.get(&format!("/ui/{import}")).await.status, 200, "{import}");
         }
-        for strange in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "https://", "//cdn"] {
+        for strange in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "https://", "//cdn"]
+        {
             assert!(!asset.text.contains(strange), "{path} has {strange}");
         }
         let etag = format!("if-none-match: {}", asset.header("etag"));

@@ -13,10 +13,24 @@ const HELLO: &str = "/v1/jobs/hello/trigger";
 async fn what_does_not_exist_is_not_found() {
     let api = Api::new().await;
     for path in [
-        "/v1", "/nowhere", "/v1/nowhere", "/v1/jobs/", "/v1/jobs/unheard-of", "/v1/jobs/A%20B", "/v1/jobs/%00", "/v1/jobs/%ff",
-        "/v1/schedules/unheard-of", "/v1/schedules/x/next", "/v1/schedules/x/fires", "/v1/schedules/%2e%2e",
-        "/v1/workRequests/x", "/v1/workRequests/00000000-0000-0000-0000-000000000000", "/v1/workRequests/%00/events",
-        "/v1/workRequests/x/logs", "/v1/workRequests/x/errors", "/v1/workRequests/x/result",
+        "/v1",
+        "/nowhere",
+        "/v1/nowhere",
+        "/v1/jobs/",
+        "/v1/jobs/unheard-of",
+        "/v1/jobs/A%20B",
+        "/v1/jobs/%00",
+        "/v1/jobs/%ff",
+        "/v1/schedules/unheard-of",
+        "/v1/schedules/x/next",
+        "/v1/schedules/x/fires",
+        "/v1/schedules/%2e%2e",
+        "/v1/workRequests/x",
+        "/v1/workRequests/00000000-0000-0000-0000-000000000000",
+        "/v1/workRequests/%00/events",
+        "/v1/workRequests/x/logs",
+        "/v1/workRequests/x/errors",
+        "/v1/workRequests/x/result",
     ] {
         assert_eq!(api.get(path).await.status, 404, "{path}");
     }
@@ -157,7 +171,14 @@ async fn other_hosts_and_origins_are_refused() {
             assert_eq!(send(method, Some(host), "").await, fine, "{host}");
             assert_eq!(send(method, Some(host), &format!("origin: http://{host}")).await, fine, "{host}");
         }
-        for origin in ["null", "https://evil.example", "http://localhost:3000", "http://localhost", "http://evil.example:8080", "file://"] {
+        for origin in [
+            "null",
+            "https://evil.example",
+            "http://localhost:3000",
+            "http://localhost",
+            "http://evil.example:8080",
+            "file://",
+        ] {
             assert_eq!(send(method, Some(HOST), &format!("origin: {origin}")).await, 403, "{origin}");
         }
         for (site, status) in [("cross-site", 403), ("same-site", 403), ("same-origin", fine), ("none", fine)] {

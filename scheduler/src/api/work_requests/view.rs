@@ -200,7 +200,13 @@ pub(crate) enum EventType {
 
 impl From<HistoryEvent> for EventView {
     fn from(HistoryEvent { seq, at, what }: HistoryEvent) -> Self {
-        let view = |r#type, message: String| Self { seq, timestamp: Instant(at).to_string(), r#type, message, ..Self::default() };
+        let view = |r#type, message: String| Self {
+            seq,
+            timestamp: Instant(at).to_string(),
+            r#type,
+            message,
+            ..Self::default()
+        };
         match what {
             Happening::Accepted { by } => view("accepted", format!("accepted; asked for by {by}")),
             Happening::Started { attempt, worker } => Self {
@@ -212,14 +218,19 @@ impl From<HistoryEvent> for EventView {
                 attempt: Some(attempt),
                 retry_at: Some(retry_at.into()),
                 error: Some(error.clone().into()),
-                ..view("attemptFailed", format!("attempt {attempt} failed, the next is due at {}: {error}", Instant(retry_at)))
+                ..view(
+                    "attemptFailed",
+                    format!("attempt {attempt} failed, the next is due at {}: {error}", Instant(retry_at)),
+                )
             },
             Happening::Released { attempt, .. } => Self {
                 attempt: Some(attempt),
                 ..view("released", format!("the worker handed attempt {attempt} back; another one starts anew"))
             },
             Happening::CancelRequested { by } => view("cancelRequested", format!("asked to stop by {by}")),
-            Happening::Returned { reason } => view("returned", format!("could not be delivered, goes out again: {reason}")),
+            Happening::Returned { reason } => {
+                view("returned", format!("could not be delivered, goes out again: {reason}"))
+            }
             Happening::Succeeded { attempt, .. } => {
                 Self { attempt: Some(attempt), ..view("succeeded", format!("attempt {attempt} succeeded")) }
             }
@@ -228,7 +239,9 @@ impl From<HistoryEvent> for EventView {
                 error: Some(error.clone().into()),
                 ..view("failed", format!("failed: {error}"))
             },
-            Happening::Canceled { attempt, .. } => Self { attempt: Some(attempt), ..view("canceled", "canceled".to_owned()) },
+            Happening::Canceled { attempt, .. } => {
+                Self { attempt: Some(attempt), ..view("canceled", "canceled".to_owned()) }
+            }
         }
     }
 }
@@ -281,6 +294,12 @@ pub(crate) struct LogView {
 
 impl From<LogLine> for LogView {
     fn from(line: LogLine) -> Self {
-        Self { attempt: line.attempt, seq: line.seq, timestamp: line.at.into(), stream: line.stream, message: line.text }
+        Self {
+            attempt: line.attempt,
+            seq: line.seq,
+            timestamp: line.at.into(),
+            stream: line.stream,
+            message: line.text,
+        }
     }
 }
