@@ -1,5 +1,7 @@
 //! The files in `deploy/` fit the binaries, as far as that can be told without running a container.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
