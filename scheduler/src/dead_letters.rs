@@ -40,7 +40,7 @@ pub async fn run(store: Store, broker: Arc<dyn Broker>, stop: CancellationToken)
         match &letter.content {
             Ok(trigger) => {
                 metrics::counter!("reveille_dead_letters_total", "kind" => "trigger").increment(1);
-                while let Err(error) = settle_trigger(&store, trigger, &letter).await {
+                while let Err(error) = revive(&store, trigger, &letter.reason).await {
                     tracing::warn!(error = chain(&error), "can't look after a dead letter; trying again");
                     tokio::select! {
                         () = tokio::time::sleep(Duration::from_secs(1)) => {}
@@ -57,16 +57,17 @@ pub async fn run(store: Store, broker: Arc<dyn Broker>, stop: CancellationToken)
     }
 }
 
-async fn settle_trigger(store: &Store, trigger: &Trigger, letter: &DeadLetter) -> Result<(), StoreError> {
+/// Makes a dead trigger due again, or ends its run. One that is not the last that went out changes nothing.
+async fn revive(store: &Store, trigger: &Trigger, reason: &str) -> Result<(), StoreError> {
     if trigger.n > MOST_TRIGGERS {
-        let message = format!("given up after {} triggers; the last one was {}", trigger.n, letter.reason);
+        let message = format!("given up after {} triggers; the broker's word on the last one: {reason}", trigger.n);
         let ended = store.give_up(trigger, RunError::new("Undeliverable", message)).await?;
         if ended {
-            tracing::warn!(id = %trigger.id, n = trigger.n, reason = letter.reason, "undeliverable");
+            tracing::warn!(id = %trigger.id, n = trigger.n, reason, "undeliverable");
         }
         return Ok(());
     }
-    let reason = format!("the broker gave it up: {}", letter.reason);
+    let reason = format!("the broker gave it up: {reason}");
     store.unsend(&[(trigger.clone(), DELAY, Some(reason))]).await
 }
 
@@ -90,5 +91,57 @@ impl Reminder {
             );
             (self.last, self.since) = (Some(Instant::now()), 0);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reveille_shared::clock::{Clock, TestClock};
+    use reveille_shared::duration::HumanDuration;
+    use reveille_shared::state::{Phase, Status};
+    use reveille_shared::store::NewWorkRequest;
+    use reveille_shared::work_request::{Happening, WorkRequestId};
+    use serde_json::Value;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_dead_trigger_goes_out_again_until_enough_is_enough() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(TestClock::at("2026-01-01T00:00:00Z".parse().unwrap()));
+        let url = format!("sqlite://{}", folder.path().display());
+        let store = Store::connect(&url, "test", Arc::clone(&clock) as Arc<dyn Clock>).await.unwrap();
+        let request = NewWorkRequest {
+            id: WorkRequestId::new(clock.now()),
+            namespace: "default".into(),
+            job: "j".into(),
+            job_version: 1,
+            queue: "default".into(),
+            timeout: HumanDuration::from_secs(60),
+            fire: None,
+            input: Value::Null,
+            resource: None,
+            delay: HumanDuration::default(),
+            by: "test".into(),
+        };
+        let id = request.id;
+        store.accept(request, None).await.unwrap();
+        let read = async || store.work_request("default", id).await.unwrap().unwrap();
+        for n in 1..=MOST_TRIGGERS {
+            let [sent] = &store.take_due(10).await.unwrap()[..] else { panic!("trigger {n} did not go out") };
+            assert_eq!(sent.trigger.n, n);
+            revive(&store, &sent.trigger, "delivery_limit").await.unwrap();
+            // A second copy finds nothing to revive.
+            revive(&store, &sent.trigger, "delivery_limit").await.unwrap();
+            assert!(matches!(read().await.phase, Phase::Due { .. }));
+            clock.advance(DELAY);
+        }
+        let last = store.take_due(10).await.unwrap().remove(0).trigger;
+        revive(&store, &last, "delivery_limit").await.unwrap();
+        let run = read().await;
+        assert_eq!((run.status, run.error.unwrap().code.as_str()), (Status::Failed, "Undeliverable"));
+        let events = store.events(id, 0, 100).await.unwrap();
+        let returned = events.iter().filter(|event| matches!(event.what, Happening::Returned { .. })).count();
+        assert_eq!(returned, usize::try_from(MOST_TRIGGERS).unwrap());
     }
 }

@@ -54,8 +54,8 @@ impl Leadership {
         }
     }
 
-    /// Leads, or not, from now on. Answers whether that is a change.
-    fn set(&self, next: Option<Generation>) -> bool {
+    /// Leads, or not, from now on, as the store has said. Answers whether that is a change.
+    pub fn set(&self, next: Option<Generation>) -> bool {
         self.0.send_if_modified(|current| std::mem::replace(current, next) != next)
     }
 }

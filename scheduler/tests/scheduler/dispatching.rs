@@ -1,0 +1,100 @@
+//! What is due reaches the broker, whatever the broker does.
+
+use std::sync::Arc;
+
+use reveille_scheduler::dispatch::Dispatcher;
+use reveille_scheduler::plan::{self, Ask};
+use reveille_shared::broker::{Broker, Delivery};
+use reveille_shared::duration::HumanDuration;
+use reveille_shared::store::Acceptance;
+use reveille_shared::work_request::{Happening, WorkRequestId};
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::world::{World, one, until};
+
+async fn accept(world: &World, delay: HumanDuration) -> WorkRequestId {
+    let job = world.store.job("default", "j").await.unwrap().unwrap();
+    let ask = Ask { input: Value::Null, resource: None, delay, fire: None, by: "test".into() };
+    let request = plan::request(&job, ask, world.clock.now());
+    match world.store.accept(request, None).await.unwrap() {
+        Acceptance::New(id) => id,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn dispatch(world: &World, embedded: bool, tasks: &mut JoinSet<()>) {
+    let dispatcher = Dispatcher {
+        store: world.store.clone(),
+        broker: Arc::clone(&world.broker),
+        clock: Arc::clone(&world.clock),
+        definitions: watch::Sender::new(0).subscribe(),
+        embedded,
+        status: Arc::clone(&world.status),
+    };
+    tasks.spawn(dispatcher.run(world.stop.clone()));
+}
+
+async fn receive(broker: &Arc<dyn Broker>, queue: &str) -> Delivery {
+    let mut subscription = broker.subscribe(&[queue.to_owned()]).await.unwrap();
+    subscription.demand(10).await;
+    let next = tokio::time::timeout(std::time::Duration::from_secs(10), subscription.next()).await;
+    next.expect("no trigger came").expect("the broker has shut down")
+}
+
+async fn dispatcher_is_ready(world: &World) {
+    until("a dispatcher at work", async || {
+        world.status.parts().into_iter().find(|part| part.name == "dispatcher" && part.ready)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_trigger_waits_for_its_time_and_no_longer() {
+    let world = World::now().await;
+    world.apply(world.lead().await, &one(&["every: 1h"])).await;
+    let mut tasks = JoinSet::new();
+    dispatch(&world, false, &mut tasks);
+    dispatcher_is_ready(&world).await;
+    let before = world.clock.now();
+    let id = accept(&world, HumanDuration::from_millis(700)).await;
+    let delivery = receive(&world.broker, "default").await;
+    let waited = world.clock.now().duration_since(before).as_millis();
+    assert_eq!((delivery.trigger.id, delivery.trigger.n), (id, 1));
+    assert!((700..2_500).contains(&waited), "{waited} ms");
+}
+
+#[tokio::test]
+async fn a_trigger_for_a_queue_that_is_missing_goes_out_again_once_it_is_declared() {
+    let world = World::now().await;
+    let mut tasks = JoinSet::new();
+    // It has declared all queues that there are, and the next one comes behind its back.
+    dispatch(&world, false, &mut tasks);
+    dispatcher_is_ready(&world).await;
+    let on_new_queue = one(&["every: 1h"]).replace("command: [\"true\"]", "command: [\"true\"]\n    queue: fresh");
+    world.apply(world.lead().await, &on_new_queue).await;
+    let id = accept(&world, HumanDuration::default()).await;
+    let returned = until("a return, or a depth", async || {
+        let events = world.store.events(id, 0, 10).await.unwrap();
+        let returned = events.iter().any(|event| matches!(&event.what, Happening::Returned { .. }));
+        (returned || world.broker.depth("fresh").await.unwrap() > 0).then_some(returned)
+    })
+    .await;
+    let delivery = receive(&world.broker, "fresh").await;
+    // Looking around may have found the new queue just before.
+    assert_eq!((delivery.trigger.id, delivery.trigger.n), (id, if returned { 2 } else { 1 }));
+}
+
+#[tokio::test]
+async fn what_an_earlier_incarnation_had_sent_is_sent_again_at_once() {
+    let world = World::now().await;
+    world.apply(world.lead().await, &one(&["every: 1h"])).await;
+    let id = accept(&world, HumanDuration::default()).await;
+    assert_eq!(world.store.take_due(10).await.unwrap().len(), 1);
+
+    let mut tasks = JoinSet::new();
+    dispatch(&world, true, &mut tasks);
+    let delivery = receive(&world.broker, "default").await;
+    assert_eq!((delivery.trigger.id, delivery.trigger.n), (id, 1));
+}

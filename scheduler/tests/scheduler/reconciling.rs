@@ -1,0 +1,129 @@
+//! What a dead worker held goes on elsewhere, or ends, as the job says.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reveille_scheduler::leader::Leadership;
+use reveille_scheduler::plan::{self, Ask};
+use reveille_scheduler::reconcile::{self, Reconciler};
+use reveille_shared::duration::HumanDuration;
+use reveille_shared::periodic::Pass as _;
+use reveille_shared::state::Status;
+use reveille_shared::store::{Claim, NewWorker};
+use reveille_shared::work_request::{Happening, WorkRequest, WorkRequestId};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::world::{World, one};
+
+const TTL: Duration = Duration::from_secs(2);
+
+/// A run that a worker has claimed.
+async fn running(world: &World, yaml: &str) -> (WorkRequestId, Uuid) {
+    world.apply(world.lead().await, yaml).await;
+    let worker = NewWorker {
+        incarnation: Uuid::new_v4(),
+        name: "w1".into(),
+        queues: vec!["default".into()],
+        slots: 1,
+        version: "0".into(),
+    };
+    world.store.register_worker(&worker).await.unwrap();
+    let job = world.store.job("default", "j").await.unwrap().unwrap();
+    let ask =
+        Ask { input: Value::Null, resource: None, delay: HumanDuration::default(), fire: None, by: "test".into() };
+    world.store.accept(plan::request(&job, ask, world.clock.now()), None).await.unwrap();
+    let sent = world.store.take_due(1).await.unwrap();
+    let claim = Claim { id: sent[0].trigger.id, n: 1, token: Uuid::new_v4() };
+    world.store.claim(worker.incarnation, &[claim]).await.unwrap()[0].as_ref().unwrap();
+    (claim.id, worker.incarnation)
+}
+
+async fn request(world: &World, id: WorkRequestId) -> WorkRequest {
+    world.store.work_request("default", id).await.unwrap().unwrap()
+}
+
+fn reconciler(world: &World) -> Reconciler {
+    let leadership = Arc::new(Leadership::default());
+    leadership.set(Some(reveille_shared::store::Generation(1)));
+    Reconciler::new(world.store.clone(), leadership, TTL)
+}
+
+/// Runs the reconciler for somewhat longer than the time-to-live; `beat` is called in between.
+async fn reconcile(world: &World, beat: impl AsyncFn()) -> usize {
+    let mut reconciler = reconciler(world);
+    let begun = tokio::time::Instant::now();
+    let mut lost = 0;
+    while begun.elapsed() < TTL + TTL / 2 {
+        lost += reconciler.run_once().await.unwrap().0.lost_leases;
+        beat().await;
+        tokio::time::sleep(Reconciler::period(TTL)).await;
+    }
+    lost
+}
+
+#[tokio::test]
+async fn the_lease_of_a_dead_worker_is_lost_and_its_run_is_due_again() {
+    let world = World::now().await;
+    let (id, worker) = running(&world, &one(&["every: 1h"])).await;
+    assert_eq!(reconcile(&world, async || ()).await, 1);
+
+    let run = request(&world, id).await;
+    assert_eq!(run.status, Status::InProgress);
+    assert!(matches!(run.phase, reveille_shared::state::Phase::Due { .. }), "{:?}", run.phase);
+    let error = run.error.unwrap();
+    assert!(error.code == "Lost" && error.message.contains("w1"), "{error}");
+    assert_eq!(world.store.beat(worker).await.unwrap(), None, "the worker must learn that it was found dead");
+}
+
+#[tokio::test]
+async fn a_worker_that_beats_keeps_its_lease() {
+    let world = World::now().await;
+    let (id, worker) = running(&world, &one(&["every: 1h"])).await;
+    let lost = reconcile(&world, async || {
+        world.store.beat(worker).await.unwrap().unwrap();
+    })
+    .await;
+    assert_eq!(lost, 0);
+    assert_eq!(request(&world, id).await.error, None);
+}
+
+#[tokio::test]
+async fn a_job_that_must_not_run_twice_fails_when_its_worker_dies() {
+    let world = World::now().await;
+    let yaml = one(&["every: 1h"]).replace("command: [\"true\"]", "command: [\"true\"]\n    on_lost: fail");
+    let (id, _) = running(&world, &yaml).await;
+    assert_eq!(reconcile(&world, async || ()).await, 1);
+    assert_eq!(request(&world, id).await.status, Status::Failed);
+}
+
+#[tokio::test]
+async fn what_a_departed_worker_still_holds_is_lost_at_the_next_look() {
+    let world = World::now().await;
+    let (_, worker) = running(&world, &one(&["every: 1h"])).await;
+    world.store.retire_worker(worker).await.unwrap();
+    assert_eq!(reconciler(&world).run_once().await.unwrap().0.lost_leases, 1);
+}
+
+#[tokio::test]
+async fn an_overdue_attempt_times_out() {
+    let (world, clock) = World::at("2026-01-01T00:00:00Z").await;
+    let yaml = one(&["every: 1h"]).replace("command: [\"true\"]", "command: [\"true\"]\n    timeout: 10s");
+    let (id, _) = running(&world, &yaml).await;
+    clock.advance(Duration::from_secs(39));
+    assert_eq!(reconciler(&world).run_once().await.unwrap().0.overdue_leases, 0);
+    clock.advance(Duration::from_secs(2));
+    assert_eq!(reconciler(&world).run_once().await.unwrap().0.overdue_leases, 1);
+    let events = world.store.events(id, 0, 10).await.unwrap();
+    let last = events.last().unwrap();
+    assert!(matches!(&last.what, Happening::AttemptFailed { error, .. } if error.code == "Timeout"), "{last:?}");
+}
+
+#[tokio::test]
+async fn in_one_process_the_leases_of_the_earlier_incarnation_end_at_once() {
+    let world = World::now().await;
+    let (id, _) = running(&world, &one(&["every: 1h"])).await;
+    assert_eq!(reconcile::end_earlier_incarnation(&world.store).await.unwrap(), 1);
+    assert_eq!(request(&world, id).await.error.unwrap().code, "Lost");
+    assert_eq!(reconcile::end_earlier_incarnation(&world.store).await.unwrap(), 0);
+}
