@@ -58,7 +58,10 @@ function connected(yes) {
 
 const nothing = (text) => h("li", { class: "nothing" }, text);
 
-const trouble = (ready) => ({ parts: ready.parts.filter((part) => !part.ready), faults: ready.faults });
+// The faults themselves say more than that there are some.
+const trouble = ({ parts, faults }) => ({
+  parts: parts.filter((part) => !part.ready && !(part.name === "definitions" && faults.length > 0)), faults,
+});
 
 function banner({ parts, faults }) {
   return [
@@ -115,7 +118,7 @@ function showRuns({ items, nextPage }) {
 }
 
 function row(run) {
-  const took = run.timeFinished && run.timeStarted
+  const took = run.timeFinished && run.attempt > 0
     ? span(Date.parse(run.timeFinished) - Date.parse(run.timeStarted))
     : run.timeStarted && !hasEnded(run) ? when(run.timeStarted, "running") : "";
   const says = run.error?.message ?? run.waitingFor?.replace(/ (since|at) .*/, "") ?? run.message ?? "";

@@ -85,8 +85,8 @@ function facts(run) {
     ["Queue", run.queue],
     ["Accepted", exact(run.timeAccepted)],
     ["Waits", run.waitingFor],
-    ["Started", run.timeStarted && exact(run.timeStarted)],
-    ["Took", run.timeStarted && (run.timeFinished ? span(Date.parse(run.timeFinished) - Date.parse(run.timeStarted)) : when(run.timeStarted, "running"))],
+    ["Started", run.attempt > 0 && exact(run.timeStarted)],
+    ["Took", run.attempt > 0 && (run.timeFinished ? span(Date.parse(run.timeFinished) - Date.parse(run.timeStarted)) : when(run.timeStarted, "running"))],
     ["Attempt", run.attempt > 1 && String(run.attempt)],
     ["Progress", !hasEnded(run) && run.percentComplete > 0 && [
       h("progress", { max: "100", value: String(run.percentComplete) }), ` ${Math.round(run.percentComplete)} %`]],

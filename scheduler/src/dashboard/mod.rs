@@ -19,10 +19,26 @@ struct Asset {
 const ASSETS: [Asset; 6] = [
     Asset { path: "/", media_type: "text/html; charset=utf-8", content: include_str!("../../ui/index.html") },
     Asset { path: "/ui/style.css", media_type: "text/css; charset=utf-8", content: include_str!("../../ui/style.css") },
-    Asset { path: "/ui/app.js", media_type: "text/javascript; charset=utf-8", content: include_str!("../../ui/app.js") },
-    Asset { path: "/ui/api.js", media_type: "text/javascript; charset=utf-8", content: include_str!("../../ui/api.js") },
-    Asset { path: "/ui/run.js", media_type: "text/javascript; charset=utf-8", content: include_str!("../../ui/run.js") },
-    Asset { path: "/ui/dom.js", media_type: "text/javascript; charset=utf-8", content: include_str!("../../ui/dom.js") },
+    Asset {
+        path: "/ui/app.js",
+        media_type: "text/javascript; charset=utf-8",
+        content: include_str!("../../ui/app.js"),
+    },
+    Asset {
+        path: "/ui/api.js",
+        media_type: "text/javascript; charset=utf-8",
+        content: include_str!("../../ui/api.js"),
+    },
+    Asset {
+        path: "/ui/run.js",
+        media_type: "text/javascript; charset=utf-8",
+        content: include_str!("../../ui/run.js"),
+    },
+    Asset {
+        path: "/ui/dom.js",
+        media_type: "text/javascript; charset=utf-8",
+        content: include_str!("../../ui/dom.js"),
+    },
 ];
 
 /// Nothing but the page's own files, and no other page around it.
@@ -33,7 +49,10 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 pub(crate) fn routes() -> Router<ApiState> {
     ASSETS.iter().fold(Router::new(), |router, asset| {
         let etag = format!("\"{}\"", &blake3::hash(asset.content.as_bytes()).to_hex()[..16]);
-        router.route(asset.path, get(async move |State(_): State<ApiState>, headers: HeaderMap| serve(asset, &etag, &headers)))
+        router.route(
+            asset.path,
+            get(async move |State(_): State<ApiState>, headers: HeaderMap| serve(asset, &etag, &headers)),
+        )
     })
 }
 
