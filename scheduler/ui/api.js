@@ -1,0 +1,78 @@
+// The public API of this service, and nothing else.
+
+import { setServerTime } from "./dom.js";
+
+const TIME_LIMIT = 10_000;
+
+/** The server can't be reached. */
+export class Unreachable extends Error {}
+
+/** The server has refused a request, with its own words. */
+export class Refused extends Error {
+  constructor(status, problem) {
+    super(problem?.message ?? `the server answered ${status}`);
+    this.status = status;
+  }
+}
+
+let namespace = "default";
+
+/** Whose jobs, schedules and runs all further requests are about. */
+export function setNamespace(name) {
+  namespace = name;
+}
+
+async function request(method, path, { headers = {}, body } = {}) {
+  let response;
+  let json;
+  try {
+    response = await fetch(path, {
+      method,
+      body,
+      headers: { "X-Reveille-Namespace": namespace, ...headers },
+      cache: "no-store",
+      signal: AbortSignal.timeout(TIME_LIMIT),
+    });
+    json = await response.json();
+  } catch (cause) {
+    throw new Unreachable("the server does not answer", { cause });
+  }
+  setServerTime(response.headers.get("date"));
+  return { ok: response.ok, status: response.status, json };
+}
+
+async function accepted(method, path, options) {
+  const { ok, status, json } = await request(method, path, options);
+  if (!ok) throw new Refused(status, json);
+  return json;
+}
+
+const get = (path) => accepted("GET", path);
+const named = encodeURIComponent;
+const run = (id) => `/v1/workRequests/${named(id)}`;
+
+export const jobs = () => get("/v1/jobs?limit=500");
+export const schedules = () => get("/v1/schedules?limit=500");
+export const workers = () => get("/v1/workers");
+export const queues = () => get("/v1/queues");
+/** What `/readyz` says, be it yes or no. */
+export const readiness = async () => (await request("GET", "/readyz")).json;
+
+export function runs({ status, job, limit }) {
+  const query = new URLSearchParams({ limit });
+  if (status) query.set("status", status);
+  if (job) query.set("job", job);
+  return get(`/v1/workRequests?${query}`);
+}
+
+export const getRun = (id) => get(run(id));
+export const events = (id) => get(`${run(id)}/events?limit=1000`);
+export const logs = (id, page) => get(`${run(id)}/logs?limit=1000${page ? `&page=${page}` : ""}`);
+export const result = (id) => get(`${run(id)}/result`);
+export const cancel = (id) => accepted("DELETE", run(id));
+
+/** Triggers a job; `key` makes it safe to ask twice. */
+export function trigger(job, body, key) {
+  const headers = { "Content-Type": "application/json", "Idempotency-Key": key };
+  return accepted("POST", `/v1/jobs/${named(job)}/trigger`, { headers, body: JSON.stringify(body) });
+}

@@ -16,7 +16,7 @@ struct Asset {
     content: &'static str,
 }
 
-const ASSETS: [Asset; 5] = [
+const ASSETS: [Asset; 6] = [
     Asset { path: "/", media_type: "text/html; charset=utf-8", content: include_str!("../../ui/index.html") },
     Asset { path: "/ui/style.css", media_type: "text/css; charset=utf-8", content: include_str!("../../ui/style.css") },
     Asset {
@@ -28,6 +28,11 @@ const ASSETS: [Asset; 5] = [
         path: "/ui/api.js",
         media_type: "text/javascript; charset=utf-8",
         content: include_str!("../../ui/api.js"),
+    },
+    Asset {
+        path: "/ui/run.js",
+        media_type: "text/javascript; charset=utf-8",
+        content: include_str!("../../ui/run.js"),
     },
     Asset {
         path: "/ui/dom.js",

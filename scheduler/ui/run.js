@@ -1,0 +1,131 @@
+// One run: its facts, history, input, output and log.
+
+import * as api from "./api.js";
+import { h, show, span, when } from "./dom.js";
+
+const panel = document.getElementById("run");
+const MOST_LINES = 2000;
+const ENDED = ["SUCCEEDED", "FAILED", "CANCELED"];
+
+export const hasEnded = (run) => ENDED.includes(run.status);
+
+/** A status as a coloured word. */
+export const pill = (status) => h("span", { class: `pill ${status.toLowerCase()}` }, status.toLowerCase().replace("_", " "));
+
+let open = null; // { id, parts, log: { page, lines }, final }
+
+/** Opens the panel for a run, or closes it. */
+export function openRun(id, onCancel) {
+  if (open?.id === id) return;
+  open = null;
+  panel.hidden = !id;
+  document.body.classList.toggle("with-run", Boolean(id));
+  panel.replaceChildren();
+  if (!id) return;
+  const part = (tag, properties) => h(tag, properties);
+  const parts = {
+    head: part("header"), facts: part("dl", { class: "facts" }), failure: part("div"), data: part("div"),
+    events: part("ol", { class: "events" }), log: part("div", { class: "log", tabindex: "0", role: "log", "aria-label": "Log" }),
+  };
+  open = { id, onCancel, parts, log: { page: "", before: [], last: [] }, final: false };
+  panel.append(
+    parts.head, parts.failure, parts.facts,
+    h("h3", {}, "History"), parts.events,
+    parts.data, h("h3", {}, "Log"), parts.log,
+  );
+  panel.focus({ preventScroll: true });
+}
+
+/** Brings the panel up to date; what has ended does not change any more. */
+export async function refreshRun() {
+  const view = open;
+  if (!view || view.final) return;
+  let run;
+  try {
+    run = await api.getRun(view.id);
+  } catch (error) {
+    if (!(error instanceof api.Refused) || view !== open) throw error;
+    show(view.parts.head, error.message, (message) => [title("No such run"), h("p", { class: "problem" }, message)]);
+    view.final = true;
+    return;
+  }
+  const [events, output] = await Promise.all([
+    api.events(view.id),
+    run.status === "SUCCEEDED" ? api.result(view.id) : undefined,
+    readLog(view),
+  ]);
+  if (view !== open) return;
+  show(view.parts.head, [run.job, run.status], () => head(run, view.onCancel));
+  show(view.parts.facts, run, facts);
+  show(view.parts.failure, run.error ?? null, (error) => error && failure(run));
+  show(view.parts.events, events.items, (items) => items.map(entry));
+  show(view.parts.data, [run.input ?? null, run.resource ?? null, output ?? null], ([input, resource, result]) => [
+    input !== null && json("Input", input),
+    resource !== null && json("Resource", resource),
+    result !== null && json("Output", result),
+  ]);
+  showLog(view);
+  view.final = hasEnded(run);
+}
+
+const title = (text) => [
+  h("a", { href: "#/", class: "close", "aria-label": "Close", "data-key": "close" }, "×"),
+  h("h2", { id: "run-title" }, text),
+];
+
+function head(run, onCancel) {
+  const cancel = h("button", { type: "button", class: "danger", "data-key": "cancel", onclick: () => onCancel(run) }, "Cancel");
+  return [...title(run.job), h("div", { class: "state" }, pill(run.status), !hasEnded(run) && run.status !== "CANCELING" && cancel)];
+}
+
+function facts(run) {
+  const rows = [
+    ["Id", h("code", {}, run.id)],
+    ["Called by", run.schedule ? [run.schedule, ", due ", exact(run.scheduledFor)] : "hand"],
+    ["Queue", run.queue],
+    ["Accepted", exact(run.timeAccepted)],
+    ["Waits", run.waitingFor],
+    ["Started", run.attempt > 0 && exact(run.timeStarted)],
+    ["Took", run.attempt > 0 && (run.timeFinished ? span(Date.parse(run.timeFinished) - Date.parse(run.timeStarted)) : when(run.timeStarted, "running"))],
+    ["Attempt", run.attempt > 1 && String(run.attempt)],
+    ["Progress", !hasEnded(run) && run.percentComplete > 0 && [
+      h("progress", { max: "100", value: String(run.percentComplete) }), ` ${Math.round(run.percentComplete)} %`]],
+    ["Says", run.message],
+  ];
+  return rows.filter(([, value]) => value).map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]);
+}
+
+function exact(instant) {
+  const at = new Date(instant);
+  const today = at.toDateString() === new Date().toDateString();
+  return h("time", { datetime: instant, title: instant }, today ? at.toLocaleTimeString() : at.toLocaleString());
+}
+
+const failure = (run) => h("div", { class: "problem" },
+  h("strong", {}, hasEnded(run) ? run.error.code : `Last attempt: ${run.error.code}`), h("p", {}, run.error.message));
+
+const entry = (event) => h("li", { class: event.type }, exact(event.timestamp), h("span", {}, event.message));
+
+const json = (name, value) => [h("h3", {}, name), h("pre", {}, JSON.stringify(value, null, 2))];
+
+// Pages that are full never change; the last one is read again until the run has ended.
+async function readLog(view) {
+  for (;;) {
+    const { items, nextPage } = await api.logs(view.id, view.log.page);
+    view.log.last = items;
+    if (!nextPage) return;
+    view.log.before = [...view.log.before, ...items].slice(-MOST_LINES);
+    view.log.last = [];
+    view.log.page = nextPage;
+  }
+}
+
+function showLog(view) {
+  const lines = [...view.log.before, ...view.log.last].slice(-MOST_LINES);
+  const box = view.parts.log;
+  const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 30;
+  const several = new Set(lines.map((line) => line.attempt)).size > 1;
+  show(box, lines, () => lines.length ? lines.map((line) => h("div", { class: line.stream, title: line.timestamp },
+    several && h("span", { class: "attempt" }, `${line.attempt} `), line.message || " ")) : h("div", { class: "dim" }, "nothing printed"));
+  if (atEnd) box.scrollTop = box.scrollHeight;
+}
