@@ -155,8 +155,7 @@ pub(crate) struct Client {
 impl Client {
     /// A client of the scheduler at `server`, for one namespace.
     pub(crate) fn new(server: Url, namespace: Option<String>) -> Result<Self, ClientError> {
-        let mut builder =
-            reqwest::Client::builder().connect_timeout(CONNECT).timeout(ANSWER).redirect(Policy::none());
+        let mut builder = reqwest::Client::builder().connect_timeout(CONNECT).timeout(ANSWER).redirect(Policy::none());
         // A proxy of the environment has its own idea of what 127.0.0.1 is.
         if is_loopback(&server) {
             builder = builder.no_proxy();
@@ -241,7 +240,8 @@ impl Client {
 
     async fn send(&self, request: RequestBuilder) -> Result<Answer, ClientError> {
         let server = || origin(&self.server);
-        let unreachable = |error: reqwest::Error| ClientError::Unreachable { server: server(), source: error.without_url() };
+        let unreachable =
+            |error: reqwest::Error| ClientError::Unreachable { server: server(), source: error.without_url() };
         let response = request.send().await.map_err(unreachable)?;
         let (status, retry_after) = (response.status(), retry_after(response.headers()));
         let bytes = response.bytes().await.map_err(unreachable)?;

@@ -22,7 +22,7 @@ Exit codes:
   130  Ctrl-C while waiting; the run goes on";
 
 /// How the process ends when it did what it was asked to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Exit {
     /// All is well.
     Done,
@@ -103,8 +103,7 @@ impl Failure {
             Self::Output(_) => (1, None),
             Self::Other { hint, .. } => (1, hint.clone()),
         };
-        let (red, plain) =
-            if is_colourful(io::stderr().is_terminal()) { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+        let (red, plain) = if is_colourful(io::stderr().is_terminal()) { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
         let text = chain(self);
         let lines: Vec<_> = text.lines().map(printable).collect();
         say(&format!("{red}reveille:{plain} {}", lines.join("\n")));

@@ -89,9 +89,7 @@ async fn run(command: Command, global: &Global, output: &mut Output) -> Result<E
         Command::Dev(arguments) => Box::pin(dev::run(arguments, output)).await,
         Command::Check(arguments) => commands::check::run(&arguments, output),
         Command::Schema => commands::schema::run(output),
-        Command::Next(arguments) => {
-            commands::next::run(arguments, client, global.namespace.as_deref(), output).await
-        }
+        Command::Next(arguments) => commands::next::run(arguments, client, global.namespace.as_deref(), output).await,
         Command::Trigger(arguments) => commands::trigger::run(arguments, &client()?, output).await,
         Command::Runs(arguments) => commands::runs::run(arguments, &client()?, output).await,
         Command::Show(arguments) => commands::show::run(&arguments, &client()?, output).await,
