@@ -1,1 +1,100 @@
-fn main() {}
+//! `reveille`: the command line of Reveille, and all of it in one process with `reveille dev`.
+//!
+//! - [`commands`]: a file per command; each takes its arguments and answers how the process is to exit.
+//! - [`client`]: the REST interface of a scheduler; [`view`]: what is read from its answers.
+//! - [`output`]: tables and times for people, JSON for machines.
+//! - [`failure`]: what can go wrong, how it is told, and the exit code.
+//! - [`dev`]: scheduler and worker in one process.
+
+mod client;
+mod commands;
+mod dev;
+mod failure;
+mod output;
+mod view;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use self::failure::{EXIT_CODES, Exit, Failure};
+use self::output::Output;
+
+/// Distributed job scheduler: jobs run when they are due, or when you say so, and their history tells what happened
+#[derive(Debug, Parser)]
+#[command(name = "reveille", version, after_help = EXIT_CODES)]
+struct Arguments {
+    #[command(flatten)]
+    global: Global,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What all commands understand.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Options of all commands")]
+struct Global {
+    /// The scheduler to talk to
+    #[arg(long, global = true, env = "REVEILLE_SERVER", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    #[arg(value_parser = client::server)]
+    server: reqwest::Url,
+
+    /// Whose jobs and schedules [default: default]
+    #[arg(long, global = true, env = "REVEILLE_NAMESPACE", value_name = "NAME")]
+    namespace: Option<String>,
+
+    /// Print JSON for machines instead of text for people
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run everything in this one process: scheduler, worker, API and dashboard
+    Dev(dev::Arguments),
+    /// Check schedule files and print every fault with its line
+    Check(commands::check::Arguments),
+    /// Print the JSON Schema of schedule files, for editors
+    Schema,
+    /// Tell when a schedule is due next
+    Next(commands::next::Arguments),
+    /// Run a job now
+    Trigger(commands::trigger::Arguments),
+    /// List runs, newest first
+    Runs(commands::runs::Arguments),
+    /// Show a run: its facts, its history and its output
+    Show(commands::show::Arguments),
+    /// Print what a run has printed
+    Logs(commands::logs::Arguments),
+    /// Cancel a run
+    Cancel(commands::cancel::Arguments),
+    /// List schedules with their next and last due times
+    Schedules(commands::schedules::Arguments),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Arguments { global, command } = Arguments::parse();
+    let mut output = Output::new(global.json);
+    match run(command, &global, &mut output).await.and_then(|exit| output.finish().map(|()| exit)) {
+        Ok(exit) => exit.into(),
+        Err(failure) => failure.report(),
+    }
+}
+
+async fn run(command: Command, global: &Global, output: &mut Output) -> Result<Exit, Failure> {
+    let client = || client::Client::new(global.server.clone(), global.namespace.clone());
+    match command {
+        Command::Dev(arguments) => Box::pin(dev::run(arguments, output)).await,
+        Command::Check(arguments) => commands::check::run(&arguments, output),
+        Command::Schema => commands::schema::run(output),
+        Command::Next(arguments) => commands::next::run(arguments, client, global.namespace.as_deref(), output).await,
+        Command::Trigger(arguments) => commands::trigger::run(arguments, &client()?, output).await,
+        Command::Runs(arguments) => commands::runs::run(arguments, &client()?, output).await,
+        Command::Show(arguments) => commands::show::run(&arguments, &client()?, output).await,
+        Command::Logs(arguments) => commands::logs::run(&arguments, &client()?, output).await,
+        Command::Cancel(arguments) => commands::cancel::run(&arguments, &client()?, output).await,
+        Command::Schedules(arguments) => commands::schedules::run(&arguments, &client()?, output).await,
+    }
+}

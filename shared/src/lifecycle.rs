@@ -37,6 +37,29 @@ impl Lifecycle {
         self.tasks.spawn(async move { (name, task.await) });
     }
 
+    /// A group of tasks that stops when this one does. It listens to no signals: who makes it waits for it with
+    /// [`Lifecycle::join`].
+    #[must_use]
+    pub fn child(&self) -> Self {
+        Self { soft: self.soft.clone(), hard: self.hard.clone(), tasks: JoinSet::new() }
+    }
+
+    /// Waits until all tasks have ended. The first that fails, or ends before the soft token was set, ends the
+    /// waiting and aborts the others.
+    ///
+    /// # Errors
+    /// What the task failed with.
+    pub async fn join(mut self) -> TaskResult {
+        while let Some(ended) = self.tasks.join_next().await {
+            let (name, result) = ended?;
+            result?;
+            if !self.soft.is_cancelled() {
+                return Err(format!("{name} ended unasked").into());
+            }
+        }
+        Ok(())
+    }
+
     /// Waits for a signal or for a task's end, then drains. At the latest `grace` after the soft token
     /// the hard one is set; tasks that outlive that by two seconds are aborted.
     pub async fn run(mut self, grace: Duration) -> ExitCode {

@@ -1,0 +1,12 @@
+//! A file per command. Each writes its result to [`crate::output::Output`] and answers how the process is to exit.
+
+pub(crate) mod cancel;
+pub(crate) mod check;
+pub(crate) mod logs;
+pub(crate) mod next;
+pub(crate) mod runs;
+pub(crate) mod schedules;
+pub(crate) mod schema;
+pub(crate) mod show;
+pub(crate) mod trigger;
+mod wait;

@@ -1,0 +1,148 @@
+//! `reveille dev`: scheduler, worker, API and dashboard in one process, on SQLite and the in-process queue.
+
+mod banner;
+mod queues;
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use reveille_scheduler::app::{Role, Settings};
+use reveille_shared::broker;
+use reveille_shared::clock::{Clock, SystemClock};
+use reveille_shared::definition::{self, Definitions};
+use reveille_shared::duration::HumanDuration;
+use reveille_shared::lifecycle::Lifecycle;
+use reveille_shared::store::{Store, StoreError};
+use reveille_shared::telemetry::{self, LogFormat, chain};
+
+use self::queues::Workers;
+use crate::commands::check;
+use crate::failure::{Exit, Failure, say};
+use crate::output::Output;
+
+/// Where schedule files are looked for when none are named.
+const SCHEDULES: &str = "deploy/schedules";
+/// How long runs may go on after the first Ctrl-C; what has not ended by then is handed back and starts anew
+/// when Reveille does.
+const GRACE: Duration = Duration::from_secs(10);
+/// Scheduler and worker live and die together, so that this only matters to a process that stood still.
+const WORKER_TTL: HumanDuration = HumanDuration::from_secs(15);
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Where the API and the dashboard are served: a loopback address, as callers need no key; port 0 takes a free one
+    #[arg(long, env = "REVEILLE_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
+    listen: SocketAddr,
+
+    /// The folder that keeps all state; made when it is missing
+    #[arg(long, default_value = "data", value_name = "DIR")]
+    data_dir: PathBuf,
+
+    /// The file or folder of jobs and schedules, read again when it changes [default: deploy/schedules]
+    #[arg(long, env = "REVEILLE_SCHEDULES", value_name = "PATH")]
+    schedules: Option<PathBuf>,
+
+    /// How many runs to execute at once
+    #[arg(long, env = "REVEILLE_SLOTS", default_value_t = 16, value_name = "COUNT")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    slots: u16,
+
+    /// What to log: error, warn, info, debug, trace, or a filter such as reveille_worker=debug,warn
+    #[arg(long, env = "REVEILLE_LOG", value_name = "FILTER", hide_default_value = true)]
+    #[arg(default_value = "warn,reveille=info,reveille_shared=info,reveille_scheduler=info,reveille_worker=info")]
+    log: String,
+
+    /// How logs look: text for people, json for machines, auto by whether standard error is a terminal
+    #[arg(long, env = "REVEILLE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+/// Runs until Ctrl-C, then drains.
+pub(crate) async fn run(arguments: Arguments, output: &mut Output) -> Result<Exit, Failure> {
+    let schedules = schedules(arguments.schedules.clone())?;
+    let definitions = match definition::read_path(&schedules) {
+        Ok(definitions) => definitions,
+        Err(faults) => {
+            check::faulty(&faults, output)?;
+            say("reveille: not started");
+            return Ok(Exit::Faults);
+        }
+    };
+    telemetry::init(&arguments.log, arguments.log_format)
+        .map_err(|error| Failure::Usage(format!("--log: {}", chain(&*error))))?;
+    let mut lifecycle = Lifecycle::default();
+    let address = start(&arguments, &schedules, &definitions, &mut lifecycle).await?;
+    let scene = banner::Scene { address, data: &arguments.data_dir, schedules: &schedules, definitions: &definitions };
+    // Nobody needs to read it.
+    let _ = output.text(&scene.text()).and_then(|()| output.finish());
+    Ok(Exit::Process(lifecycle.run(GRACE).await))
+}
+
+fn schedules(named: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    let path = named.unwrap_or_else(|| SCHEDULES.into());
+    if path == Path::new(SCHEDULES) && !path.exists() {
+        let message = format!("there is no folder {SCHEDULES} here");
+        return Err(Failure::with_hint(message, "name your schedule files with --schedules PATH"));
+    }
+    Ok(path)
+}
+
+/// Starts everything, the worker last. Answers where it listens.
+async fn start(
+    arguments: &Arguments,
+    schedules: &Path,
+    definitions: &Definitions,
+    lifecycle: &mut Lifecycle,
+) -> Result<SocketAddr, Failure> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let store = open(&arguments.data_dir, Arc::clone(&clock)).await?;
+    let broker =
+        broker::connect("embedded", "reveille-dev", lifecycle.hard.clone()).map_err(|error| other(chain(&error)))?;
+    let settings = Settings {
+        listen: arguments.listen,
+        schedules: Some(schedules.to_owned()),
+        roles: vec![Role::Plan, Role::Dispatch, Role::Api],
+        worker_ttl: WORKER_TTL,
+        embedded: true,
+    };
+    let scheduler =
+        reveille_scheduler::app::start(settings, store.clone(), Arc::clone(&broker), Arc::clone(&clock), lifecycle)
+            .await
+            .map_err(|error| not_started(&error))?;
+    let mut queues: BTreeSet<String> = definitions.jobs.iter().map(|job| job.queue.clone()).collect();
+    queues.insert("default".to_owned());
+    queues.extend(store.queues().await.map_err(|error| other(chain(&error)))?);
+    let workers = Workers { store, broker, clock, slots: arguments.slots };
+    workers.start(&queues, lifecycle).await.map_err(|error| not_started(&error))?;
+    let child = lifecycle.child();
+    lifecycle.spawn("new queues", workers.follow(queues, child));
+    Ok(scheduler.address.unwrap_or(arguments.listen))
+}
+
+async fn open(folder: &Path, clock: Arc<dyn Clock>) -> Result<Store, Failure> {
+    let Some(text) = folder.to_str() else {
+        return Err(Failure::Usage(format!("--data-dir {} is not UTF-8", folder.display())));
+    };
+    Store::connect(&format!("sqlite://{text}"), "reveille-dev", clock).await.map_err(|error| match &error {
+        StoreError::Folder { .. } | StoreError::Connect { .. } => {
+            Failure::with_hint(chain(&error), "choose a folder that you can write to with --data-dir DIR")
+        }
+        StoreError::Locked(_) => Failure::with_hint(chain(&error), "choose another folder with --data-dir DIR"),
+        _ => other(chain(&error)),
+    })
+}
+
+fn other(message: String) -> Failure {
+    Failure::Other { message, hint: None }
+}
+
+fn not_started(error: &anyhow::Error) -> Failure {
+    let kind = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
+    let hint = (kind == Some(io::ErrorKind::AddrInUse))
+        .then(|| "end the program that listens there, or choose another port with --listen 127.0.0.1:PORT".to_owned());
+    Failure::Other { message: chain(error.as_ref()), hint }
+}

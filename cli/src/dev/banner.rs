@@ -1,0 +1,68 @@
+//! What people read when `reveille dev` is up: where to look and what to try.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use reveille_shared::definition::Definitions;
+
+/// What the text tells of.
+pub(super) struct Scene<'a> {
+    pub(super) address: SocketAddr,
+    pub(super) data: &'a Path,
+    pub(super) schedules: &'a Path,
+    pub(super) definitions: &'a Definitions,
+}
+
+impl Scene<'_> {
+    pub(super) fn text(&self) -> String {
+        let Self { address, data, schedules, definitions } = self;
+        let (data, schedules) = (data.display(), schedules.display());
+        let (jobs, count) = (definitions.jobs.len(), definitions.schedules.len());
+        let commands = self.commands().map(|command| format!("  {command}\n")).collect::<String>();
+        format!(
+            "\nReveille is up: everything runs in this one process, until Ctrl-C.\n\n  \
+             Dashboard  http://{address}/\n  \
+             Schedules  {count} schedules and {jobs} jobs from {schedules}; what you save there is in force at once\n  \
+             State      in {data}, kept when Reveille restarts\n  \
+             Access     this machine only, without keys\n\n\
+             Try in another terminal:\n\n{commands}\n"
+        )
+    }
+
+    fn commands(&self) -> impl Iterator<Item = String> {
+        let program = program();
+        let server = match self.address.to_string().as_str() {
+            "127.0.0.1:8080" => String::new(),
+            address => format!(" --server http://{address}"),
+        };
+        let namespace = |namespace: &str| match namespace {
+            "default" => String::new(),
+            other => format!(" --namespace {other}"),
+        };
+        // The sample that shows how far it is, if it is there.
+        let jobs = &self.definitions.jobs;
+        let job = jobs.iter().find(|job| job.name == "three-steps").or(jobs.first());
+        let trigger = job.map(|job| format!("trigger {} --wait{}", job.name, namespace(&job.namespace)));
+        let schedule = self.definitions.schedules.first();
+        let next = schedule.map(|schedule| format!("next {}{}", schedule.name, namespace(&schedule.namespace)));
+        let list = ["schedules", "runs"]
+            .map(|list| Some(format!("{list}{}", job.map_or(String::new(), |job| namespace(&job.namespace)))));
+        let [schedules, runs] = list;
+        [schedules, trigger, runs, next]
+            .into_iter()
+            .flatten()
+            .map(move |command| format!("{program} {command}{server}"))
+    }
+}
+
+/// How people call this program from here: by its name if that is found, else by its path.
+fn program() -> String {
+    let Ok(me) = std::env::current_exe() else { return "reveille".to_owned() };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|folder| folder.join("reveille")).find(|file| file.is_file());
+    if found.and_then(|file| file.canonicalize().ok()) == me.canonicalize().ok() {
+        return "reveille".to_owned();
+    }
+    let here = std::env::current_dir().unwrap_or_default();
+    me.strip_prefix(&here).unwrap_or(&me).display().to_string()
+}

@@ -1,0 +1,68 @@
+//! Workers for every queue that the definitions name, also for those that a change of a file brings.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use reveille_shared::broker::Broker;
+use reveille_shared::clock::Clock;
+use reveille_shared::lifecycle::{Lifecycle, TaskResult};
+use reveille_shared::store::Store;
+use reveille_shared::telemetry::chain;
+use reveille_worker::Functions;
+use reveille_worker::app::Settings;
+use tokio::task::JoinSet;
+
+/// How often to look for queues that nobody serves.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// What workers are made from.
+pub(super) struct Workers {
+    pub(super) store: Store,
+    pub(super) broker: Arc<dyn Broker>,
+    pub(super) clock: Arc<dyn Clock>,
+    /// Of each worker.
+    pub(super) slots: u16,
+}
+
+impl Workers {
+    /// Starts a worker that serves these queues.
+    pub(super) async fn start(&self, queues: &BTreeSet<String>, lifecycle: &mut Lifecycle) -> anyhow::Result<()> {
+        let settings = Settings { queues: queues.iter().cloned().collect(), slots: self.slots, name: None };
+        let (store, broker, clock) = (self.store.clone(), Arc::clone(&self.broker), Arc::clone(&self.clock));
+        reveille_worker::app::start(settings, Functions::default(), store, broker, clock, lifecycle).await?;
+        Ok(())
+    }
+
+    /// Starts a further worker when queues appear that are not in `served`: what a running one consumes is settled
+    /// when it starts. Ends when all of these workers have ended after the soft token.
+    pub(super) async fn follow(self, mut served: BTreeSet<String>, lifecycle: Lifecycle) -> TaskResult {
+        let mut workers: JoinSet<TaskResult> = JoinSet::new();
+        loop {
+            tokio::select! {
+                () = lifecycle.soft.cancelled() => break,
+                Some(ended) = workers.join_next() => return ended?,
+                () = tokio::time::sleep(PERIOD) => {}
+            }
+            let new: BTreeSet<String> = match self.store.queues().await {
+                Ok(queues) => queues.into_iter().filter(|queue| !served.contains(queue)).collect(),
+                Err(error) => {
+                    tracing::warn!(error = chain(&error), "can't look for new queues; trying again");
+                    continue;
+                }
+            };
+            if new.is_empty() {
+                continue;
+            }
+            let mut worker = lifecycle.child();
+            self.start(&new, &mut worker).await.context("can't serve new queues")?;
+            workers.spawn(worker.join());
+            served.extend(new);
+        }
+        while let Some(ended) = workers.join_next().await {
+            ended??;
+        }
+        Ok(())
+    }
+}

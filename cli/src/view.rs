@@ -1,0 +1,114 @@
+//! What is read from the server's answers: no more than the commands show.
+
+use jiff::Timestamp;
+use reveille_shared::state::Status;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+/// A work request: one run of one job.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Run {
+    pub(crate) id: String,
+    pub(crate) namespace: String,
+    pub(crate) job: String,
+    pub(crate) queue: String,
+    #[serde(default)]
+    pub(crate) schedule: Option<String>,
+    #[serde(default)]
+    pub(crate) scheduled_for: Option<Timestamp>,
+    #[serde(deserialize_with = "status")]
+    pub(crate) status: Status,
+    #[serde(default)]
+    pub(crate) percent_complete: f64,
+    #[serde(default)]
+    pub(crate) message: Option<String>,
+    #[serde(default)]
+    pub(crate) attempt: u32,
+    #[serde(default)]
+    pub(crate) waiting_for: Option<String>,
+    #[serde(default)]
+    pub(crate) input: Value,
+    #[serde(default)]
+    pub(crate) error: Option<RunError>,
+    pub(crate) time_accepted: Timestamp,
+    #[serde(default)]
+    pub(crate) time_started: Option<Timestamp>,
+    #[serde(default)]
+    pub(crate) time_finished: Option<Timestamp>,
+}
+
+/// Why a run failed.
+#[derive(Debug, Deserialize)]
+pub(crate) struct RunError {
+    pub(crate) code: String,
+    pub(crate) message: String,
+}
+
+/// An entry of a run's history.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Event {
+    pub(crate) timestamp: Timestamp,
+    pub(crate) message: String,
+}
+
+/// A line that a run printed.
+#[derive(Debug, Deserialize)]
+pub(crate) struct LogLine {
+    pub(crate) attempt: u32,
+    pub(crate) seq: i32,
+    pub(crate) timestamp: Timestamp,
+    pub(crate) stream: String,
+    pub(crate) message: String,
+}
+
+/// A schedule in force.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Schedule {
+    pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) cron: Option<String>,
+    #[serde(default)]
+    pub(crate) every: Option<String>,
+    #[serde(default)]
+    pub(crate) at: Option<Timestamp>,
+    pub(crate) timezone: String,
+    pub(crate) trigger: Vec<String>,
+    #[serde(default)]
+    pub(crate) next_due: Option<Timestamp>,
+}
+
+/// What was decided for a due time.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Fire {
+    pub(crate) last_due_at: Timestamp,
+    pub(crate) outcome: String,
+    #[serde(default)]
+    pub(crate) reason: Option<String>,
+}
+
+fn status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Status, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+}
+
+impl Run {
+    /// How long it ran, or has been running at `now`.
+    pub(crate) fn took(&self, now: Timestamp) -> Option<jiff::SignedDuration> {
+        self.time_started.map(|started| self.time_finished.unwrap_or(now).duration_since(started))
+    }
+}
+
+impl Schedule {
+    /// When it is due, as the file says it.
+    pub(crate) fn timing(&self) -> String {
+        match (&self.cron, &self.every, &self.at) {
+            (Some(cron), ..) if self.timezone == "UTC" => format!("cron {cron}"),
+            (Some(cron), ..) => format!("cron {cron} {}", self.timezone),
+            (_, Some(every), _) => format!("every {every}"),
+            (_, _, Some(at)) => format!("at {at}"),
+            (None, None, None) => "-".to_owned(),
+        }
+    }
+}
