@@ -193,6 +193,7 @@ impl Parts {
         let me = format!("scheduler {} (process {})", holder.simple(), std::process::id());
         let mut nudges = vec![Arc::clone(&planner)];
         if let Some(path) = settings.schedules.clone() {
+            status.tell("definitions", false, "the folder has not been looked at yet");
             let folder = FolderWatch {
                 path,
                 store: store.clone(),

@@ -255,6 +255,13 @@ impl Pass for FolderWatch {
             }
         };
         match report {
+            FolderReport::NotLeading if in_force.is_none() => {
+                self.status.tell(
+                    "definitions",
+                    false,
+                    "nothing is in force yet: waiting for a leader to apply its folder",
+                );
+            }
             FolderReport::NotLeading => {
                 self.status.tell("definitions", true, "the folder differs from what the leader has put in force");
             }

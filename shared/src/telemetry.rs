@@ -38,10 +38,9 @@ pub enum LogFormat {
 /// The filter's text is malformed, or logging was set up already.
 pub fn init(filter: &str, format: LogFormat) -> Result<(), Box<dyn Error + Send + Sync>> {
     let terminal = std::io::stderr().is_terminal();
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_new(filter)?)
-        .with_writer(std::io::stderr)
-        .with_ansi(terminal);
+    // What libraries remark in passing is noise here; a directive of the user's own is stronger.
+    let filter = EnvFilter::try_new(format!("sqlx=warn,tokio_cron_scheduler=warn,lapin=warn,{filter}"))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal);
     match format {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
         LogFormat::Auto if !terminal => builder.json().flatten_event(true).try_init(),
