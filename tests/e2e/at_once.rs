@@ -91,7 +91,7 @@ async fn fifty_jobs_at_once_over_three_workers() -> Result<()> {
     ensure!(running.len() == 50, "more runs than jobs: {running:?}");
     let workers = stack.api.get_path("/v1/workers").await?;
     let busy =
-        workers["items"].as_array().context("workers")?.iter().filter(|w| w["leases"].as_i64() > Some(0)).count();
+        workers["items"].as_array().context("workers")?.iter().filter(|w| w["running"].as_i64() > Some(0)).count();
     ensure!(busy == 3, "not all three workers run something: {workers}");
     ensure!(all_at_once(&stack, "SUCCEEDED", 50, Duration::from_secs(90)).await?.len() == 50);
     Ok(())

@@ -37,7 +37,7 @@ async fn by_hand(builder: Builder) -> Result<()> {
         if logs.len() >= 2 { Ok(logs) } else { Err(format!("{logs:?}")) }
     })
     .await?;
-    let line = |stream: &str| logs.iter().find(|line| line["stream"] == stream).map(|line| line["text"].clone());
+    let line = |stream: &str| logs.iter().find(|line| line["stream"] == stream).map(|line| line["message"].clone());
     ensure!(line("stdout") == Some(json!("hello Reveille")) && line("stderr") == Some(json!("oops")), "{logs:?}");
     let events: Vec<_> = api.part(&greeted, "events").await?.iter().map(|event| event["type"].clone()).collect();
     ensure!(events == ["accepted", "started", "succeeded"], "{events:?}");

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
+use crate::process_tree::kill_tree;
 use crate::wait::eventually;
 
 /// How much of a program's output is printed when it is dropped, in bytes.
@@ -203,7 +204,11 @@ impl Drop for Process {
         let quiet = self.program.quiet;
         let end = match self.exit_status() {
             Ok(Some(status)) => format!("had ended with {status}"),
-            _ => "was still running".to_owned(),
+            _ => {
+                // What it runs for its users has left its group.
+                kill_tree(self.pid);
+                "was still running".to_owned()
+            }
         };
         if let Err(error) = self.kill9() {
             eprintln!("{name} can't be killed: {error:#}");
