@@ -264,7 +264,7 @@ pub fn apply(run: &Run, input: &Input, now: Timestamp) -> Result<Transition, Ref
         Input::Fail { token, error, retry } => {
             the_lease(run, *token)?;
             let retry = retry.filter(|_| run.status != Status::Canceling);
-            fail(run, *token, error, retry, now)
+            fail(run, Some(*token), error, retry, now)
         }
         Input::Stopped { token } => {
             the_lease(run, *token)?;
@@ -273,9 +273,9 @@ pub fn apply(run: &Run, input: &Input, now: Timestamp) -> Result<Transition, Ref
         Input::Lose { token, error, retry } => {
             the_lease(run, *token)?;
             if run.status == Status::Canceling {
-                return end(run, Status::Canceled, Happening::Canceled { attempt: run.attempt, token: Some(*token) });
+                return end(run, Status::Canceled, Happening::Canceled { attempt: run.attempt, token: None });
             }
-            fail(run, *token, error, *retry, now)
+            fail(run, None, error, *retry, now)
         }
         Input::Cancel { by } => match (run.phase, run.status) {
             (Phase::Leased(_), Status::Canceling) => Err(Refusal::Repeated),
@@ -311,7 +311,7 @@ fn the_lease(run: &Run, token: Uuid) -> Result<(), Refusal> {
 
 fn fail(
     run: &Run,
-    token: Uuid,
+    reporter: Option<Uuid>,
     error: &RunError,
     retry: Option<Duration>,
     now: Timestamp,
@@ -322,10 +322,10 @@ fn fail(
         Some(after) => {
             let phase = due(now, after);
             let Phase::Due { at: retry_at } = phase else { unreachable!("due() makes nothing else") };
-            let event = Happening::AttemptFailed { attempt, token, error, retry_at };
+            let event = Happening::AttemptFailed { attempt, token: reporter, error, retry_at };
             Ok(Transition { run: Run { phase, ..run }, event: Some(event) })
         }
-        None => end(&run, Status::Failed, Happening::Failed { attempt, token: Some(token), error }),
+        None => end(&run, Status::Failed, Happening::Failed { attempt, token: reporter, error }),
     }
 }
 

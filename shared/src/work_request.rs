@@ -73,7 +73,7 @@ pub struct WorkRequest {
     pub percent: f32,
     /// The run's own words about its progress.
     pub message: Option<String>,
-    /// Why it FAILED, or why the last attempt did.
+    /// Why it FAILED, or why the last failed attempt did; none once it has SUCCEEDED.
     pub error: Option<RunError>,
     /// When it was accepted.
     pub accepted_at: Timestamp,
@@ -164,8 +164,9 @@ pub enum Happening {
     AttemptFailed {
         /// The attempt.
         attempt: u32,
-        /// Under which lease.
-        token: Uuid,
+        /// The lease under which its worker reported it; none if the lease was lost.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        token: Option<Uuid>,
         /// Why.
         error: RunError,
         /// When the next trigger goes out.
@@ -199,7 +200,7 @@ pub enum Happening {
     Failed {
         /// The last attempt; 0 if none was opened.
         attempt: u32,
-        /// Under which lease, if under one.
+        /// The lease under which its worker reported it, if one did.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         token: Option<Uuid>,
         /// Why.
@@ -209,7 +210,7 @@ pub enum Happening {
     Canceled {
         /// The last attempt; 0 if none was opened.
         attempt: u32,
-        /// Under which lease, if under one.
+        /// The lease under which its worker reported it, if one did.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         token: Option<Uuid>,
     },

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -77,8 +77,9 @@ pub(crate) enum Which<'a> {
     Ids(&'a [Uuid]),
     /// Some whose trigger is due at `now`, earliest first, passing over those that others have locked.
     Due { limit: i64 },
-    /// Some whose trigger was sent before this instant, likewise.
-    SentBefore { at: Timestamp, limit: i64 },
+    /// Some in these queues whose trigger was sent longer ago than this, doubled with each time that it was sent again;
+    /// likewise.
+    Lost { patience: SignedDuration, queues: &'a [String], limit: i64 },
 }
 
 /// One open write transaction. Dropping it rolls back.
@@ -116,6 +117,8 @@ pub(crate) trait Plans {
     /// One unended run of each of these schedules' fires, where there is one.
     async fn running(&mut self, keys: &[ScheduleKey]) -> Result<HashMap<ScheduleKey, WorkRequestId>>;
     /// Records decisions; answers the indices of those that no earlier decision forbids.
+    /// Of these due times, the ones that the ledger has a decision on, be it as part of a stretch.
+    async fn decided(&mut self, dues: &[(&ScheduleKey, Timestamp)]) -> Result<HashSet<(ScheduleKey, Timestamp)>>;
     async fn insert_fires(&mut self, fires: &[Fire]) -> Result<Vec<usize>>;
     async fn move_cursors(&mut self, moves: &[CursorMove]) -> Result<()>;
     async fn put_jobs(&mut self, jobs: &[Versioned<&Job>]) -> Result<()>;
@@ -136,6 +139,10 @@ pub(crate) trait Plain {
     async fn all_schedules(&mut self) -> Result<Vec<ScheduleRow>>;
     /// The highest version that a job of this name ever had; 0 for none.
     async fn last_job_version(&mut self, namespace: &str, name: &str) -> Result<i64>;
+    /// The highest version of a schedule of this name that the ledger knows; 0 for none.
+    async fn last_schedule_version(&mut self, namespace: &str, name: &str) -> Result<i64>;
+    /// The queues with triggers sent at this instant or earlier and not claimed, and when the first of each was.
+    async fn sent_queues(&mut self, until: Timestamp) -> Result<Vec<(String, Timestamp)>>;
     async fn put_in_force(&mut self, digest: &str, revision: Option<u64>, by: &str) -> Result<()>;
     async fn put_worker(&mut self, worker: &NewWorker) -> Result<()>;
     /// Counts a beat; false when the worker is not, or no longer, known to be alive.

@@ -115,7 +115,11 @@ impl Store {
             if old.as_ref().is_some_and(|old| old.schedule == *schedule) {
                 continue;
             }
-            let (row, fire) = succeed(old, schedule, now)?;
+            let last_version = match &old {
+                Some(old) => old.version,
+                None => tx.last_schedule_version(&schedule.namespace, &schedule.name).await?,
+            };
+            let (row, fire) = succeed(old, last_version + 1, schedule, now)?;
             put.push(row);
             superseded.extend(fire);
         }
@@ -172,17 +176,21 @@ fn job_key(job: &Job) -> ScheduleKey {
 }
 
 /// The row of a new or changed schedule, and what its predecessor left undecided.
-fn succeed(old: Option<ScheduleRow>, schedule: &Schedule, now: Timestamp) -> Result<(ScheduleRow, Option<Fire>)> {
+fn succeed(
+    old: Option<ScheduleRow>,
+    version: i64,
+    schedule: &Schedule,
+    now: Timestamp,
+) -> Result<(ScheduleRow, Option<Fire>)> {
     if let Some(old) = &old
         && (&old.schedule.timing, &old.schedule.timezone) == (&schedule.timing, &schedule.timezone)
     {
-        return Ok((ScheduleRow { schedule: schedule.clone(), version: old.version + 1, ..old.clone() }, None));
+        return Ok((ScheduleRow { schedule: schedule.clone(), version, ..old.clone() }, None));
     }
     let fire = old.as_ref().map(|old| left_undecided(old, now, "the schedule's timing changed")).transpose()?.flatten();
     // A clock that was put back must not make a schedule decide again what its predecessor has decided.
     let cursor = old.as_ref().map_or(now, |old| old.cursor.max(now));
     let next_due_at = due_times(schedule)?.next_after(cursor);
-    let version = old.map_or(0, |old| old.version) + 1;
     Ok((ScheduleRow { schedule: schedule.clone(), version, cursor, next_due_at }, fire))
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::database::Which;
+use super::texts::{error_without_nul, without_nul};
 use super::transition::{Batch, Locked};
 use super::{Result, Store};
 use crate::state::{Input, Phase};
@@ -83,10 +84,9 @@ impl Store {
         let mut tx = self.begin().await?;
         let mut batch = Batch::lock_ids(&mut *tx, returned.iter().map(|(trigger, ..)| trigger.id)).await?;
         for (trigger, after, reason) in returned {
+            let reason = reason.clone().map(without_nul);
             // A refusal means that a worker has it after all, or it was canceled: nothing to take back.
-            let _refused = batch
-                .apply(trigger.id, &Input::Unsend { n: trigger.n, after: *after, reason: reason.clone() })
-                .is_err();
+            let _refused = batch.apply(trigger.id, &Input::Unsend { n: trigger.n, after: *after, reason }).is_err();
         }
         batch.save(&mut *tx).await?;
         tx.commit().await?;
@@ -101,7 +101,7 @@ impl Store {
     pub async fn give_up(&self, trigger: &Trigger, error: RunError) -> Result<bool> {
         let mut tx = self.begin().await?;
         let mut batch = Batch::lock_ids(&mut *tx, std::iter::once(trigger.id)).await?;
-        let ended = batch.apply(trigger.id, &Input::GiveUp { n: trigger.n, error }).is_ok();
+        let ended = batch.apply(trigger.id, &Input::GiveUp { n: trigger.n, error: error_without_nul(error) }).is_ok();
         batch.save(&mut *tx).await?;
         tx.commit().await?;
         Ok(ended)
@@ -109,7 +109,7 @@ impl Store {
 
     /// Marks as sent again, under the same number, up to `limit` triggers that nobody has claimed `patience`
     /// after they were sent, doubled with each time, and that `lost` holds to be lost: it is given the queue and
-    /// the age. They are to be published after this returns.
+    /// the age. A queue whose oldest trigger is not lost has none that is. They are to be published after this returns.
     ///
     /// Sending one that was not lost after all is harmless: whoever claims first has it (I3).
     ///
@@ -123,8 +123,16 @@ impl Store {
     ) -> Result<Vec<Outgoing>> {
         let mut tx = self.begin().await?;
         let patience = jiff::SignedDuration::try_from(patience).unwrap_or(jiff::SignedDuration::MAX);
-        let at = tx.now().saturating_sub(patience).unwrap_or(Timestamp::MIN);
-        let mut batch = Batch::lock(&mut *tx, Which::SentBefore { at, limit }).await?;
+        let until = tx.now().saturating_sub(patience).unwrap_or(Timestamp::MIN);
+        // Asked queue by queue first: the backlog of one that is only slow must not fill the limit.
+        let mut queues = tx.sent_queues(until).await?;
+        let now = tx.now();
+        queues.retain(|(queue, oldest)| lost(queue, now.duration_since(*oldest).unsigned_abs()));
+        let queues: Vec<_> = queues.into_iter().map(|(queue, _)| queue).collect();
+        if queues.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut batch = Batch::lock(&mut *tx, Which::Lost { patience, queues: &queues, limit }).await?;
         let mut outgoing = Vec::new();
         for id in batch.names() {
             let Some(row) = batch.get(id) else { continue };

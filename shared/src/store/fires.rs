@@ -193,6 +193,11 @@ impl Store {
         let stands = |plan: &FirePlan| {
             rows.get(&plan.key).is_some_and(|row| row.version == plan.version && row.cursor == plan.cursor)
         };
+        let dues = plans
+            .iter()
+            .filter(|plan| stands(plan))
+            .flat_map(|plan| plan.decisions.iter().map(|d| (&plan.key, d.due_at)));
+        let decided = tx.decided(&dues.collect::<Vec<_>>()).await?;
         let asks = |plan: &FirePlan| {
             plan.decisions.iter().any(|d| matches!(d.planned, Planned::Trigger { unless_running: true, .. }))
         };
@@ -212,6 +217,9 @@ impl Store {
             }
             verdicts.push(FireVerdict::Recorded { triggered: 0, skipped: 0 });
             for decision in plan.decisions {
+                if !decided.is_empty() && decided.contains(&(plan.key.clone(), decision.due_at)) {
+                    continue; // Decided before, under a cursor that has been put back since.
+                }
                 let (outcome, requests) = match decision.planned {
                     Planned::Trigger { unless_running: true, .. } if running.contains_key(&plan.key) => {
                         let by = running[&plan.key];
@@ -245,7 +253,7 @@ impl Store {
         for (at, (fire, birth)) in fires.iter().zip(births).enumerate() {
             let FireVerdict::Recorded { triggered, skipped } = &mut verdicts[owners[at]] else { continue };
             if !new.contains(&at) {
-                continue; // Decided before, under a cursor that a clock step has put back.
+                continue; // The ledger's key is the last word.
             }
             match fire.outcome {
                 FireOutcome::Triggered(_) => *triggered += 1,

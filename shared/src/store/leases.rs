@@ -1,12 +1,13 @@
 //! Claim, report, release, lose: one holder at a time (I3).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::texts::{error_without_nul, json_without_nul, without_nul};
 use super::transition::Batch;
 use super::{Result, Store};
 use crate::state::{Input, Lease, Refusal};
@@ -157,14 +158,14 @@ impl Store {
         let granted = super::ids(verdicts.iter().flatten().map(|claim| claim.id));
         let facts = if granted.is_empty() { Vec::new() } else { tx.claimable(&granted).await? };
         tx.commit().await?;
-        let mut facts: HashMap<_, _> = facts.into_iter().map(|facts| (facts.id, facts)).collect();
+        let facts: HashMap<_, _> = facts.into_iter().map(|facts| (facts.id, facts)).collect();
         let now = batch.now;
         Ok(verdicts
             .into_iter()
             .map(|verdict| {
                 let claim = verdict?;
                 let row = batch.get(claim.id).ok_or(Refusal::Ended)?;
-                let facts = facts.remove(&claim.id).ok_or(Refusal::Ended)?;
+                let facts = facts.get(&claim.id).ok_or(Refusal::Ended)?;
                 let sent_at = match row.before.phase {
                     crate::state::Phase::Sent { at } => at,
                     _ => now,
@@ -177,7 +178,7 @@ impl Store {
                     job_version: row.job_version,
                     attempt: row.run.attempt,
                     failures: row.run.failures,
-                    input: facts.input,
+                    input: facts.input.clone(),
                     fire: row.fire.clone(),
                     accepted_at: facts.accepted_at,
                     sent_at,
@@ -200,8 +201,10 @@ impl Store {
         let mut stale = Vec::new();
         for (index, Report { id, token, outcome }) in reports.into_iter().enumerate() {
             let (input, output) = match outcome {
-                Outcome::Succeeded { output } => (Input::Succeed { token }, Some(output)),
-                Outcome::Failed { error, retry } => (Input::Fail { token, error, retry }, None),
+                Outcome::Succeeded { output } => (Input::Succeed { token }, Some(json_without_nul(output))),
+                Outcome::Failed { error, retry } => {
+                    (Input::Fail { token, error: error_without_nul(error), retry }, None)
+                }
                 Outcome::Stopped => (Input::Stopped { token }, None),
                 Outcome::Released => (Input::Release { token }, None),
             };
@@ -243,6 +246,7 @@ impl Store {
         let mut batch = Batch::lock_ids(&mut *tx, losses.iter().map(|loss| loss.id)).await?;
         let mut ended = 0;
         for Loss { id, token, error, retry } in losses {
+            let error = error_without_nul(error);
             ended += usize::from(batch.apply(id, &Input::Lose { token, error, retry }).is_ok());
         }
         batch.save(&mut *tx).await?;
@@ -257,7 +261,7 @@ impl Store {
     /// [`super::StoreError::Query`].
     pub async fn progress(&self, progress: &[Progress]) -> Result<()> {
         let mut tx = self.begin().await?;
-        tx.save_progress(progress).await?;
+        tx.save_progress(&latest(progress)).await?;
         tx.commit().await
     }
 
@@ -286,4 +290,20 @@ impl Store {
     pub async fn overdue_leases(&self, limit: i64) -> Result<Vec<HeldLease>> {
         self.db.overdue_leases(self.db.now().await?, limit).await
     }
+}
+
+/// One entry for each lease, in one order for all, so that two batches can't deadlock: the highest percentage that
+/// makes sense and the last words.
+fn latest(progress: &[Progress]) -> Vec<Progress> {
+    let mut latest: BTreeMap<(WorkRequestId, Uuid), Progress> = BTreeMap::new();
+    for Progress { id, token, percent, message } in progress {
+        let entry =
+            latest.entry((*id, *token)).or_insert(Progress { id: *id, token: *token, percent: 0.0, message: None });
+        // Not a number says nothing.
+        entry.percent = entry.percent.max(*percent).min(100.0);
+        if let Some(message) = message {
+            entry.message = Some(without_nul(message.clone()));
+        }
+    }
+    latest.into_values().collect()
 }

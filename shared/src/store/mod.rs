@@ -12,7 +12,7 @@
 //!
 //! Whatever happens to a run is decided by [`crate::state::apply`] on a locked row ([`transition`](self)),
 //! so that no rule stands in SQL. Beneath is one seam, [`database`](self), implemented twice; one
-//! conformance suite (`tests/conformance/store.rs`) runs against both.
+//! conformance suite (`tests/conformance/store/`) runs against both.
 
 mod accept;
 mod database;
@@ -26,6 +26,7 @@ mod reads;
 mod requests;
 mod rows;
 mod sqlite;
+mod texts;
 mod transition;
 mod workers;
 

@@ -370,6 +370,26 @@ macro_rules! impl_plain {
                 .map_err(step("read a job's last version"))
             }
 
+            async fn last_schedule_version(&mut self, namespace: &str, name: &str) -> Result<i64> {
+                sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM fires WHERE namespace = $1 AND schedule = $2")
+                    .bind(namespace)
+                    .bind(name)
+                    .fetch_one(&mut *self.tx)
+                    .await
+                    .map_err(step("read a schedule's last version"))
+            }
+
+            async fn sent_queues(&mut self, until: Timestamp) -> Result<Vec<(String, Timestamp)>> {
+                let rows: Vec<(String, At)> = sqlx::query_as(
+                    "SELECT queue, min(phase_at) FROM deliveries WHERE phase = 'sent' AND phase_at <= $1 GROUP BY queue",
+                )
+                .bind(At(until))
+                .fetch_all(&mut *self.tx)
+                .await
+                .map_err(step("look for unclaimed triggers"))?;
+                Ok(rows.into_iter().map(|(queue, at)| (queue, at.0)).collect())
+            }
+
             async fn put_in_force(&mut self, digest: &str, revision: Option<u64>, by: &str) -> Result<()> {
                 sqlx::query(
                     "INSERT INTO definition_sets (digest, revision, applied_at, applied_by) VALUES ($1, $2, $3, $4)",

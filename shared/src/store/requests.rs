@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::texts::without_nul;
 use super::transition::Batch;
 use super::{Result, Store};
 use crate::state::{Input, Phase, Refusal, Status};
@@ -110,7 +111,7 @@ impl Store {
         if batch.get(id).is_some_and(|row| row.namespace != namespace) {
             return Ok(Cancellation::Unknown);
         }
-        let answer = match batch.apply(id, &Input::Cancel { by }) {
+        let answer = match batch.apply(id, &Input::Cancel { by: without_nul(by) }) {
             Ok(row) if row.run.phase == Phase::Done => Cancellation::Canceled,
             Ok(_) | Err(Refusal::Repeated) => Cancellation::Canceling,
             Err(_) => {

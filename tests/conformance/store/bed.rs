@@ -100,6 +100,20 @@ impl Bed {
         }
     }
 
+    /// Lets as much time pass for triggers, leases and leadership as no test could wait for on PostgreSQL.
+    pub(crate) async fn age(&self, seconds: u64) {
+        match &self.clock {
+            Some(clock) => clock.advance(Duration::from_secs(seconds)),
+            None => {
+                self.tamper(&format!(
+                    "UPDATE deliveries SET phase_at = phase_at - interval '{seconds} s';
+                     UPDATE leader SET expires_at = expires_at - interval '{seconds} s'"
+                ))
+                .await;
+            }
+        }
+    }
+
     /// Does to the database what no store does.
     pub(crate) async fn tamper(&self, sql: &str) {
         let sql = AssertSqlSafe(sql.to_owned());

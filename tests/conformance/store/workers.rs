@@ -102,14 +102,16 @@ async fn workers_are_forgotten_when_they_hold_nothing(bed: Bed) {
 
 async fn one_leads_until_its_time_is_up(bed: Bed) {
     let (ann, bob) = (Uuid::from_u128(1), Uuid::from_u128(2));
-    let ttl = Duration::from_millis(1500);
+    let ttl = Duration::from_secs(3600);
     let first = bed.store.lead(ann, ttl).await.unwrap().unwrap();
     assert_eq!(bed.store.lead(bob, ttl).await.unwrap(), None);
     assert_eq!(bed.store.lead(ann, ttl).await.unwrap(), Some(first), "renewing keeps the generation");
-    bed.pass(ttl / 2).await;
+    bed.age(2000).await;
     assert_eq!(bed.store.lead(ann, ttl).await.unwrap(), Some(first));
-    assert_eq!(bed.store.lead(bob, ttl).await.unwrap(), None, "renewing prolongs");
-    bed.pass(ttl).await;
+    bed.age(2000).await;
+    assert_eq!(bed.store.lead(ann, ttl).await.unwrap(), Some(first));
+    assert_eq!(bed.store.lead(bob, ttl).await.unwrap(), None, "until its time is up");
+    bed.age(3601).await;
     let second = bed.store.lead(bob, ttl).await.unwrap().unwrap();
     assert!(second > first);
     assert_eq!(bed.store.lead(ann, ttl).await.unwrap(), None);

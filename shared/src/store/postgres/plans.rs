@@ -1,6 +1,6 @@
 //! Batches of schedules, fires and definitions: arrays in, one statement per table.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 
@@ -8,6 +8,7 @@ use super::PgTx;
 use crate::store::database::Plans;
 use crate::store::fires::{CursorMove, FireOutcome};
 use crate::store::reads::prelude::*;
+use crate::work_request::Origin;
 
 fn names(keys: &[ScheduleKey]) -> (Vec<&str>, Vec<&str>) {
     keys.iter().map(|key| (key.namespace.as_str(), key.name.as_str())).unzip()
@@ -16,8 +17,9 @@ fn names(keys: &[ScheduleKey]) -> (Vec<&str>, Vec<&str>) {
 #[async_trait]
 impl Plans for PgTx {
     async fn hold(&mut self, generation: Generation) -> Result<bool> {
-        // The shared lock makes whoever deposes this leader wait for the transaction.
-        let last: i64 = sqlx::query_scalar("SELECT generation FROM leader FOR SHARE")
+        // The lock makes whoever deposes this leader wait for the transaction, and lets the leader's own writes follow
+        // one another: definitions that are applied while fires are recorded must not put a cursor back.
+        let last: i64 = sqlx::query_scalar("SELECT generation FROM leader FOR NO KEY UPDATE")
             .fetch_one(&mut *self.tx)
             .await
             .map_err(step("check leadership"))?;
@@ -53,6 +55,26 @@ impl Plans for PgTx {
         .await
         .map_err(step("look for unended runs"))?;
         Ok(rows.into_iter().map(|(namespace, name, id)| (ScheduleKey { namespace, name }, WorkRequestId(id))).collect())
+    }
+
+    async fn decided(&mut self, dues: &[(&ScheduleKey, Timestamp)]) -> Result<HashSet<(ScheduleKey, Timestamp)>> {
+        let rows: Vec<(String, String, At)> = sqlx::query_as(
+            "SELECT u.namespace, u.name, u.due_at
+             FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS u (namespace, name, due_at)
+             CROSS JOIN LATERAL (SELECT last_due_at FROM fires f
+                                 WHERE f.namespace = u.namespace AND f.schedule = u.name AND f.origin = $4
+                                   AND f.due_at <= u.due_at
+                                 ORDER BY f.due_at DESC LIMIT 1) f
+             WHERE f.last_due_at >= u.due_at",
+        )
+        .bind(dues.iter().map(|(key, _)| key.namespace.as_str()).collect::<Vec<_>>())
+        .bind(dues.iter().map(|(key, _)| key.name.as_str()).collect::<Vec<_>>())
+        .bind(dues.iter().map(|(_, due_at)| At(*due_at)).collect::<Vec<_>>())
+        .bind(Origin::Schedule.as_str())
+        .fetch_all(&mut *self.tx)
+        .await
+        .map_err(step("look for earlier decisions"))?;
+        Ok(rows.into_iter().map(|(namespace, name, at)| (ScheduleKey { namespace, name }, at.0)).collect())
     }
 
     async fn insert_fires(&mut self, fires: &[Fire]) -> Result<Vec<usize>> {

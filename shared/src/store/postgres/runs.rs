@@ -11,6 +11,7 @@ use crate::store::database::{Runs, Which};
 use crate::store::leases::Progress;
 use crate::store::reads::prelude::*;
 use crate::store::rows::{Claimable, ClaimableRow, LockedRow, phase_columns, stream_column};
+use crate::store::texts::{clean, without_nul};
 use crate::store::transition::Locked;
 use crate::work_request::Happening;
 
@@ -37,8 +38,12 @@ impl Runs for PgTx {
                 query.push("WHERE d.phase = 'due' AND d.phase_at <= ").push_bind(At(self.now));
                 query.push(" ORDER BY d.phase_at LIMIT ").push_bind(limit).push(" FOR UPDATE OF d SKIP LOCKED");
             }
-            Which::SentBefore { at, limit } => {
-                query.push("WHERE d.phase = 'sent' AND d.phase_at < ").push_bind(At(at));
+            Which::Lost { patience, queues, limit } => {
+                let at = self.now.saturating_sub(patience).unwrap_or(Timestamp::MIN);
+                query.push("WHERE d.phase = 'sent' AND d.phase_at <= ").push_bind(At(at));
+                query.push(" AND d.phase_at <= ").push_bind(At(self.now)).push(" - make_interval(secs => ");
+                query.push_bind(patience.as_secs_f64()).push(" * (1 << least(d.resends, 10)))");
+                query.push(" AND d.queue = ANY(").push_bind(queues).push(")");
                 query.push(" ORDER BY d.phase_at LIMIT ").push_bind(limit).push(" FOR UPDATE OF d SKIP LOCKED");
             }
         }
@@ -79,8 +84,8 @@ impl Runs for PgTx {
         .bind(&schedules)
         .bind(requests.iter().map(|r| r.fire.as_ref().map(|f| At(f.due_at))).collect::<Vec<_>>())
         .bind(requests.iter().map(|r| r.fire.as_ref().map(|f| f.origin.as_str())).collect::<Vec<_>>())
-        .bind(requests.iter().map(|r| Json(&r.input)).collect::<Vec<_>>())
-        .bind(requests.iter().map(|r| r.resource.as_ref().map(Json)).collect::<Vec<_>>())
+        .bind(requests.iter().map(|r| Json(clean(&r.input))).collect::<Vec<_>>())
+        .bind(requests.iter().map(|r| r.resource.as_ref().map(|json| Json(clean(json)))).collect::<Vec<_>>())
         .bind(At(self.now))
         .execute(&mut *self.tx)
         .await
@@ -101,7 +106,7 @@ impl Runs for PgTx {
         .execute(&mut *self.tx)
         .await
         .map_err(step("insert deliveries"))?;
-        let accepted: Vec<_> = requests.iter().map(|r| Happening::Accepted { by: r.by.clone() }).collect();
+        let accepted: Vec<_> = requests.iter().map(|r| Happening::Accepted { by: without_nul(r.by.clone()) }).collect();
         let ones = vec![1; ids.len()];
         self.insert_events(&ids, &ones, &accepted.iter().map(Json).collect::<Vec<_>>()).await
     }
@@ -216,11 +221,11 @@ impl PgTx {
         sqlx::query(
             "UPDATE work_requests w
              SET status = u.status, attempt = u.attempt,
-                 error_code = coalesce(u.error_code, w.error_code),
-                 error_message = coalesce(u.error_message, w.error_message),
+                 error_code = CASE WHEN u.status <> 'SUCCEEDED' THEN coalesce(u.error_code, w.error_code) END,
+                 error_message = CASE WHEN u.status <> 'SUCCEEDED' THEN coalesce(u.error_message, w.error_message) END,
                  output = coalesce(u.output, w.output),
                  percent = CASE WHEN u.status = 'SUCCEEDED' THEN 100 ELSE w.percent END,
-                 started_at = CASE WHEN u.status = 'ACCEPTED' THEN NULL ELSE coalesce(w.started_at, $7) END,
+                 started_at = CASE WHEN u.attempt > 0 THEN coalesce(w.started_at, $7) END,
                  finished_at = CASE WHEN u.ended THEN $7 END
              FROM unnest($1::uuid[], $2::text[], $3::integer[], $4::text[], $5::text[], $6::jsonb[], $8::boolean[])
                   AS u (id, status, attempt, error_code, error_message, output, ended)

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Transaction};
+use sqlx::{ConnectOptions as _, Connection as _, Transaction};
 
 use super::database::{Database, Tx};
 use super::reads::prelude::*;
@@ -58,6 +58,14 @@ impl Sqlite {
         let write = SqlitePoolOptions::new()
             .max_connections(1)
             .acquire_timeout(Duration::from_secs(30))
+            // When the disk is full SQLite itself rolls back, and sqlx, whose own rollback then fails, believes for
+            // ever that the transaction is open. Only a new connection helps.
+            .after_release(|connection, _| {
+                Box::pin(async move {
+                    connection.ping().await?;
+                    Ok(!connection.is_in_transaction())
+                })
+            })
             .connect_with(options.clone())
             .await
             .map_err(failed)?;

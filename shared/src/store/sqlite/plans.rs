@@ -1,6 +1,6 @@
 //! Batches of schedules, fires and definitions: one prepared statement per row, all in one transaction.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 
@@ -8,6 +8,7 @@ use super::SqliteTx;
 use crate::store::database::Plans;
 use crate::store::fires::{CursorMove, FireOutcome};
 use crate::store::reads::prelude::*;
+use crate::work_request::Origin;
 
 #[async_trait]
 impl Plans for SqliteTx {
@@ -48,6 +49,27 @@ impl Plans for SqliteTx {
             running.extend(id.map(|id| (key.clone(), WorkRequestId(id))));
         }
         Ok(running)
+    }
+
+    async fn decided(&mut self, dues: &[(&ScheduleKey, Timestamp)]) -> Result<HashSet<(ScheduleKey, Timestamp)>> {
+        let mut decided = HashSet::new();
+        for (key, due_at) in dues {
+            let last: Option<At> = sqlx::query_scalar(
+                "SELECT last_due_at FROM fires
+                 WHERE namespace = $1 AND schedule = $2 AND origin = $3 AND due_at <= $4 ORDER BY due_at DESC LIMIT 1",
+            )
+            .bind(&key.namespace)
+            .bind(&key.name)
+            .bind(Origin::Schedule.as_str())
+            .bind(At(*due_at))
+            .fetch_optional(&mut *self.tx)
+            .await
+            .map_err(step("look for earlier decisions"))?;
+            if last.is_some_and(|last| last.0 >= *due_at) {
+                decided.insert(((*key).clone(), *due_at));
+            }
+        }
+        Ok(decided)
     }
 
     async fn insert_fires(&mut self, fires: &[Fire]) -> Result<Vec<usize>> {

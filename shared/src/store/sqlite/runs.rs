@@ -10,6 +10,7 @@ use crate::store::database::{Runs, Which};
 use crate::store::leases::Progress;
 use crate::store::reads::prelude::*;
 use crate::store::rows::{Claimable, ClaimableRow, LockedRow, phase_columns, stream_column};
+use crate::store::texts::{clean, without_nul};
 use crate::store::transition::Locked;
 use crate::work_request::Happening;
 
@@ -44,9 +45,18 @@ impl Runs for SqliteTx {
                 let due = query.build_query_as().fetch_all(&mut *self.tx).await;
                 rows = due.map_err(step("lock work requests"))?;
             }
-            Which::SentBefore { at, limit } => {
+            Which::Lost { patience, queues, limit } => {
+                let at = self.now.saturating_sub(patience).unwrap_or(Timestamp::MIN);
+                let micros = i64::try_from(patience.as_micros()).unwrap_or(i64::MAX);
                 let mut query = sqlx::QueryBuilder::<sqlx::Sqlite>::new(LOCKED);
-                query.push("WHERE d.phase = 'sent' AND d.phase_at < ").push_bind(At(at));
+                query.push("WHERE d.phase = 'sent' AND d.phase_at <= ").push_bind(At(at));
+                query.push(" AND d.phase_at <= ").push_bind(At(self.now)).push(" - ");
+                query.push_bind(micros).push(" * (1 << min(d.resends, 10)) AND d.queue IN (");
+                let mut list = query.separated(", ");
+                for queue in queues {
+                    list.push_bind(queue);
+                }
+                query.push(")");
                 query.push(" ORDER BY d.phase_at LIMIT ").push_bind(limit);
                 let sent = query.build_query_as().fetch_all(&mut *self.tx).await;
                 rows = sent.map_err(step("lock work requests"))?;
@@ -84,8 +94,8 @@ impl Runs for SqliteTx {
             .bind(fire.map(|fire| fire.schedule.as_str()))
             .bind(fire.map(|fire| At(fire.due_at)))
             .bind(fire.map(|fire| fire.origin.as_str()))
-            .bind(Json(&request.input))
-            .bind(request.resource.as_ref().map(Json))
+            .bind(Json(clean(&request.input)))
+            .bind(request.resource.as_ref().map(|json| Json(clean(json))))
             .bind(At(self.now))
             .execute(&mut *self.tx)
             .await
@@ -103,7 +113,7 @@ impl Runs for SqliteTx {
             .execute(&mut *self.tx)
             .await
             .map_err(step("insert deliveries"))?;
-            self.insert_event(request.id, 1, &Happening::Accepted { by: request.by.clone() }).await?;
+            self.insert_event(request.id, 1, &Happening::Accepted { by: without_nul(request.by.clone()) }).await?;
         }
         Ok(())
     }
@@ -214,11 +224,11 @@ impl SqliteTx {
         sqlx::query(
             "UPDATE work_requests
              SET status = $2, attempt = $3,
-                 error_code = coalesce($4, error_code),
-                 error_message = coalesce($5, error_message),
+                 error_code = CASE WHEN $2 <> 'SUCCEEDED' THEN coalesce($4, error_code) END,
+                 error_message = CASE WHEN $2 <> 'SUCCEEDED' THEN coalesce($5, error_message) END,
                  output = coalesce($6, output),
                  percent = CASE WHEN $2 = 'SUCCEEDED' THEN 100 ELSE percent END,
-                 started_at = CASE WHEN $2 = 'ACCEPTED' THEN NULL ELSE coalesce(started_at, $7) END,
+                 started_at = CASE WHEN $3 > 0 THEN coalesce(started_at, $7) END,
                  finished_at = CASE WHEN $8 THEN $7 END
              WHERE id = $1",
         )
