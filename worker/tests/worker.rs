@@ -1,5 +1,7 @@
 //! A whole worker against a real store (SQLite) and a real broker (the embedded one).
 
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
