@@ -5,12 +5,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Parser;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use reveille_shared::broker::{self, Broker};
 use reveille_shared::clock::{Clock, SystemClock};
-use reveille_shared::config::Common;
+use reveille_shared::config::{self, Common};
 use reveille_shared::duration::HumanDuration;
 use reveille_shared::lifecycle::{Lifecycle, TaskResult};
 use reveille_shared::store::{NewWorker, Store};
@@ -59,7 +59,7 @@ struct Arguments {
     settings: Settings,
 
     /// How long runs may go on after SIGTERM or Ctrl-C; what has not ended by then is handed back
-    #[arg(long, default_value = "30s", value_name = "DURATION")]
+    #[arg(long, env = "REVEILLE_GRACE", default_value = "30s", value_name = "DURATION")]
     grace: HumanDuration,
 
     /// Serve /metrics, /livez and /readyz on this loopback address [default: do not]
@@ -76,9 +76,10 @@ pub struct Running {
     pub readiness: Readiness,
 }
 
-/// The whole life of a worker process with these functions: reads flags and environment, runs until a signal, drains.
+/// The whole life of a worker process with these functions: reads flags, environment and
+/// configuration file, runs until a signal, drains.
 pub async fn main(functions: Functions) -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments: Arguments = config::parse();
     if let Err(error) = telemetry::init(&arguments.common.log, arguments.common.log_format) {
         return failed(&anyhow::anyhow!(error).context("can't set up logging"));
     }
@@ -98,6 +99,10 @@ fn failed(error: &anyhow::Error) -> ExitCode {
 
 async fn connect(arguments: Arguments, functions: Functions, lifecycle: &mut Lifecycle) -> anyhow::Result<()> {
     let Arguments { common, settings, listen, .. } = arguments;
+    let alone = [("sqlite", &common.database_url), ("embedded", &common.broker_url)];
+    if let Some((what, _)) = alone.iter().find(|(prefix, url)| url.starts_with(prefix)) {
+        bail!("{what} serves one process only, which no worker can join: use `reveille dev`");
+    }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     // Bound first, so that a taken port leaves nothing behind.
     let endpoint = match listen {

@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use super::RunFailure;
 
+type Lookup = dyn Fn(&str) -> Option<String> + Send + Sync;
+
 /// Where variables are looked up.
 #[derive(Clone)]
-pub(crate) struct Variables(Arc<dyn Fn(&str) -> Option<String> + Send + Sync>);
+pub(crate) struct Variables(Arc<Lookup>);
 
 impl Variables {
     /// The environment of this process.

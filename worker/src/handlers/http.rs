@@ -225,7 +225,7 @@ mod tests {
             .route("/text", get(|| async { answer(200, &[], "not {json") }))
             .route("/binary", get(|| async { answer(200, &[], vec![0u8; MAX_BODY]) }))
             .route("/large", get(|| async { answer(200, &[], "x".repeat(3 * MAX_OUTPUT)) }))
-            .route("/slow", get(|| std::future::pending::<()>()));
+            .route("/slow", get(std::future::pending::<()>));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let mut tasks = JoinSet::new();

@@ -1,0 +1,443 @@
+//! A whole worker against a real store (SQLite) and a real broker (the embedded one).
+
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use reveille_shared::broker::{self, Broker};
+use reveille_shared::clock::{Clock, SystemClock};
+use reveille_shared::definition::{Backoff, CommandCall, Definitions, Handler, HttpCall, Job, OnLost, RetryPolicy};
+use reveille_shared::duration::HumanDuration;
+use reveille_shared::lifecycle::Lifecycle;
+use reveille_shared::state::{Phase, Status};
+use reveille_shared::store::{Cancellation, Claim, Loss, NewWorkRequest, Outgoing, Store};
+use reveille_shared::work_request::{Happening, RunError, WorkRequest, WorkRequestId};
+use reveille_worker::app::{Settings, start};
+use reveille_worker::{Functions, Run, RunFailure};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn job(name: &str, handler: Handler) -> Job {
+    Job {
+        namespace: "default".into(),
+        name: name.into(),
+        description: None,
+        queue: "default".into(),
+        handler,
+        timeout: HumanDuration::from_secs(60),
+        retry: RetryPolicy {
+            max_attempts: 2,
+            initial: HumanDuration::from_millis(1),
+            max: HumanDuration::from_millis(10),
+            backoff: Backoff::Constant,
+        },
+        on_lost: OnLost::Retry,
+    }
+}
+
+fn function(name: &str) -> Job {
+    job(name, Handler::Function(name.into()))
+}
+
+fn shell(name: &str, script: &str) -> Job {
+    let argv = ["sh", "-c", script].map(String::from).to_vec();
+    let call = CommandCall { argv, env: BTreeMap::new(), working_dir: None, success: vec![], no_retry: vec![] };
+    job(name, Handler::Command(call))
+}
+
+/// Store, broker and a dispatcher; what is missing is the worker.
+struct Stack {
+    _folder: TempDir,
+    store: Store,
+    broker: Arc<dyn Broker>,
+    _dispatcher: JoinSet<()>,
+}
+
+impl Stack {
+    async fn with(jobs: Vec<Job>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().display());
+        let store = Store::connect(&url, "test", Arc::new(SystemClock)).await.unwrap();
+        let broker = broker::connect("embedded", "test", CancellationToken::new()).unwrap();
+        broker.declare(&["default".into()]).await.unwrap();
+        let generation = store.lead(Uuid::new_v4(), Duration::from_secs(60)).await.unwrap().unwrap();
+        let definitions = Definitions { revision: None, jobs, schedules: vec![] };
+        store.apply_definitions(generation, &definitions, "digest", "test").await.unwrap();
+        let mut dispatcher = JoinSet::new();
+        dispatcher.spawn(dispatch(store.clone(), Arc::clone(&broker)));
+        Self { _folder: folder, store, broker, _dispatcher: dispatcher }
+    }
+
+    async fn worker(&self, name: &str, slots: u16, functions: Functions) -> Lifecycle {
+        let mut lifecycle = Lifecycle::default();
+        let settings = Settings { queues: vec!["default".into()], slots, name: Some(name.into()) };
+        let (store, broker) = (self.store.clone(), Arc::clone(&self.broker));
+        start(settings, functions, store, broker, Arc::new(SystemClock), &mut lifecycle).await.unwrap();
+        lifecycle
+    }
+
+    async fn trigger(&self, job: &str, input: Value) -> WorkRequestId {
+        let versioned = self.store.job("default", job).await.unwrap().unwrap();
+        let request = NewWorkRequest {
+            id: WorkRequestId::new(SystemClock.now()),
+            namespace: "default".into(),
+            job: job.into(),
+            job_version: versioned.version,
+            queue: versioned.item.queue,
+            timeout: versioned.item.timeout,
+            fire: None,
+            input,
+            resource: None,
+            delay: HumanDuration::default(),
+            by: "test".into(),
+        };
+        let id = request.id;
+        self.store.accept(request, None).await.unwrap();
+        id
+    }
+
+    async fn get(&self, id: WorkRequestId) -> WorkRequest {
+        self.store.work_request("default", id).await.unwrap().unwrap()
+    }
+
+    async fn until(&self, id: WorkRequestId, what: impl Fn(&WorkRequest) -> bool) -> WorkRequest {
+        let start = Instant::now();
+        loop {
+            let seen = self.get(id).await;
+            if what(&seen) {
+                return seen;
+            }
+            assert!(start.elapsed() < LIMIT, "last seen: {seen:#?}");
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn until_status(&self, id: WorkRequestId, status: Status) -> WorkRequest {
+        self.until(id, |seen| seen.status == status).await
+    }
+
+    async fn happenings(&self, id: WorkRequestId) -> Vec<Happening> {
+        let events = self.store.events(id, 0, 100).await.unwrap();
+        events.into_iter().map(|event| event.what).collect()
+    }
+}
+
+async fn dispatch(store: Store, broker: Arc<dyn Broker>) {
+    let nudge = store.due_nudge();
+    loop {
+        let outgoing = store.take_due(500).await.unwrap();
+        let triggers: Vec<_> = outgoing.into_iter().map(|Outgoing { queue, trigger, .. }| (queue, trigger)).collect();
+        for verdict in broker.publish(&triggers).await {
+            verdict.unwrap();
+        }
+        if triggers.is_empty() {
+            tokio::select! {
+                () = nudge.notified() => {}
+                () = sleep(Duration::from_millis(5)) => {}
+            }
+        }
+    }
+}
+
+/// Ends a worker as SIGTERM would, and as a second one after the grace period.
+async fn drain(lifecycle: Lifecycle, grace: Duration) {
+    lifecycle.soft.cancel();
+    let hard = lifecycle.hard.clone();
+    let running = lifecycle.run(LIMIT);
+    tokio::pin!(running);
+    let code = tokio::select! {
+        code = &mut running => code,
+        () = sleep(grace) => {
+            hard.cancel();
+            let ending = Instant::now();
+            let code = running.await;
+            assert!(ending.elapsed() < Duration::from_secs(2), "{:?}", ending.elapsed());
+            code
+        }
+    };
+    assert_eq!(format!("{code:?}"), format!("{:?}", std::process::ExitCode::SUCCESS));
+}
+
+/// A function that goes on until its gate opens, and how often it was started.
+fn gated(gate: &Arc<Semaphore>, started: &Arc<AtomicU32>) -> Functions {
+    let (gate, started) = (Arc::clone(gate), Arc::clone(started));
+    Functions::builder()
+        .register("gated", move |run: Run| {
+            let gate = Arc::clone(&gate);
+            started.fetch_add(1, Ordering::SeqCst);
+            async move {
+                tokio::select! {
+                    permit = gate.acquire() => { permit?.forget(); Ok(json!("through")) }
+                    () = run.stop.cancelled() => Err(RunFailure::retry("stopped")),
+                }
+            }
+        })
+        .build()
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_runs_succeed_once_each() {
+    let stack = Stack::with(vec![function("noop")]).await;
+    let count = Arc::new(AtomicU32::new(0));
+    let counter = Arc::clone(&count);
+    let functions = Functions::builder()
+        .register("noop", move |run: Run| {
+            counter.fetch_add(1, Ordering::SeqCst);
+            async move { Ok(run.input) }
+        })
+        .build()
+        .unwrap();
+    let mut ids = Vec::new();
+    for number in 0..1000 {
+        ids.push(stack.trigger("noop", json!(number)).await);
+    }
+    let worker = stack.worker("one", 50, functions).await;
+    for (number, id) in ids.into_iter().enumerate() {
+        let done = stack.until_status(id, Status::Succeeded).await;
+        assert_eq!((done.attempt, stack.store.output(id).await.unwrap()), (1, Some(json!(number))));
+    }
+    assert_eq!(count.load(Ordering::SeqCst), 1000);
+    drain(worker, LIMIT).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failures_are_retried_as_the_policy_says() {
+    let endless = HttpCall {
+        method: "GET".into(),
+        url: "http://127.0.0.1:1/{{ nope }}".into(),
+        headers: BTreeMap::new(),
+        body: None,
+        success: vec![],
+    };
+    let mut slow = function("slow");
+    slow.timeout = HumanDuration::from_millis(50);
+    slow.retry.max_attempts = 1;
+    let jobs = vec![
+        function("flaky"),
+        function("fatal"),
+        function("panics"),
+        slow,
+        function("absent"),
+        job("template", Handler::Http(endless)),
+    ];
+    let stack = Stack::with(jobs).await;
+    let functions = Functions::builder()
+        .register("flaky", |run: Run| async move {
+            run.progress(50.0, "half");
+            if run.attempt == 1 { Err(RunFailure::retry("not yet").code("NotYet")) } else { Ok(json!("now")) }
+        })
+        .register("fatal", |_| async { Err(RunFailure::fatal("never").code("Never")) })
+        .register("panics", |run: Run| async move {
+            assert!(run.attempt > 2, "boom {}", run.attempt);
+            Ok(Value::Null)
+        })
+        .register("slow", |run: Run| async move {
+            run.stop.cancelled().await;
+            Err(RunFailure::retry("was told to stop"))
+        })
+        .build()
+        .unwrap();
+    let worker = stack.worker("one", 4, functions).await;
+
+    let flaky = stack.trigger("flaky", Value::Null).await;
+    let done = stack.until_status(flaky, Status::Succeeded).await;
+    assert_eq!((done.attempt, done.percent), (2, 100.0));
+    assert!(matches!(&stack.happenings(flaky).await[..], [
+        Happening::Accepted { .. },
+        Happening::Started { attempt: 1, .. },
+        Happening::AttemptFailed { attempt: 1, error, .. },
+        Happening::Started { attempt: 2, .. },
+        Happening::Succeeded { attempt: 2, .. },
+    ] if error.code == "NotYet"));
+
+    for (name, code, attempts) in [
+        ("fatal", "Never", 1),
+        ("panics", "Panic", 2),
+        ("slow", "Timeout", 1),
+        ("absent", "UnknownFunction", 2),
+        ("template", "Template", 1),
+    ] {
+        let id = stack.trigger(name, Value::Null).await;
+        let done = stack.until(id, |seen| seen.status.is_terminal()).await;
+        let error = done.error.clone().unwrap();
+        assert_eq!((done.status, error.code.as_str(), done.attempt), (Status::Failed, code, attempts), "{done:#?}");
+    }
+    drain(worker, LIMIT).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_command_is_canceled_and_its_log_is_there() {
+    let stack = Stack::with(vec![shell("long", "echo pid $$; echo ::progress 25 waiting; exec sleep 600")]).await;
+    let worker = stack.worker("one", 2, Functions::default()).await;
+    let id = stack.trigger("long", Value::Null).await;
+    let seen = stack.until(id, |seen| seen.percent > 0.0).await;
+    assert_eq!((seen.percent, seen.message.as_deref()), (25.0, Some("waiting")));
+    assert_eq!(stack.store.cancel("default", id, "test".into()).await.unwrap(), Cancellation::Canceling);
+    stack.until_status(id, Status::Canceled).await;
+    let lines = stack.store.logs(id, (0, 0), 10).await.unwrap();
+    let pid = lines[0].text.strip_prefix("pid ").unwrap();
+    assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+    drain(worker, LIMIT).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_lets_runs_finish_and_gives_the_rest_back() {
+    let stack = Stack::with(vec![function("gated")]).await;
+    let (gate, started) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicU32::new(0)));
+    let worker = stack.worker("one", 1, gated(&gate, &started)).await;
+    let first = stack.trigger("gated", Value::Null).await;
+    stack.until(first, |seen| matches!(seen.phase, Phase::Leased(_))).await;
+    let second = stack.trigger("gated", Value::Null).await;
+    stack.until(second, |seen| matches!(seen.phase, Phase::Sent { .. })).await;
+    let ending = async {
+        drain(worker, LIMIT).await;
+    };
+    let opening = async {
+        sleep(Duration::from_millis(200)).await;
+        gate.add_permits(2);
+    };
+    tokio::join!(ending, opening);
+    assert_eq!(stack.get(first).await.status, Status::Succeeded);
+    assert_eq!((stack.get(second).await.status, started.load(Ordering::SeqCst)), (Status::Accepted, 1));
+    let workers = stack.store.workers().await.unwrap();
+    assert!(workers.iter().all(|worker| worker.ended_at.is_some()), "said goodbye: {workers:?}");
+
+    let next = stack.worker("two", 1, gated(&gate, &started)).await;
+    stack.until_status(second, Status::Succeeded).await;
+    drain(next, LIMIT).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_outlives_the_grace_period_is_handed_back_to_the_next_worker() {
+    let stack = Stack::with(vec![function("gated"), shell("trap", "trap '' TERM; while :; do sleep 1; done")]).await;
+    let (gate, started) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicU32::new(0)));
+    let worker = stack.worker("one", 2, gated(&gate, &started)).await;
+    let polite = stack.trigger("gated", Value::Null).await;
+    let stubborn = stack.trigger("trap", Value::Null).await;
+    for id in [polite, stubborn] {
+        stack.until(id, |seen| matches!(seen.phase, Phase::Leased(_))).await;
+    }
+    drain(worker, Duration::from_millis(100)).await;
+    for id in [polite, stubborn] {
+        assert!(matches!(stack.happenings(id).await[2], Happening::Released { attempt: 1, .. }));
+        assert_eq!(stack.get(id).await.status, Status::InProgress);
+    }
+    gate.add_permits(1);
+    let next = stack.worker("two", 2, gated(&gate, &started)).await;
+    assert_eq!(stack.until_status(polite, Status::Succeeded).await.attempt, 2);
+    drain(next, Duration::from_millis(100)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_trigger_is_acked_and_runs_nothing() {
+    let stack = Stack::with(vec![function("gated")]).await;
+    let (gate, started) = (Arc::new(Semaphore::new(1)), Arc::new(AtomicU32::new(0)));
+    let id = stack.trigger("gated", Value::Null).await;
+    stack.until(id, |seen| matches!(seen.phase, Phase::Sent { .. })).await;
+    let mut subscription = stack.broker.subscribe(&["default".into()]).await.unwrap();
+    subscription.demand(1).await;
+    let delivery = subscription.next().await.unwrap();
+    let trigger = delivery.trigger.clone();
+    subscription.give_back(vec![delivery]).await;
+    drop(subscription);
+    let repeated: Vec<_> = (0..5).map(|_| ("default".to_owned(), trigger.clone())).collect();
+    assert!(stack.broker.publish(&repeated).await.iter().all(Result::is_ok));
+
+    let worker = stack.worker("one", 4, gated(&gate, &started)).await;
+    stack.until_status(id, Status::Succeeded).await;
+    assert!(stack.broker.publish(&repeated).await.iter().all(Result::is_ok));
+    let probe = stack.trigger("gated", Value::Null).await;
+    gate.add_permits(1);
+    stack.until_status(probe, Status::Succeeded).await;
+    drain(worker, LIMIT).await;
+    assert_eq!((started.load(Ordering::SeqCst), stack.broker.depth("default").await.unwrap()), (2, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_worker_gives_back_what_another_one_can_run() {
+    let stack = Stack::with(vec![function("gated")]).await;
+    let (closed, open) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(100)));
+    let started = Arc::new(AtomicU32::new(0));
+    let full = stack.worker("full", 2, gated(&closed, &started)).await;
+    let mut ids = Vec::new();
+    for _ in 0..6 {
+        ids.push(stack.trigger("gated", Value::Null).await);
+    }
+    let start = Instant::now();
+    while started.load(Ordering::SeqCst) < 2 {
+        assert!(start.elapsed() < LIMIT);
+        sleep(Duration::from_millis(5)).await;
+    }
+    let start = Instant::now();
+    let free = stack.worker("free", 2, gated(&open, &started)).await;
+    let mut done = 0;
+    while done < 4 {
+        assert!(start.elapsed() < LIMIT, "the full worker sits on triggers");
+        sleep(Duration::from_millis(10)).await;
+        done = 0;
+        for id in &ids {
+            done += u32::from(stack.get(*id).await.status == Status::Succeeded);
+        }
+    }
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    closed.add_permits(2);
+    for id in ids {
+        stack.until_status(id, Status::Succeeded).await;
+    }
+    tokio::join!(drain(full, LIMIT), drain(free, LIMIT));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_beat_mends_what_store_and_memory_disagree_on() {
+    let stack = Stack::with(vec![function("gated")]).await;
+    let (gate, started) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicU32::new(0)));
+    // Sent before the worker is there, and claimed in its name: a lease without a run.
+    let orphan = stack.trigger("gated", Value::Null).await;
+    stack.until(orphan, |seen| matches!(seen.phase, Phase::Sent { .. })).await;
+    let mut subscription = stack.broker.subscribe(&["default".into()]).await.unwrap();
+    subscription.demand(1).await;
+    let delivery = subscription.next().await.unwrap();
+    let worker = stack.worker("one", 2, gated(&gate, &started)).await;
+    let name = stack.store.workers().await.unwrap()[0].worker.incarnation;
+    let claim = Claim { id: orphan, n: delivery.trigger.n, token: Uuid::new_v4() };
+    assert!(stack.store.claim(name, &[claim]).await.unwrap()[0].is_ok());
+    subscription.ack(vec![delivery]).await;
+    let seen = stack.until(orphan, |seen| seen.attempt == 2).await;
+    assert!(matches!(stack.happenings(orphan).await[2], Happening::Released { attempt: 1, .. }));
+
+    // The reconciler takes the lease away: a run without a lease, which is stopped and reports nothing.
+    let Phase::Leased(lease) = seen.phase else { panic!("{seen:?}") };
+    let error = RunError::new("Lost", "as the test says");
+    stack.store.lose(vec![Loss { id: orphan, token: lease.token, error, retry: None }]).await.unwrap();
+    let probes = [stack.trigger("gated", Value::Null).await, stack.trigger("gated", Value::Null).await];
+    for probe in probes {
+        // Both slots are free again, so the run was stopped.
+        stack.until(probe, |seen| matches!(seen.phase, Phase::Leased(_))).await;
+    }
+    let seen = stack.get(orphan).await;
+    assert_eq!((seen.status, seen.error.unwrap().code), (Status::Failed, "Lost".into()));
+
+    // The worker is found dead: it stops its runs and goes on under another name.
+    stack.store.retire_worker(name).await.unwrap();
+    let start = Instant::now();
+    while stack.store.workers().await.unwrap().iter().all(|worker| worker.ended_at.is_some()) {
+        assert!(start.elapsed() < LIMIT);
+        sleep(Duration::from_millis(20)).await;
+    }
+    gate.add_permits(1);
+    let last = stack.trigger("gated", Value::Null).await;
+    stack.until_status(last, Status::Succeeded).await;
+    assert!(matches!(stack.get(probes[0]).await.status, Status::InProgress), "nothing was reported");
+    drain(worker, LIMIT).await;
+}
