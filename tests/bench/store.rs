@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release -p reveille-tests --bin bench-store [RUNS] [BATCH]`
 
+#![allow(clippy::print_stdout, reason = "figures for people")]
+
 use std::sync::Arc;
 use std::time::Instant;
 

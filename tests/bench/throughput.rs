@@ -1,0 +1,269 @@
+//! Runs per second from end to end beside what the broker alone can do, and how late 10,000 fires of one
+//! second are, on a private PostgreSQL and RabbitMQ.
+//!
+//! `cargo build --release --workspace --bins && target/release/bench-throughput [RUNS] [SCHEDULES]`
+
+#![allow(
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "figures for people"
+)]
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use futures_util::StreamExt as _;
+use harness::client::Client;
+use harness::ports::Port;
+use harness::process::{Process, Program};
+use harness::services::{Broker, Database};
+use harness::wait::eventually;
+use jiff::{Timestamp, ToSpan as _, Unit};
+use lapin::options::{
+    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
+    QueueDeclareOptions,
+};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Connection, ConnectionProperties};
+use reveille_shared::broker::{Broker as _, Subscription as _};
+use reveille_shared::clock::{Clock as _, SystemClock};
+use reveille_shared::duration::HumanDuration;
+use reveille_shared::store::{NewWorkRequest, Store};
+use reveille_shared::trigger::{self, Trigger};
+use reveille_shared::work_request::WorkRequestId;
+use serde_json::Value;
+use sqlx::Connection as _;
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+/// Runs stored in one transaction.
+const ACCEPTED_AT_ONCE: usize = 500;
+/// Publishes in flight in the raw measurement: as many as the dispatcher has.
+const CONFIRMS_IN_FLIGHT: usize = 1_000;
+/// Rounds of each throughput measurement; the median counts.
+const ROUNDS: usize = 3;
+
+const NOOP: &str = "version: 1\njobs:\n  noop: { function: noop }\n";
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let mut args = std::env::args().skip(1).map(|arg| arg.parse::<usize>());
+    let runs = args.next().transpose()?.unwrap_or(40_000);
+    let schedules = args.next().transpose()?.unwrap_or(10_000);
+    let (database, broker) = tokio::try_join!(Database::private(), Broker::private())?;
+
+    let mut raw = Vec::new();
+    let mut whole = Vec::new();
+    {
+        let system = System::start(&database, &broker, NOOP, true).await?;
+        for round in 1..=ROUNDS {
+            raw.push(raw_broker(broker.url(), runs).await?);
+            whole.push(end_to_end(&database, runs).await?);
+            println!("round {round}: raw broker {:.0}/s, end to end {:.0} runs/s", raw[round - 1], whole[round - 1]);
+        }
+        system.stop().await?;
+    }
+    let (raw, whole) = (median(&mut raw), median(&mut whole));
+    println!("\nmedian of {ROUNDS} rounds of {runs}:");
+    println!("  raw lapin, confirmed publish and acknowledged consume of one message each: {raw:>8.0}/s");
+    println!("  Reveille, stored trigger to stored end, PostgreSQL and RabbitMQ:           {whole:>8.0}/s");
+    println!("  ratio: {:.2}\n", whole / raw);
+
+    lateness(&database, &broker, schedules).await
+}
+
+/// A scheduler and, for throughput, a worker, as processes of their own.
+struct System {
+    scheduler: Process,
+    worker: Option<Process>,
+    api: Client,
+    folder: TempDir,
+    _ports: Vec<Port>,
+}
+
+impl System {
+    async fn start(database: &Database, broker: &Broker, yaml: &str, worker: bool) -> Result<Self> {
+        let folder = TempDir::with_prefix("reveille-bench-")?;
+        let schedules = folder.path().join("schedules");
+        std::fs::create_dir(&schedules)?;
+        std::fs::write(schedules.join("bench.yaml"), yaml)?;
+        let port = Port::claim()?;
+        let program = |binary: &str| {
+            anyhow::Ok(
+                Program::of_workspace(binary, binary, folder.path())?
+                    .env("REVEILLE_DATABASE_URL", database.url())
+                    .env("REVEILLE_BROKER_URL", broker.url())
+                    .quiet(),
+            )
+        };
+        let scheduler = program("reveille-scheduler")?
+            .env("REVEILLE_LISTEN", port.address().to_string())
+            .env("REVEILLE_SCHEDULES", schedules.to_string_lossy())
+            .start()?;
+        let worker = worker.then(|| program("bench-noop-worker")?.env("REVEILLE_SLOTS", "1000").start()).transpose()?;
+        let api = Client::new(port.address())?;
+        api.wait_ready(Duration::from_secs(60)).await.with_context(|| scheduler.log())?;
+        Ok(Self { scheduler, worker, api, folder, _ports: vec![port] })
+    }
+
+    async fn stop(mut self) -> Result<()> {
+        for process in self.worker.iter_mut().chain([&mut self.scheduler]) {
+            process.signal(rustix::process::Signal::TERM)?;
+            process.wait_exit(Duration::from_secs(30)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Every message published with a confirm, consumed and acknowledged, both at the same time.
+async fn raw_broker(url: &str, messages: usize) -> Result<f64> {
+    const QUEUE: &str = "bench-raw";
+    let publishing = Connection::connect(url, ConnectionProperties::default()).await?;
+    let consuming = Connection::connect(url, ConnectionProperties::default()).await?;
+    let channel = publishing.create_channel().await?;
+    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    let mut quorum = FieldTable::default();
+    quorum.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    let durable = QueueDeclareOptions { durable: true, ..Default::default() };
+    channel.queue_declare(QUEUE.into(), durable, quorum).await?;
+    let consumer_channel = consuming.create_channel().await?;
+    consumer_channel.basic_qos(CONFIRMS_IN_FLIGHT as u16, BasicQosOptions::default()).await?;
+    let options = BasicConsumeOptions::default();
+    let mut consumer =
+        consumer_channel.basic_consume(QUEUE.into(), "bench".into(), options, FieldTable::default()).await?;
+    let body = Trigger {
+        v: trigger::VERSION,
+        id: WorkRequestId::new(SystemClock.now()),
+        n: 1,
+        namespace: "default".into(),
+        job: "noop".into(),
+    }
+    .encode();
+
+    let start = Instant::now();
+    let publish = async {
+        let mandatory = BasicPublishOptions { mandatory: true, ..Default::default() };
+        let mut left = messages;
+        while left > 0 {
+            let batch = left.min(CONFIRMS_IN_FLIGHT);
+            let mut confirms = Vec::with_capacity(batch);
+            for _ in 0..batch {
+                let persistent = BasicProperties::default().with_delivery_mode(2);
+                confirms.push(channel.basic_publish("".into(), QUEUE.into(), mandatory, &body, persistent).await?);
+            }
+            for confirm in confirms {
+                ensure!(confirm.await?.is_ack(), "a publish was refused");
+            }
+            left -= batch;
+        }
+        anyhow::Ok(())
+    };
+    let consume = async {
+        for _ in 0..messages {
+            let delivery = consumer.next().await.context("the consumer ended")??;
+            delivery.ack(BasicAckOptions::default()).await?;
+        }
+        anyhow::Ok(())
+    };
+    tokio::try_join!(publish, consume)?;
+    Ok(per_second(messages, start.elapsed()))
+}
+
+/// From the first stored trigger to the last stored end.
+async fn end_to_end(database: &Database, runs: usize) -> Result<f64> {
+    let store = Store::connect(database.url(), "bench", Arc::new(SystemClock)).await?;
+    let job = store.job("default", "noop").await?.context("the job is not in force")?;
+    let mut watcher = sqlx::PgConnection::connect(database.url()).await?;
+    let start = Instant::now();
+    let mut left = runs;
+    while left > 0 {
+        let batch = left.min(ACCEPTED_AT_ONCE);
+        let requests: Vec<_> = (0..batch).map(|_| request(job.version)).collect();
+        store.accept_all(&requests).await?;
+        left -= batch;
+    }
+    eventually("all runs to end", Duration::from_secs(300), async || {
+        let open: i64 = sqlx::query_scalar("SELECT count(*) FROM deliveries")
+            .fetch_one(&mut watcher)
+            .await
+            .map_err(|error| error.to_string())?;
+        if open == 0 { Ok(()) } else { Err(format!("{open} have not ended")) }
+    })
+    .await?;
+    let elapsed = start.elapsed();
+    let failed: i64 = sqlx::query_scalar("SELECT count(*) FROM work_requests WHERE status <> 'SUCCEEDED'")
+        .fetch_one(&mut watcher)
+        .await?;
+    ensure!(failed == 0, "{failed} runs did not succeed");
+    Ok(per_second(runs, elapsed))
+}
+
+/// How late the triggers of many schedules that are due at the same second reach a consumer.
+#[allow(clippy::disallowed_methods, reason = "a benchmark lives in real time")]
+async fn lateness(database: &Database, broker: &Broker, schedules: usize) -> Result<()> {
+    let system = System::start(database, broker, NOOP, false).await?;
+    let stop = CancellationToken::new();
+    let queue = reveille_shared::broker::connect(broker.url(), "bench", stop.clone())?;
+    let mut deliveries = queue.subscribe(&["default".to_owned()]).await?;
+    deliveries.demand(u16::MAX).await;
+
+    let due = Timestamp::now().round(Unit::Second)? + 25.seconds();
+    let mut yaml = NOOP.to_owned();
+    yaml.push_str("schedules:\n");
+    for n in 0..schedules {
+        writeln!(yaml, "  s{n}: {{ at: {due}, trigger: noop }}")?;
+    }
+    let file = system.folder.path().join("schedules/bench.yaml");
+    std::fs::write(file.with_extension("next"), yaml)?;
+    std::fs::rename(file.with_extension("next"), &file)?;
+
+    let mut late: Vec<f64> = Vec::with_capacity(schedules);
+    while late.len() < schedules {
+        let delivery = tokio::time::timeout(Duration::from_secs(120), deliveries.next())
+            .await
+            .with_context(|| format!("only {} of {schedules} triggers arrived", late.len()))?
+            .context("the broker went away")?;
+        late.push(SystemClock.now().duration_since(due).as_secs_f64() * 1e3);
+        deliveries.ack(vec![delivery]).await;
+    }
+    late.sort_by(f64::total_cmp);
+    let at = |part: f64| late[((late.len() - 1) as f64 * part) as usize];
+    println!("{schedules} schedules due at one second, due to received by a consumer:");
+    println!("  p50 {:.0} ms, p99 {:.0} ms, max {:.0} ms", at(0.5), at(0.99), at(1.0));
+    let metrics = system.api.request(reqwest::Method::GET, "/metrics").send().await?.text().await?;
+    println!("  due to confirmed by the broker, by the scheduler's own measure (cumulative):");
+    for line in metrics.lines().filter(|line| line.starts_with("reveille_fire_lateness_seconds")) {
+        println!("    {line}");
+    }
+    stop.cancel();
+    system.stop().await
+}
+
+fn request(job_version: i64) -> NewWorkRequest {
+    NewWorkRequest {
+        id: WorkRequestId::new(SystemClock.now()),
+        namespace: "default".into(),
+        job: "noop".into(),
+        job_version,
+        queue: "default".into(),
+        timeout: HumanDuration::from_secs(60),
+        fire: None,
+        input: Value::Null,
+        resource: None,
+        delay: HumanDuration::ZERO,
+        by: "bench".into(),
+    }
+}
+
+fn per_second(count: usize, elapsed: Duration) -> f64 {
+    count as f64 / elapsed.as_secs_f64()
+}
+
+fn median(figures: &mut [f64]) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
