@@ -30,7 +30,7 @@ pub const PERIOD: Duration = Duration::from_secs(1);
 const LOOK_AHEAD: SignedDuration = SignedDuration::from_secs(4);
 /// Loading begins when less than this is left of the look-ahead …
 const REFILL: SignedDuration = SignedDuration::from_secs(1);
-/// … but, as long as it can wait, not just before something is due.
+/// … but not while something is due within this time.
 const QUIET: SignedDuration = SignedDuration::from_millis(250);
 /// The most schedules loaded at once.
 const MAX_LOADED: i64 = 20_000;
@@ -83,9 +83,10 @@ impl Ahead {
             return self.rows.is_empty();
         }
         let left = until.duration_since(now);
-        // More than the look-ahead is left if the clock was put back.
-        left > LOOK_AHEAD
-            || left < REFILL && (left < QUIET || self.first().is_none_or(|due_at| due_at.duration_since(now) > QUIET))
+        // More than the look-ahead is left if the clock was put back. What is due soon comes before a load, as
+        // nothing that is not loaded yet is due earlier.
+        let quiet = self.first().is_none_or(|due_at| due_at.duration_since(now) > QUIET);
+        left > LOOK_AHEAD || left < REFILL && quiet
     }
 
     fn put(&mut self, row: ScheduleRow) {
