@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::Request;
 use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use reveille_shared::store::StoreError;
@@ -22,7 +22,7 @@ pub(crate) struct Problem {
     code: String,
     message: String,
     faults: Vec<Fault>,
-    headers: Vec<(HeaderName, HeaderValue)>,
+    retry_after: Option<u32>,
     members: Map<String, Value>,
 }
 
@@ -89,7 +89,7 @@ impl Problem {
             code: code.into(),
             message: message.into(),
             faults: Vec::new(),
-            headers: Vec::new(),
+            retry_after: None,
             members: Map::new(),
         }
     }
@@ -107,14 +107,8 @@ impl Problem {
 
     /// Not now, but worth another try after `seconds`.
     pub(crate) fn unavailable(message: impl Into<String>, seconds: u32) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message)
-            .with_header(RETRY_AFTER, HeaderValue::from(seconds))
-    }
-
-    /// Adds a header to the answer.
-    pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.push((name, value));
-        self
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message);
+        Self { retry_after: Some(seconds), ..problem }
     }
 
     /// Adds a member to the document.
@@ -152,7 +146,9 @@ impl IntoResponse for Problem {
         let mut response = (status, [(CONTENT_TYPE, PROBLEM_JSON)], Json(body)).into_response();
         // `Json` names its own media type; the problem's is the right one.
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
-        response.headers_mut().extend(self.headers);
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
         response
     }
 }
@@ -216,4 +212,23 @@ pub(crate) async fn all_errors_are_problems(request: Request, next: Next) -> Res
     parts.headers.remove(axum::http::header::CONTENT_LENGTH);
     response.headers_mut().extend(parts.headers);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stores_failures_are_told_in_short_and_may_pass() {
+        let leaky = StoreError::Malformed { what: "row", source: "postgres://user:hunter2@host".into() };
+        for (error, status) in
+            [(StoreError::Deposed, 503), (StoreError::InvalidUrl("hunter2".into()), 503), (leaky, 500)]
+        {
+            let problem = Problem::from(error);
+            assert!(!format!("{problem:?}").contains("hunter2"));
+            let response = problem.into_response();
+            assert_eq!(response.status().as_u16(), status);
+            assert_eq!(response.headers().contains_key(RETRY_AFTER), status == 503);
+        }
+    }
 }

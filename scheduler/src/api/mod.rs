@@ -54,9 +54,13 @@ impl std::fmt::Debug for ApiState {
 
 /// Everything that the scheduler answers over HTTP: the API, its description, probes, metrics and the dashboard.
 pub fn router(state: ApiState) -> Router {
+    surround(openapi::routes().merge(dashboard::routes()), state)
+}
+
+/// Puts around routes what holds for all of them.
+fn surround(routes: Router<ApiState>, state: ApiState) -> Router {
     // Later layers are around earlier ones: a request passes them from the bottom up.
-    openapi::routes()
-        .merge(dashboard::routes())
+    routes
         .layer(from_fn_with_state(state.clone(), guard::only_our_own))
         .layer(from_fn(guard::in_time))
         .layer(CatchPanicLayer::custom(guard::panicked))

@@ -19,27 +19,15 @@ struct Asset {
 const ASSETS: [Asset; 6] = [
     Asset { path: "/", media_type: "text/html; charset=utf-8", content: include_str!("../../ui/index.html") },
     Asset { path: "/ui/style.css", media_type: "text/css; charset=utf-8", content: include_str!("../../ui/style.css") },
-    Asset {
-        path: "/ui/app.js",
-        media_type: "text/javascript; charset=utf-8",
-        content: include_str!("../../ui/app.js"),
-    },
-    Asset {
-        path: "/ui/api.js",
-        media_type: "text/javascript; charset=utf-8",
-        content: include_str!("../../ui/api.js"),
-    },
-    Asset {
-        path: "/ui/run.js",
-        media_type: "text/javascript; charset=utf-8",
-        content: include_str!("../../ui/run.js"),
-    },
-    Asset {
-        path: "/ui/dom.js",
-        media_type: "text/javascript; charset=utf-8",
-        content: include_str!("../../ui/dom.js"),
-    },
+    script("/ui/app.js", include_str!("../../ui/app.js")),
+    script("/ui/api.js", include_str!("../../ui/api.js")),
+    script("/ui/dom.js", include_str!("../../ui/dom.js")),
+    script("/ui/run.js", include_str!("../../ui/run.js")),
 ];
+
+const fn script(path: &'static str, content: &'static str) -> Asset {
+    Asset { path, media_type: "text/javascript; charset=utf-8", content }
+}
 
 /// Nothing but the page's own files, and no other page around it.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 use uuid::Uuid;
 
-use super::{ApiState, router};
+use super::{ApiState, openapi, surround};
 use crate::status::Status;
 
 const HOST: &str = "127.0.0.1:8080";
@@ -84,7 +84,10 @@ impl Api {
             metrics: PrometheusBuilder::new().build_recorder().handle(),
             address: HOST.parse().unwrap(),
         };
-        Self { router: router(state), store, status, leader: generation, _folder: folder }
+        // Beside what the scheduler serves, a handler that panics.
+        let broken = Router::new().route("/broken", axum::routing::get(async || -> &'static str { panic!("broken") }));
+        let served = openapi::routes().merge(crate::dashboard::routes());
+        Self { router: surround(served.merge(broken), state), store, status, leader: generation, _folder: folder }
     }
 
     /// Sends a request as it is, and holds its answer to what every answer must be.

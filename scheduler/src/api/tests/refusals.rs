@@ -204,6 +204,15 @@ async fn a_namespace_is_a_name() {
 }
 
 #[tokio::test]
+async fn a_handler_that_panics_takes_only_its_request_with_it() {
+    let api = Api::new().await;
+    let answer = api.get("/broken").await;
+    assert_eq!((answer.status.as_u16(), &answer.json["code"]), (500, &json!("InternalError")));
+    assert!(!answer.text.contains("broken"));
+    assert_eq!(api.get("/livez").await.status, 200);
+}
+
+#[tokio::test]
 async fn a_requests_id_comes_back() {
     let api = Api::new().await;
     for path in ["/v1/jobs", "/nowhere"] {
