@@ -105,7 +105,7 @@ impl Schedule {
     pub(crate) fn timing(&self) -> String {
         match (&self.cron, &self.every, &self.at) {
             (Some(cron), ..) if self.timezone == "UTC" => format!("cron {cron}"),
-            (Some(cron), ..) => format!("cron {cron} {}", self.timezone),
+            (Some(cron), ..) => format!("cron {cron} ({})", self.timezone),
             (_, Some(every), _) => format!("every {every}"),
             (_, _, Some(at)) => format!("at {at}"),
             (None, None, None) => "-".to_owned(),

@@ -57,6 +57,8 @@ pub(crate) async fn run(Arguments { id }: &Arguments, client: &Client, output: &
 fn facts(run: &Run, now: Timestamp, output: &mut Output) -> Result<(), Failure> {
     let time = |at: Option<Timestamp>| at.map(|at| output.local(at));
     let progress = (run.status == Status::InProgress).then(|| format!("{:.0} %", run.percent_complete));
+    // A run that was tried again keeps what went wrong before.
+    let error = if run.status == Status::Failed { "Error" } else { "Last error" };
     let facts = [
         ("Job", Some(format!("{} (namespace {}, queue {})", run.job, run.namespace, run.queue))),
         ("Schedule", run.schedule.clone()),
@@ -70,7 +72,7 @@ fn facts(run: &Run, now: Timestamp, output: &mut Output) -> Result<(), Failure> 
         ("Message", run.message.clone()),
         ("Waits", run.waiting_for.clone()),
         ("Input", (!run.input.is_null()).then(|| run.input.to_string())),
-        ("Error", run.error.as_ref().map(|error| format!("{}: {}", error.code, error.message))),
+        (error, run.error.as_ref().map(|error| format!("{}: {}", error.code, error.message))),
     ];
     let mut rows = vec![vec![Output::cell("Status"), output.status_cell(run.status)]];
     rows.extend(

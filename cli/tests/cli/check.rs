@@ -1,0 +1,85 @@
+//! `check` and `schema`.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::workbench::{Workbench, run};
+
+const GOOD: &str = "\
+version: 1
+jobs:
+  hello: { command: [echo, hello] }
+schedules:
+  often: { every: 1h, trigger: hello }
+  over: { at: 2001-01-01T00:00:00Z, trigger: hello }
+";
+
+const FAULTY: &str = "\
+version: 1
+jobs:
+  hello: { command: [echo, hello], tmeout: 3s }
+schedules:
+  nightly: { cron: '61 2 * * *', trigger: helo }
+";
+
+#[test]
+fn good_files_are_summed_up() {
+    let bench = Workbench::new();
+    bench.write("jobs/a.yaml", GOOD);
+    bench.run("check jobs").exits(0).says("1 job, 2 schedules").says("often").says("never again");
+    let json = bench.run("check jobs/a.yaml --json").exits(0).json();
+    assert_eq!(
+        (&json["ok"], &json["jobs"], &json["schedules"], &json["faults"]),
+        (&json!(true), &json!(1), &json!(2), &json!([]))
+    );
+    assert_eq!((&json["next"][0]["schedule"], &json["next"][1]["nextDue"]), (&json!("often"), &json!(null)));
+}
+
+#[test]
+fn every_fault_is_told_with_its_place_and_line() {
+    let bench = Workbench::new();
+    bench.write("a.yaml", FAULTY);
+    let done = bench.run("check a.yaml").exits(1);
+    let done =
+        done.says("a.yaml:3:").says("timeout").says("a.yaml:5:").says("61").says("hello").says("faults; nothing");
+    assert!(done.stdout.contains("  nightly: { cron: '61 2 * * *', trigger: helo }"), "{done}");
+    done.never_says("\x1b[");
+    let json = bench.run("check --json a.yaml").exits(1).json();
+    assert_eq!(json["ok"], json!(false));
+    assert_eq!(json["faults"][0]["line"], json!(3));
+    assert_eq!(json["faultCount"], json!(json["faults"].as_array().unwrap().len()));
+}
+
+#[test]
+fn what_is_not_there_is_a_fault() {
+    let bench = Workbench::new();
+    bench.run("check nowhere").exits(1).says("nowhere").says("does not exist");
+    std::fs::create_dir(bench.path().join("empty")).unwrap();
+    bench.run("check empty").exits(1).says("no schedule file");
+    bench.run("check").exits(2).says("Usage");
+}
+
+#[test]
+fn the_schema_is_the_committed_one() {
+    let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/schedules/reveille.schema.json");
+    let done = Workbench::new().run("schema").exits(0);
+    assert_eq!(done.stdout, std::fs::read_to_string(committed).unwrap());
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_error() {
+    let bench = Workbench::new();
+    let binary = env!("CARGO_BIN_EXE_reveille");
+    let mut shell = std::process::Command::new("bash");
+    shell.args(["-c", &format!("set -o pipefail; '{binary}' next --every 1s --count 100000 | head -1")]);
+    let done = run(
+        {
+            shell.current_dir(bench.path());
+            shell
+        },
+        "",
+    )
+    .exits(0);
+    assert_eq!(done.stderr, "", "{done}");
+}
