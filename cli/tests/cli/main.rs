@@ -1,4 +1,5 @@
 //! The real binary, as people and scripts call it.
+#![allow(clippy::unwrap_used, reason = "in a test")]
 
 mod check;
 mod dev;

@@ -105,7 +105,7 @@ impl Done {
     }
 }
 
-/// `reveille dev` under test. Dropped, it and all that it has started end at once.
+/// `reveille dev` under test. Dropped, it ends at once with all that it has started.
 pub(crate) struct Dev {
     child: Child,
     pub(crate) banner: String,
@@ -146,22 +146,18 @@ impl Dev {
     }
 
     pub(crate) fn wait(mut self) -> ExitStatus {
-        let begun = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(begun.elapsed() < LIMIT, "dev has not ended");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        eventually(LIMIT, || self.child.try_wait().unwrap().ok_or_else(|| "dev has not ended".to_owned()))
     }
 }
 
 impl Drop for Dev {
+    /// The second signal makes it end its runs at once: killed, it could not.
     fn drop(&mut self) {
-        if let Ok(None) = self.child.try_wait() {
-            let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
-            let _ = self.child.wait();
+        let begun = Instant::now();
+        while let Ok(None) = self.child.try_wait() {
+            let signal = if begun.elapsed() < Duration::from_secs(15) { Signal::TERM } else { Signal::KILL };
+            let _ = kill_process_group(Pid::from_child(&self.child), signal);
+            std::thread::sleep(Duration::from_millis(200));
         }
     }
 }
