@@ -84,8 +84,15 @@ async fn the_same_request_under_the_same_key_is_one_run() {
     assert_eq!(again.header("opc-work-request-id"), first.json["id"]);
     assert_ne!(keyed(&api, "k2", r#"{"input": {"a": 1, "b": 2}, "delay": "1m"}"#).await.json["id"], first.json["id"]);
 
-    let other = keyed(&api, "k1", r#"{"input": {"a": 2}}"#).await;
-    assert_eq!((other.status.as_u16(), &other.json["code"]), (422, &json!("IdempotencyKeyReused")));
+    // Each member tells a request from another one.
+    for other in [
+        r#"{"input": {"a": 1, "b": 3}, "delay": "1m"}"#,
+        r#"{"input": {"a": 1, "b": 2}, "delay": "2m"}"#,
+        r#"{"input": {"a": 1, "b": 2}, "delay": "1m", "resource": {}}"#,
+    ] {
+        let other = keyed(&api, "k1", other).await;
+        assert_eq!((other.status.as_u16(), &other.json["code"]), (422, &json!("IdempotencyKeyReused")));
+    }
     assert_eq!(api.get("/v1/workRequests").await.json["items"].as_array().unwrap().len(), 2);
 }
 
