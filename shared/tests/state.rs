@@ -1,6 +1,8 @@
 //! The state machine, walked whole: every reachable state meets every input, and what comes of it is the
 //! table in `snapshots/state__table.snap`. Then long random lives, in which old names must do no harm.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::fmt::Write as _;
 use std::time::Duration;

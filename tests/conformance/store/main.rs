@@ -1,6 +1,8 @@
 //! The store's contract, run against both databases: each case is one test for SQLite and one for PostgreSQL.
 //! Afterwards what only one of them promises.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod accept;
 mod bed;
 mod definitions;
@@ -9,6 +11,7 @@ mod faults;
 mod fires;
 mod history;
 mod leases;
+mod model;
 mod opening;
 mod requests;
 mod texts;
