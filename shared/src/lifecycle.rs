@@ -79,6 +79,8 @@ impl Lifecycle {
             tokio::select! {
                 _ = term.recv() => self.signaled("SIGTERM"),
                 _ = int.recv() => self.signaled("Ctrl-C"),
+                // Whoever set it: the grace period begins.
+                () = self.soft.cancelled(), if deadline.is_none() => {}
                 () = patience => {
                     if self.hard.is_cancelled() {
                         tracing::error!("tasks did not end in time and are aborted");

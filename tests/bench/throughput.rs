@@ -29,7 +29,6 @@ use lapin::options::{
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Connection, ConnectionProperties};
-use reveille_shared::broker::{Broker as _, Subscription as _};
 use reveille_shared::clock::{Clock as _, SystemClock};
 use reveille_shared::duration::HumanDuration;
 use reveille_shared::store::{NewWorkRequest, Store};
