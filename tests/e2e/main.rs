@@ -4,3 +4,4 @@ mod at_once;
 mod by_hand;
 mod reload;
 mod scenario;
+mod views;

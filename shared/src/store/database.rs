@@ -116,9 +116,9 @@ pub(crate) trait Plans {
     async fn lock_schedules(&mut self, keys: &[ScheduleKey]) -> Result<Vec<ScheduleRow>>;
     /// One unended run of each of these schedules' fires, where there is one.
     async fn running(&mut self, keys: &[ScheduleKey]) -> Result<HashMap<ScheduleKey, WorkRequestId>>;
-    /// Records decisions; answers the indices of those that no earlier decision forbids.
     /// Of these due times, the ones that the ledger has a decision on, be it as part of a stretch.
     async fn decided(&mut self, dues: &[(&ScheduleKey, Timestamp)]) -> Result<HashSet<(ScheduleKey, Timestamp)>>;
+    /// Records decisions; answers the indices of those that no earlier decision forbids.
     async fn insert_fires(&mut self, fires: &[Fire]) -> Result<Vec<usize>>;
     async fn move_cursors(&mut self, moves: &[CursorMove]) -> Result<()>;
     async fn put_jobs(&mut self, jobs: &[Versioned<&Job>]) -> Result<()>;
