@@ -53,7 +53,7 @@ pub(crate) struct Bed {
 /// What removes the database when it goes.
 pub(crate) enum Keep {
     Folder { _folder: TempDir },
-    Server { _database: Database },
+    Server { _database: Box<Database> },
 }
 
 impl Bed {
@@ -69,7 +69,7 @@ impl Bed {
         let database = Database::fresh().await.unwrap();
         let url = database.url().to_owned();
         let store = connect(&url).await;
-        Self { store, url, clock: None, keep: Keep::Server { _database: database } }
+        Self { store, url, clock: None, keep: Keep::Server { _database: Box::new(database) } }
     }
 
     /// Closes the store: the URL, and what keeps the database.

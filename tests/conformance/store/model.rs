@@ -233,8 +233,10 @@ async fn random_operations_do_what_the_state_machine_says(bed: Bed) {
     let mut runner = TestRunner::default();
     for case in 0..cases {
         let ops = lives.new_tree(&mut runner).unwrap().current();
-        // Shown if the case fails.
-        println!("case {case}: {ops:?}");
+        #[allow(clippy::print_stdout, reason = "shown if the case fails")]
+        {
+            println!("case {case}: {ops:?}");
+        }
         play(&bed, &ops).await;
     }
 }
