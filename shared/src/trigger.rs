@@ -1,7 +1,7 @@
 //! The one-way message that tells a worker to look: a wake-up, never the truth (I7).
 //!
 //! On the wire it is JSON in a versioned envelope, so that a worker in any language can take part:
-//! `{"v":1,"id":"0198…","n":1,"namespace":"billing","job":"invoice-run","attempt":1}`.
+//! `{"v":1,"id":"0198…","n":1,"namespace":"billing","job":"invoice-run"}`.
 
 use serde::{Deserialize, Serialize};
 

@@ -106,6 +106,13 @@ impl System {
         let worker = worker.then(|| program("bench-noop-worker")?.env("REVEILLE_SLOTS", "1000").start()).transpose()?;
         let api = Client::new(port.address())?;
         api.wait_ready(Duration::from_secs(60)).await.with_context(|| scheduler.log())?;
+        if let Some(worker) = &worker {
+            eventually("the worker to be alive", Duration::from_secs(30), async || {
+                let workers = api.get_path("/v1/workers").await.map_err(|error| error.to_string())?;
+                if workers["items"][0]["live"] == true { Ok(()) } else { Err(worker.log()) }
+            })
+            .await?;
+        }
         Ok(Self { scheduler, worker, api, folder, _ports: vec![port] })
     }
 

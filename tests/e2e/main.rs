@@ -1,5 +1,7 @@
 //! What users do, with real binaries: on PostgreSQL and RabbitMQ, and the same embedded.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 mod at_once;
 mod by_hand;
 mod reload;

@@ -1,5 +1,7 @@
 //! What dies in mid-run, and what is missing at the start: every work request reaches its end all the same (I2),
 //! exactly one for each fire and job (I1).
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 mod at_start;
 mod killed;

@@ -170,10 +170,6 @@ pub async fn start(
         version: env!("CARGO_PKG_VERSION").into(),
     };
     let handlers = Handlers::new(functions, Variables::of_process()).context("can't set up the HTTP client")?;
-    // A broker that is down at present declares them when it is back, or a scheduler does.
-    if let Err(error) = broker.declare(&queues).await {
-        tracing::warn!(error = chain(&error), "can't declare the work queues now");
-    }
     let subscription = broker.subscribe(&queues).await?;
     store.register_worker(&worker).await.context("can't register this worker")?;
     tracing::info!(name, ?queues, slots, "worker started");

@@ -279,3 +279,15 @@ pub(crate) async fn stop_ends_everything(world: &World) {
     wait_for_health(&*broker, |health| matches!(health, Health::Down(_))).await;
     assert!(matches!(broker.publish(&triggers(&queue, [1])).await[..], [Err(PublishError::Unconfirmed(_))]));
 }
+
+pub(crate) async fn a_subscription_outlives_the_handle_that_made_it(world: &World) {
+    let (broker, [queue]) = world.with_queues().await;
+    let publishing =
+        if world.is_embedded() { std::sync::Arc::clone(&broker) } else { world.broker(CancellationToken::new()).await };
+    let mut worker = subscribe(&*broker, &[&queue], 10).await;
+    drop(broker);
+    publish(&*publishing, &queue, 0..3).await;
+    let deliveries = take(&mut worker, 3).await;
+    assert_eq!(number_set(&deliveries), (0..3).collect());
+    worker.ack(deliveries).await;
+}

@@ -54,5 +54,6 @@ cases!(
     a_wait_can_be_cancelled_without_loss,
     depth_counts_what_waits,
     bad_queue_names_are_refused,
+    a_subscription_outlives_the_handle_that_made_it,
     stop_ends_everything,
 );

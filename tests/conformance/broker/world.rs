@@ -27,6 +27,11 @@ impl World {
         Self { url: url.to_owned() }
     }
 
+    /// Each handle is a broker of its own.
+    pub(crate) fn is_embedded(&self) -> bool {
+        self.url == "embedded"
+    }
+
     /// A broker that is connected, and some declared queues that nobody else uses.
     pub(crate) async fn with_queues<const N: usize>(&self) -> (Arc<dyn Broker>, [String; N]) {
         let broker = self.broker(CancellationToken::new()).await;

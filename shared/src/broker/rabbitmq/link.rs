@@ -25,35 +25,35 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(30);
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-/// Keeps one connection up until it is dropped or told to stop.
+/// Keeps one connection up until it is told to stop, or nobody sees it any more.
 #[derive(Debug)]
-pub(super) struct Link {
-    state: watch::Receiver<State>,
-    /// Dropping it aborts the task that holds the connection.
-    _supervisor: JoinSet<()>,
-}
+pub(super) struct Link(LinkWatch);
 
 impl Link {
     pub(super) fn open(uri: AMQPUri, name: String, queues: Arc<KnownQueues>, stop: CancellationToken) -> Self {
         let (sender, state) = watch::channel(State::down("connecting"));
         let mut supervisor = JoinSet::new();
         supervisor.spawn(supervise(uri, name, queues, stop, sender));
-        Self { state, _supervisor: supervisor }
+        Self(LinkWatch { state, _supervisor: Arc::new(supervisor) })
     }
 
     pub(super) fn watch(&self) -> LinkWatch {
-        LinkWatch(self.state.clone())
+        self.0.clone()
     }
 }
 
-/// Sees the connection of a [`Link`] come and go.
+/// Sees the connection of a [`Link`] come and go, and keeps it: a subscription outlives the broker's own handle.
 #[derive(Debug, Clone)]
-pub(super) struct LinkWatch(watch::Receiver<State>);
+pub(super) struct LinkWatch {
+    state: watch::Receiver<State>,
+    /// Dropping the last one aborts the task that holds the connection.
+    _supervisor: Arc<JoinSet<()>>,
+}
 
 impl LinkWatch {
     /// The connection, or why there is none that can be used.
     pub(super) fn connection(&self) -> Result<Arc<Connection>, Arc<str>> {
-        match &*self.0.borrow() {
+        match &*self.state.borrow() {
             State::Up(connection) if connection.status().blocked() => {
                 Err("blocked by the broker: it is short of memory or disk".into())
             }
@@ -68,7 +68,7 @@ impl LinkWatch {
 
     /// Waits for a connection; `None` once there will be no more. Cancel safe.
     pub(super) async fn wait_up(&mut self) -> Option<Arc<Connection>> {
-        let settled = self.0.wait_for(|state| !matches!(state, State::Down { .. })).await.ok()?;
+        let settled = self.state.wait_for(|state| !matches!(state, State::Down { .. })).await.ok()?;
         match &*settled {
             State::Up(connection) => Some(Arc::clone(connection)),
             State::Down { .. } | State::Stopped => None,
@@ -77,8 +77,8 @@ impl LinkWatch {
 
     /// Waits until there will be no more connections. Cancel safe.
     pub(super) async fn wait_stopped(&mut self) {
-        // An error says that the link was dropped, which is the same.
-        let _ = self.0.wait_for(|state| matches!(state, State::Stopped)).await;
+        // An error says that the supervisor is gone, which is the same.
+        let _ = self.state.wait_for(|state| matches!(state, State::Stopped)).await;
     }
 }
 
