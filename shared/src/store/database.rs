@@ -112,15 +112,18 @@ pub(crate) trait Runs {
 pub(crate) trait Plans {
     /// Whether this generation still leads; if so it does until the transaction ends.
     async fn hold(&mut self, generation: Generation) -> Result<bool>;
-    /// Keys in ascending order.
-    async fn lock_schedules(&mut self, keys: &[ScheduleKey]) -> Result<Vec<ScheduleRow>>;
+    /// Moves cursors that are where the move says, under the version that it says; answers which were.
+    async fn move_cursors(&mut self, moves: &[CursorMove]) -> Result<HashSet<ScheduleKey>>;
     /// One unended run of each of these schedules' fires, where there is one.
     async fn running(&mut self, keys: &[ScheduleKey]) -> Result<HashMap<ScheduleKey, WorkRequestId>>;
     /// Of these due times, the ones that the ledger has a decision on, be it as part of a stretch.
     async fn decided(&mut self, dues: &[(&ScheduleKey, Timestamp)]) -> Result<HashSet<(ScheduleKey, Timestamp)>>;
     /// Records decisions; answers the indices of those that no earlier decision forbids.
     async fn insert_fires(&mut self, fires: &[Fire]) -> Result<Vec<usize>>;
-    async fn move_cursors(&mut self, moves: &[CursorMove]) -> Result<()>;
+    /// The highest version that a job of each of these names ever had, where there was one.
+    async fn last_job_versions(&mut self, keys: &[ScheduleKey]) -> Result<HashMap<ScheduleKey, i64>>;
+    /// The highest version of each of these schedules that the ledger knows, where it does.
+    async fn last_schedule_versions(&mut self, keys: &[ScheduleKey]) -> Result<HashMap<ScheduleKey, i64>>;
     async fn put_jobs(&mut self, jobs: &[Versioned<&Job>]) -> Result<()>;
     async fn remove_jobs(&mut self, keys: &[ScheduleKey]) -> Result<()>;
     async fn put_schedules(&mut self, rows: &[ScheduleRow]) -> Result<()>;
@@ -137,10 +140,6 @@ pub(crate) trait Plain {
     async fn resign(&mut self, holder: Uuid) -> Result<()>;
     async fn all_jobs(&mut self) -> Result<Vec<Versioned<Job>>>;
     async fn all_schedules(&mut self) -> Result<Vec<ScheduleRow>>;
-    /// The highest version that a job of this name ever had; 0 for none.
-    async fn last_job_version(&mut self, namespace: &str, name: &str) -> Result<i64>;
-    /// The highest version of a schedule of this name that the ledger knows; 0 for none.
-    async fn last_schedule_version(&mut self, namespace: &str, name: &str) -> Result<i64>;
     /// The queues with triggers sent at this instant or earlier and not claimed, and when the first of each was.
     async fn sent_queues(&mut self, until: Timestamp) -> Result<Vec<(String, Timestamp)>>;
     async fn put_in_force(&mut self, digest: &str, revision: Option<u64>, by: &str) -> Result<()>;

@@ -90,12 +90,14 @@ impl Store {
 
         let mut old_jobs: HashMap<_, _> =
             tx.all_jobs().await?.into_iter().map(|job| (job_key(&job.item), job)).collect();
+        let new: Vec<_> = definitions.jobs.iter().map(job_key).filter(|key| !old_jobs.contains_key(key)).collect();
+        let last_versions = tx.last_job_versions(&new).await?;
         let mut put_jobs = Vec::new();
         for job in &definitions.jobs {
             let version = match old_jobs.remove(&job_key(job)) {
                 Some(old) if old.item == *job => continue,
                 Some(old) => old.version + 1,
-                None => tx.last_job_version(&job.namespace, &job.name).await? + 1,
+                None => last_versions.get(&job_key(job)).unwrap_or(&0) + 1,
             };
             put_jobs.push(Versioned { version, item: job });
         }
@@ -107,17 +109,20 @@ impl Store {
 
         let mut old_schedules: HashMap<_, _> =
             tx.all_schedules().await?.into_iter().map(|row| (row.key(), row)).collect();
+        let keys = definitions.schedules.iter().map(schedule_key);
+        let new: Vec<_> = keys.filter(|key| !old_schedules.contains_key(key)).collect();
+        let last_versions = tx.last_schedule_versions(&new).await?;
         let mut put = Vec::new();
         let mut superseded = Vec::new();
         for schedule in &definitions.schedules {
-            let old = old_schedules
-                .remove(&ScheduleKey { namespace: schedule.namespace.clone(), name: schedule.name.clone() });
+            let key = schedule_key(schedule);
+            let old = old_schedules.remove(&key);
             if old.as_ref().is_some_and(|old| old.schedule == *schedule) {
                 continue;
             }
             let last_version = match &old {
                 Some(old) => old.version,
-                None => tx.last_schedule_version(&schedule.namespace, &schedule.name).await?,
+                None => last_versions.get(&key).copied().unwrap_or(0),
             };
             let (row, fire) = succeed(old, last_version + 1, schedule, now)?;
             put.push(row);
@@ -173,6 +178,10 @@ impl Store {
 
 fn job_key(job: &Job) -> ScheduleKey {
     ScheduleKey { namespace: job.namespace.clone(), name: job.name.clone() }
+}
+
+fn schedule_key(schedule: &Schedule) -> ScheduleKey {
+    ScheduleKey { namespace: schedule.namespace.clone(), name: schedule.name.clone() }
 }
 
 /// The row of a new or changed schedule, and what its predecessor left undecided.

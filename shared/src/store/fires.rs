@@ -142,12 +142,26 @@ pub struct FirePlan {
     pub next_due_at: Option<Timestamp>,
 }
 
-/// A schedule's cursor, moved.
+/// A schedule's cursor, moved from where a plan saw it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct CursorMove {
     pub(crate) key: ScheduleKey,
-    pub(crate) cursor: Timestamp,
+    pub(crate) version: i64,
+    pub(crate) from: Timestamp,
+    pub(crate) to: Timestamp,
     pub(crate) next_due_at: Option<Timestamp>,
+}
+
+impl From<&FirePlan> for CursorMove {
+    fn from(plan: &FirePlan) -> Self {
+        Self {
+            key: plan.key.clone(),
+            version: plan.version,
+            from: plan.cursor,
+            to: plan.next_cursor,
+            next_due_at: plan.next_due_at,
+        }
+    }
 }
 
 /// Several schedules' plans, to be recorded in one transaction. Each schedule at most once.
@@ -187,12 +201,10 @@ impl Store {
         if !tx.hold(generation).await? {
             return Err(StoreError::Deposed);
         }
-        let mut keys: Vec<_> = plans.iter().map(|plan| plan.key.clone()).collect();
-        keys.sort_unstable();
-        let rows: HashMap<_, _> = tx.lock_schedules(&keys).await?.into_iter().map(|row| (row.key(), row)).collect();
-        let stands = |plan: &FirePlan| {
-            rows.get(&plan.key).is_some_and(|row| row.version == plan.version && row.cursor == plan.cursor)
-        };
+        // Moved first: whoever moves a cursor from where the plan saw it has the right to decide.
+        let moves: Vec<CursorMove> = plans.iter().map(CursorMove::from).collect();
+        let mut moved = tx.move_cursors(&moves).await?;
+        let stands = |plan: &FirePlan| moved.contains(&plan.key);
         let dues = plans
             .iter()
             .filter(|plan| stands(plan))
@@ -207,11 +219,10 @@ impl Store {
         let now = tx.now();
         let mut fires = Vec::new();
         let mut births = Vec::new();
-        let mut moves = Vec::new();
         let mut owners = Vec::new();
         let mut verdicts = Vec::with_capacity(plans.len());
         for (index, plan) in plans.into_iter().enumerate() {
-            if !stands(&plan) {
+            if !moved.remove(&plan.key) {
                 verdicts.push(FireVerdict::Outdated);
                 continue;
             }
@@ -246,7 +257,6 @@ impl Store {
                 births.push(requests);
                 owners.push(index);
             }
-            moves.push(CursorMove { key: plan.key, cursor: plan.next_cursor, next_due_at: plan.next_due_at });
         }
         let new: HashSet<usize> = tx.insert_fires(&fires).await?.into_iter().collect();
         let mut requests = Vec::new();
@@ -262,7 +272,6 @@ impl Store {
             requests.extend(birth);
         }
         tx.insert_requests(&requests).await?;
-        tx.move_cursors(&moves).await?;
         tx.commit().await?;
         if !requests.is_empty() {
             self.made_due();

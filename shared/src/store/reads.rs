@@ -359,26 +359,6 @@ macro_rules! impl_plain {
                 all(rows)
             }
 
-            async fn last_job_version(&mut self, namespace: &str, name: &str) -> Result<i64> {
-                sqlx::query_scalar(
-                    "SELECT coalesce(max(version), 0) FROM job_versions WHERE namespace = $1 AND name = $2",
-                )
-                .bind(namespace)
-                .bind(name)
-                .fetch_one(&mut *self.tx)
-                .await
-                .map_err(step("read a job's last version"))
-            }
-
-            async fn last_schedule_version(&mut self, namespace: &str, name: &str) -> Result<i64> {
-                sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM fires WHERE namespace = $1 AND schedule = $2")
-                    .bind(namespace)
-                    .bind(name)
-                    .fetch_one(&mut *self.tx)
-                    .await
-                    .map_err(step("read a schedule's last version"))
-            }
-
             async fn sent_queues(&mut self, until: Timestamp) -> Result<Vec<(String, Timestamp)>> {
                 let rows: Vec<(String, At)> = sqlx::query_as(
                     "SELECT queue, min(phase_at) FROM deliveries WHERE phase = 'sent' AND phase_at <= $1 GROUP BY queue",

@@ -26,19 +26,24 @@ impl Plans for PgTx {
         Ok(last == generation.0)
     }
 
-    async fn lock_schedules(&mut self, keys: &[ScheduleKey]) -> Result<Vec<ScheduleRow>> {
-        let (namespaces, names) = names(keys);
-        let rows: Vec<ScheduleDbRow> = sqlx::query_as(
-            "SELECT s.spec, s.version, s.cursor, s.next_due_at
-             FROM schedules s JOIN unnest($1::text[], $2::text[]) AS u (namespace, name) USING (namespace, name)
-             ORDER BY s.namespace, s.name FOR UPDATE OF s",
+    async fn move_cursors(&mut self, moves: &[CursorMove]) -> Result<HashSet<ScheduleKey>> {
+        let moved: Vec<(String, String)> = sqlx::query_as(
+            "UPDATE schedules s SET cursor = u.to_cursor, next_due_at = u.next_due_at
+             FROM unnest($1::text[], $2::text[], $3::bigint[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[])
+                  AS u (namespace, name, version, from_cursor, to_cursor, next_due_at)
+             WHERE s.namespace = u.namespace AND s.name = u.name AND s.version = u.version AND s.cursor = u.from_cursor
+             RETURNING s.namespace, s.name",
         )
-        .bind(namespaces)
-        .bind(names)
+        .bind(moves.iter().map(|m| m.key.namespace.as_str()).collect::<Vec<_>>())
+        .bind(moves.iter().map(|m| m.key.name.as_str()).collect::<Vec<_>>())
+        .bind(moves.iter().map(|m| m.version).collect::<Vec<_>>())
+        .bind(moves.iter().map(|m| At(m.from)).collect::<Vec<_>>())
+        .bind(moves.iter().map(|m| At(m.to)).collect::<Vec<_>>())
+        .bind(moves.iter().map(|m| m.next_due_at.map(At)).collect::<Vec<_>>())
         .fetch_all(&mut *self.tx)
         .await
-        .map_err(step("lock schedules"))?;
-        all(rows)
+        .map_err(step("move cursors"))?;
+        Ok(moved.into_iter().map(|(namespace, name)| ScheduleKey { namespace, name }).collect())
     }
 
     async fn running(&mut self, keys: &[ScheduleKey]) -> Result<HashMap<ScheduleKey, WorkRequestId>> {
@@ -126,21 +131,36 @@ impl Plans for PgTx {
             .collect())
     }
 
-    async fn move_cursors(&mut self, moves: &[CursorMove]) -> Result<()> {
-        sqlx::query(
-            "UPDATE schedules s SET cursor = u.cursor, next_due_at = u.next_due_at
-             FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[])
-                  AS u (namespace, name, cursor, next_due_at)
-             WHERE s.namespace = u.namespace AND s.name = u.name",
+    async fn last_job_versions(&mut self, keys: &[ScheduleKey]) -> Result<HashMap<ScheduleKey, i64>> {
+        let (namespaces, names) = names(keys);
+        let rows: Vec<(String, String, i64)> = sqlx::query_as(
+            "SELECT u.namespace, u.name, v.version FROM unnest($1::text[], $2::text[]) AS u (namespace, name)
+             CROSS JOIN LATERAL (SELECT max(version) AS version FROM job_versions
+                                 WHERE namespace = u.namespace AND name = u.name) v
+             WHERE v.version IS NOT NULL",
         )
-        .bind(moves.iter().map(|m| m.key.namespace.as_str()).collect::<Vec<_>>())
-        .bind(moves.iter().map(|m| m.key.name.as_str()).collect::<Vec<_>>())
-        .bind(moves.iter().map(|m| At(m.cursor)).collect::<Vec<_>>())
-        .bind(moves.iter().map(|m| m.next_due_at.map(At)).collect::<Vec<_>>())
-        .execute(&mut *self.tx)
+        .bind(namespaces)
+        .bind(names)
+        .fetch_all(&mut *self.tx)
         .await
-        .map_err(step("move cursors"))?;
-        Ok(())
+        .map_err(step("read the last versions of jobs"))?;
+        Ok(rows.into_iter().map(|(namespace, name, version)| (ScheduleKey { namespace, name }, version)).collect())
+    }
+
+    async fn last_schedule_versions(&mut self, keys: &[ScheduleKey]) -> Result<HashMap<ScheduleKey, i64>> {
+        let (namespaces, names) = names(keys);
+        let rows: Vec<(String, String, i64)> = sqlx::query_as(
+            "SELECT u.namespace, u.name, f.version FROM unnest($1::text[], $2::text[]) AS u (namespace, name)
+             CROSS JOIN LATERAL (SELECT max(version) AS version FROM fires
+                                 WHERE namespace = u.namespace AND schedule = u.name) f
+             WHERE f.version IS NOT NULL",
+        )
+        .bind(namespaces)
+        .bind(names)
+        .fetch_all(&mut *self.tx)
+        .await
+        .map_err(step("read the last versions of schedules"))?;
+        Ok(rows.into_iter().map(|(namespace, name, version)| (ScheduleKey { namespace, name }, version)).collect())
     }
 
     async fn put_jobs(&mut self, jobs: &[Versioned<&Job>]) -> Result<()> {

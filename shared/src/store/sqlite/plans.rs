@@ -20,20 +20,27 @@ impl Plans for SqliteTx {
         Ok(last == generation.0)
     }
 
-    async fn lock_schedules(&mut self, keys: &[ScheduleKey]) -> Result<Vec<ScheduleRow>> {
-        let mut rows: Vec<ScheduleDbRow> = Vec::with_capacity(keys.len());
-        for key in keys {
-            let row = sqlx::query_as(
-                "SELECT spec, version, cursor, next_due_at FROM schedules WHERE namespace = $1 AND name = $2",
+    async fn move_cursors(&mut self, moves: &[CursorMove]) -> Result<HashSet<ScheduleKey>> {
+        let mut moved = HashSet::with_capacity(moves.len());
+        for step_to in moves {
+            let done = sqlx::query(
+                "UPDATE schedules SET cursor = $5, next_due_at = $6
+                 WHERE namespace = $1 AND name = $2 AND version = $3 AND cursor = $4",
             )
-            .bind(&key.namespace)
-            .bind(&key.name)
-            .fetch_optional(&mut *self.tx)
+            .bind(&step_to.key.namespace)
+            .bind(&step_to.key.name)
+            .bind(step_to.version)
+            .bind(At(step_to.from))
+            .bind(At(step_to.to))
+            .bind(step_to.next_due_at.map(At))
+            .execute(&mut *self.tx)
             .await
-            .map_err(step("lock schedules"))?;
-            rows.extend(row);
+            .map_err(step("move cursors"))?;
+            if done.rows_affected() == 1 {
+                moved.insert(step_to.key.clone());
+            }
         }
-        all(rows)
+        Ok(moved)
     }
 
     async fn running(&mut self, keys: &[ScheduleKey]) -> Result<HashMap<ScheduleKey, WorkRequestId>> {
@@ -105,18 +112,34 @@ impl Plans for SqliteTx {
         Ok(inserted)
     }
 
-    async fn move_cursors(&mut self, moves: &[CursorMove]) -> Result<()> {
-        for step_to in moves {
-            sqlx::query("UPDATE schedules SET cursor = $3, next_due_at = $4 WHERE namespace = $1 AND name = $2")
-                .bind(&step_to.key.namespace)
-                .bind(&step_to.key.name)
-                .bind(At(step_to.cursor))
-                .bind(step_to.next_due_at.map(At))
-                .execute(&mut *self.tx)
-                .await
-                .map_err(step("move cursors"))?;
+    async fn last_job_versions(&mut self, keys: &[ScheduleKey]) -> Result<HashMap<ScheduleKey, i64>> {
+        let mut versions = HashMap::new();
+        for key in keys {
+            let last: Option<i64> =
+                sqlx::query_scalar("SELECT max(version) FROM job_versions WHERE namespace = $1 AND name = $2")
+                    .bind(&key.namespace)
+                    .bind(&key.name)
+                    .fetch_one(&mut *self.tx)
+                    .await
+                    .map_err(step("read the last versions of jobs"))?;
+            versions.extend(last.map(|last| (key.clone(), last)));
         }
-        Ok(())
+        Ok(versions)
+    }
+
+    async fn last_schedule_versions(&mut self, keys: &[ScheduleKey]) -> Result<HashMap<ScheduleKey, i64>> {
+        let mut versions = HashMap::new();
+        for key in keys {
+            let last: Option<i64> =
+                sqlx::query_scalar("SELECT max(version) FROM fires WHERE namespace = $1 AND schedule = $2")
+                    .bind(&key.namespace)
+                    .bind(&key.name)
+                    .fetch_one(&mut *self.tx)
+                    .await
+                    .map_err(step("read the last versions of schedules"))?;
+            versions.extend(last.map(|last| (key.clone(), last)));
+        }
+        Ok(versions)
     }
 
     async fn put_jobs(&mut self, jobs: &[Versioned<&Job>]) -> Result<()> {
