@@ -447,6 +447,12 @@ pub(crate) const WORK_REQUEST: &str = "SELECT w.id, w.namespace, w.job, w.job_ve
        w.error_code, w.error_message, w.accepted_at, w.started_at, w.finished_at
 FROM work_requests w LEFT JOIN deliveries d ON d.id = w.id";
 
+/// What a transition looks at, of the delivery `d` and its work request `w`.
+pub(crate) const LOCKED: &str =
+    "SELECT w.id, w.namespace, w.job, w.job_version, w.queue, w.schedule, w.due_at, w.origin, w.status,
+       d.phase, d.phase_at, d.token, d.worker, d.sends, d.resends, d.attempt, d.failures, d.timeout_ms, d.seq
+FROM deliveries d JOIN work_requests w USING (id) ";
+
 /// A lower bound, `hours` off, of the ids made at an instant: it lets a list filtered by time use the index by id.
 /// The hour is for clocks that differ; the filter by time itself is exact.
 pub(crate) fn id_floor(at: jiff::Timestamp, hours: i64) -> uuid::Uuid {

@@ -98,6 +98,11 @@ fn count(what: &'static str, value: i32) -> Result<u32> {
     u32::try_from(value).map_err(malformed(what))
 }
 
+/// A count in its column.
+pub(crate) fn number(count: u32) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
 /// A run's delivery phase in columns. The row of a run that is done does not exist.
 #[derive(FromRow)]
 pub(crate) struct PhaseColumns {

@@ -8,21 +8,12 @@ use super::SqliteTx;
 use crate::store::accept::NewWorkRequest;
 use crate::store::database::{Runs, Which};
 use crate::store::leases::Progress;
+use crate::store::reads::LOCKED;
 use crate::store::reads::prelude::*;
-use crate::store::rows::{Claimable, ClaimableRow, LockedRow, phase_columns, stream_column};
+use crate::store::rows::{Claimable, ClaimableRow, LockedRow, number, phase_columns, stream_column};
 use crate::store::texts::{clean, without_nul};
 use crate::store::transition::Locked;
 use crate::work_request::Happening;
-
-/// What a transition looks at, of the delivery `d` and its work request `w`.
-const LOCKED: &str =
-    "SELECT w.id, w.namespace, w.job, w.job_version, w.queue, w.schedule, w.due_at, w.origin, w.status,
-       d.phase, d.phase_at, d.token, d.worker, d.sends, d.resends, d.attempt, d.failures, d.timeout_ms, d.seq
-FROM deliveries d JOIN work_requests w USING (id) ";
-
-fn number(count: u32) -> i32 {
-    i32::try_from(count).unwrap_or(i32::MAX)
-}
 
 #[async_trait]
 impl Runs for SqliteTx {
