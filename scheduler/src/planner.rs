@@ -205,7 +205,7 @@ impl Planner {
     }
 
     fn decide_one(&self, row: &ScheduleRow, now: Timestamp) -> Result<Option<FirePlan>, InvalidTiming> {
-        let due = self.compiler.compile(&row.schedule.timing, &row.schedule.timezone)?;
+        let due = self.compiler.compile(&row.schedule)?;
         let jobs = self.jobs.known.get(&row.schedule.namespace);
         Ok(plan::decide(row, &due, now, |name| jobs?.get(name).cloned()))
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use reveille_shared::broker::{self, Broker};
 use reveille_shared::clock::{Clock, SystemClock};
-use reveille_shared::definition::{Backoff, CommandCall, Definitions, Handler, HttpCall, Job, OnLost, RetryPolicy};
+use reveille_shared::definition::{Backoff, CommandCall, Definitions, Handler, HttpCall, Job, RetryPolicy};
 use reveille_shared::duration::HumanDuration;
 use reveille_shared::lifecycle::Lifecycle;
 use reveille_shared::state::{Phase, Status};
@@ -29,11 +29,6 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 fn job(name: &str, handler: Handler) -> Job {
     Job {
-        namespace: "default".into(),
-        name: name.into(),
-        description: None,
-        queue: "default".into(),
-        handler,
         timeout: HumanDuration::from_secs(60),
         retry: RetryPolicy {
             max_attempts: 2,
@@ -41,7 +36,7 @@ fn job(name: &str, handler: Handler) -> Job {
             max: HumanDuration::from_millis(10),
             backoff: Backoff::Constant,
         },
-        on_lost: OnLost::Retry,
+        ..Job::new("default", name, handler)
     }
 }
 

@@ -56,7 +56,7 @@ fn next_due_times(definitions: &Definitions, now: Timestamp) -> Vec<(String, Str
     let mut next: Vec<_> = schedules
         .map(|schedule| {
             // The reader has built the same due times before: it accepts no timing that this would refuse.
-            let due = DueTimes::new(&schedule.timing, &schedule.timezone).ok();
+            let due = DueTimes::of(schedule).ok();
             (schedule.namespace.clone(), schedule.name.clone(), due.and_then(|due| due.next_after(now)))
         })
         .collect();

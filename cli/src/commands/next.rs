@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use reveille_shared::clock::{Clock as _, SystemClock};
-use reveille_shared::definition::{self, Timing};
+use reveille_shared::definition::{self, Dst, Timing};
 use reveille_shared::due::{self, DueTimes};
 use reveille_shared::duration::HumanDuration;
 use serde::Deserialize;
@@ -83,7 +83,7 @@ pub(crate) async fn run(
     };
     let schedule = arguments.schedule.unwrap_or_default();
     let answer = match (timing, arguments.file) {
-        (Some(timing), _) => computed(&timing, zone_name, from, count)?,
+        (Some(timing), _) => computed(&timing, zone_name, Dst::default(), from, count)?,
         (None, Some(file)) => {
             let definitions = match definition::read_path(&file) {
                 Ok(definitions) => definitions,
@@ -93,7 +93,7 @@ pub(crate) async fn run(
                 }
             };
             let schedule = find(&definitions.schedules, namespace, &schedule, &file)?;
-            computed(&schedule.timing, &schedule.timezone, from, count)?
+            computed(&schedule.timing, &schedule.timezone, schedule.dst, from, count)?
         }
         (None, None) => asked(&client()?, &schedule, from, count).await?,
     };
@@ -101,8 +101,9 @@ pub(crate) async fn run(
     Ok(Exit::Done)
 }
 
-fn computed(timing: &Timing, zone: &str, from: Timestamp, count: usize) -> Result<Answer, Failure> {
-    let due = DueTimes::new(timing, zone).map_err(|error| Failure::Other { message: error.to_string(), hint: None })?;
+fn computed(timing: &Timing, zone: &str, dst: Dst, from: Timestamp, count: usize) -> Result<Answer, Failure> {
+    let due =
+        DueTimes::new(timing, zone, dst).map_err(|error| Failure::Other { message: error.to_string(), hint: None })?;
     let times = std::iter::successors(due.next_after(from), |last| due.next_after(*last)).take(count).collect();
     Ok(Answer { times, zone: due::timezone(zone).unwrap_or(TimeZone::UTC) })
 }

@@ -1,7 +1,7 @@
 //! What must hold of every decision, and the catch-up policies one by one.
 
 use proptest::prelude::*;
-use reveille_shared::definition::{CatchUp, Handler, OnLost, RetryPolicy, Schedule, Timing};
+use reveille_shared::definition::{CatchUp, Handler, Schedule, Timing};
 
 use super::*;
 
@@ -14,17 +14,8 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn row(timing: Timing, catch_up: CatchUp, cursor: Timestamp) -> ScheduleRow {
-    let schedule = Schedule {
-        namespace: "default".into(),
-        name: "s".into(),
-        description: None,
-        timing,
-        timezone: "UTC".into(),
-        trigger: vec!["a".into(), "b".into()],
-        input: Value::Null,
-        overlap: Overlap::Skip,
-        catch_up,
-    };
+    let trigger = vec!["a".into(), "b".into()];
+    let schedule = Schedule { trigger, catch_up, ..Schedule::new("default", "s", timing, "") };
     ScheduleRow { schedule, version: 1, cursor, next_due_at: None }
 }
 
@@ -33,25 +24,16 @@ fn every(seconds: i64, catch_up: CatchUp, cursor: i64) -> ScheduleRow {
 }
 
 fn catch_up(policy: CatchUpPolicy, window: i64) -> CatchUp {
-    CatchUp { policy, window: HumanDuration::from_secs(window.unsigned_abs()) }
+    CatchUp { policy, window: HumanDuration::from_secs(window.unsigned_abs()), ..CatchUp::default() }
 }
 
 fn job(name: &str) -> Arc<Versioned<Job>> {
-    let item = Job {
-        namespace: "default".into(),
-        name: name.into(),
-        description: None,
-        queue: "q".into(),
-        handler: Handler::Function(name.into()),
-        timeout: HumanDuration::from_secs(60),
-        retry: RetryPolicy::default(),
-        on_lost: OnLost::Retry,
-    };
+    let item = Job { queue: "q".into(), ..Job::new("default", name, Handler::Function(name.into())) };
     Arc::new(Versioned { version: 7, item })
 }
 
 fn plan(row: &ScheduleRow, now: Timestamp) -> Option<FirePlan> {
-    let due = DueTimes::new(&row.schedule.timing, &row.schedule.timezone).unwrap();
+    let due = DueTimes::of(&row.schedule).unwrap();
     decide(row, &due, now, |name| Some(job(name)))
 }
 
@@ -117,7 +99,7 @@ fn all_makes_up_for_each_one_within_the_window() {
 #[test]
 fn a_job_that_is_gone_is_the_reason() {
     let row = every(MINUTE, CatchUp::default(), 0);
-    let due = DueTimes::new(&row.schedule.timing, "UTC").unwrap();
+    let due = DueTimes::of(&row.schedule).unwrap();
     let plan = decide(&row, &due, at(60), |name| (name == "a").then(|| job(name))).unwrap();
     assert_eq!(plan.decisions[0].planned, Planned::Skip(SkipReason::Superseded, "job b is not in force".into()));
 }
@@ -152,7 +134,7 @@ fn any_row() -> impl Strategy<Value = (ScheduleRow, Timestamp)> {
 proptest! {
     #[test]
     fn every_due_time_is_covered_once_in_order((mut row, now) in any_row()) {
-        let due = DueTimes::new(&row.schedule.timing, "UTC").unwrap();
+        let due = DueTimes::of(&row.schedule).unwrap();
         let expected: Vec<_> = due.between(row.cursor, now).collect();
         let mut covered = Vec::new();
         while let Some(plan) = plan(&row, now) {
@@ -178,7 +160,7 @@ proptest! {
 
     #[test]
     fn what_triggers_is_what_the_policy_says((row, now) in any_row()) {
-        let due = DueTimes::new(&row.schedule.timing, "UTC").unwrap();
+        let due = DueTimes::of(&row.schedule).unwrap();
         let last = due.between(row.cursor, now).last();
         let Some(plan) = plan(&row, now) else { return Ok(()) };
         for decision in &plan.decisions {

@@ -6,19 +6,15 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::model::{
-    Backoff, CatchUp, CatchUpPolicy, CommandCall, Definitions, Handler, HttpCall, Job, OnLost, Overlap, RetryPolicy,
-    Schedule, Timing,
-};
+use super::model::{Backoff, CommandCall, Definitions, Handler, HttpCall, Job, OnLost, RetryPolicy};
 use super::node::Node;
 use super::scalar::to_json;
+use super::schedule::{CatchUp, CatchUpPolicy, Overlap, Schedule, Timing};
 use super::text::timezone;
 use crate::duration::HumanDuration;
 
 pub(super) const DEFAULT_NAMESPACE: &str = "default";
 pub(super) const DEFAULT_TIMEZONE: &str = "UTC";
-const DEFAULT_QUEUE: &str = "default";
-const DEFAULT_TIMEOUT: HumanDuration = HumanDuration::from_secs(600);
 
 /// Adds what one file defines.
 ///
@@ -144,16 +140,14 @@ impl RawJob {
             }
             RawHandler::Function(name) => Handler::Function(name),
         };
-        let queue = self.queue.or_else(|| defaults.queue.clone());
+        let built_in = Job::new(namespace, name, handler);
         Job {
-            namespace: namespace.to_owned(),
-            name,
             description: self.description,
-            queue: queue.unwrap_or_else(|| DEFAULT_QUEUE.to_owned()),
-            handler,
-            timeout: self.timeout.or(defaults.timeout).unwrap_or(DEFAULT_TIMEOUT),
+            queue: self.queue.or_else(|| defaults.queue.clone()).unwrap_or(built_in.queue),
+            timeout: self.timeout.or(defaults.timeout).unwrap_or(built_in.timeout),
             retry: self.retry.or(defaults.retry),
             on_lost: self.on_lost,
+            ..built_in
         }
     }
 }
@@ -203,15 +197,13 @@ impl RawSchedule {
             Some(RawCatchUp::Short(policy)) => (Some(policy), None),
             Some(RawCatchUp::Long { policy, window }) => (policy, window),
         };
+        let timing = match self.timing {
+            RawTiming::Cron(text) => Timing::Cron(text),
+            RawTiming::Every(interval) => Timing::Every(interval),
+            RawTiming::At(at) => Timing::At(at),
+        };
         Schedule {
-            namespace: namespace.to_owned(),
-            name,
             description: self.description,
-            timing: match self.timing {
-                RawTiming::Cron(text) => Timing::Cron(text),
-                RawTiming::Every(interval) => Timing::Every(interval),
-                RawTiming::At(at) => Timing::At(at),
-            },
             timezone: timezone(zone).unwrap_or_else(|_| zone.to_owned()),
             trigger: match self.trigger {
                 OneOrMany::One(job) => vec![job],
@@ -219,7 +211,12 @@ impl RawSchedule {
             },
             input: self.input,
             overlap: self.overlap,
-            catch_up: CatchUp { policy: policy.unwrap_or(built_in.policy), window: window.unwrap_or(built_in.window) },
+            catch_up: CatchUp {
+                policy: policy.unwrap_or(built_in.policy),
+                window: window.unwrap_or(built_in.window),
+                ..built_in
+            },
+            ..Schedule::new(namespace, name, timing, "")
         }
     }
 }

@@ -16,6 +16,7 @@ mod nearest;
 mod node;
 mod rules;
 mod scalar;
+pub mod schedule;
 mod schema;
 mod source;
 mod text;
@@ -30,6 +31,7 @@ pub use self::files::MOST_BYTES_IN_ALL;
 pub use self::json_schema::json_schema;
 pub use self::model::*;
 pub use self::node::{MOST_ALIASED, MOST_BYTES, MOST_DEPTH, MOST_NODES};
+pub use self::schedule::*;
 
 use self::check::Checker;
 use self::node::{Key, Kind, parse};

@@ -1,13 +1,13 @@
-//! Jobs and schedules as they are in force: validated, with all defaults filled in.
+//! Jobs as they are in force: validated, with all defaults filled in. Schedules are in `schedule`.
 //!
 //! The JSON form of these types is what the store keeps and the API shows.
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::schedule::Schedule;
 use crate::duration::HumanDuration;
 
 /// All that a folder of files defines.
@@ -44,6 +44,53 @@ pub struct Job {
     pub retry: RetryPolicy,
     /// What follows an attempt whose worker died.
     pub on_lost: OnLost,
+    /// Jobs of the same namespace that are called when a run ends SUCCEEDED.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub on_success: Vec<Chained>,
+    /// The same for a run that ends FAILED.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub on_failure: Vec<Chained>,
+    /// The same for a run that ends in any way, CANCELED included.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub on_finish: Vec<Chained>,
+}
+
+impl Job {
+    /// A job with the defaults of everything but its handler.
+    #[must_use]
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>, handler: Handler) -> Self {
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+            description: None,
+            queue: "default".to_owned(),
+            handler,
+            timeout: HumanDuration::from_secs(600),
+            retry: RetryPolicy::default(),
+            on_lost: OnLost::default(),
+            on_success: Vec::new(),
+            on_failure: Vec::new(),
+            on_finish: Vec::new(),
+        }
+    }
+
+    /// Whether the end of a run calls other jobs.
+    #[must_use]
+    pub fn is_chained(&self) -> bool {
+        !(self.on_success.is_empty() && self.on_failure.is_empty() && self.on_finish.is_empty())
+    }
+}
+
+/// A job that the end of another job's run calls.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Chained {
+    /// Its name, in the same namespace.
+    pub job: String,
+    /// Given to its run; texts may hold templates that know the ended run as `output`, `input`, `error` and
+    /// `parent`. Without it the run is given the ended run's input, with the output added as its member `output`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<Value>,
 }
 
 /// The business logic itself.
@@ -142,82 +189,4 @@ pub enum OnLost {
     Retry,
     /// End FAILED and leave the rest to people.
     Fail,
-}
-
-/// When to sound the call, and for which jobs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Schedule {
-    /// The tenant that the schedule belongs to.
-    pub namespace: String,
-    /// Unique within the namespace.
-    pub name: String,
-    /// One line for people.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub description: Option<String>,
-    /// When it is due.
-    #[serde(flatten)]
-    pub timing: Timing,
-    /// IANA name of the zone in which `cron` is read.
-    pub timezone: String,
-    /// Jobs of the same namespace, called in order, none waited for; at least one.
-    pub trigger: Vec<String>,
-    /// Given to each run.
-    #[serde(default, skip_serializing_if = "Value::is_null")]
-    pub input: Value,
-    /// What happens to a fire while runs of an earlier fire go on.
-    pub overlap: Overlap,
-    /// What happens to due times that nobody saw in time.
-    pub catch_up: CatchUp,
-}
-
-/// When a schedule is due.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Timing {
-    /// A cron text of five, six (seconds first) or seven (year last) fields, or `@daily` and kin.
-    Cron(String),
-    /// A fixed interval, counted from the Unix epoch so that replicas and restarts agree.
-    Every(HumanDuration),
-    /// Once.
-    At(Timestamp),
-}
-
-/// What happens to a fire while runs of an earlier fire of the schedule have not ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Overlap {
-    /// The fire is recorded as skipped.
-    #[default]
-    Skip,
-    /// The fire triggers all the same.
-    Allow,
-}
-
-/// What happens to due times that passed while no scheduler decided them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct CatchUp {
-    /// Which of the missed due times are made up for.
-    pub policy: CatchUpPolicy,
-    /// How late a missed due time may be to be made up for.
-    pub window: HumanDuration,
-}
-
-/// Which missed due times are made up for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum CatchUpPolicy {
-    /// None.
-    None,
-    /// Only the latest.
-    Latest,
-    /// Every one.
-    All,
-}
-
-impl Default for CatchUp {
-    fn default() -> Self {
-        Self { policy: CatchUpPolicy::Latest, window: HumanDuration::from_secs(3600) }
-    }
 }

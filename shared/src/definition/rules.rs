@@ -4,10 +4,10 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::build::{DEFAULT_NAMESPACE, DEFAULT_TIMEZONE, RawRetry};
 use super::check::Checker;
-use super::model::Timing;
 use super::nearest::did_you_mean;
 use super::node::{Key, Kind, MOST_REMARKS, Node, short};
 use super::scalar::{Plain, meaning};
+use super::schedule::{Dst, Timing};
 use super::source::{Remark, Source, Span};
 use super::text::{Complaint, Text};
 use crate::due::{DueTimes, InvalidTiming};
@@ -95,7 +95,7 @@ fn timing_rules(checker: &mut Checker<'_>, schedule: &Node) {
     if text.is_empty() {
         return;
     }
-    if let Err(InvalidTiming { message, field: range }) = DueTimes::new(&timing, zone) {
+    if let Err(InvalidTiming { message, field: range }) = DueTimes::new(&timing, zone, Dst::default()) {
         let hint = match timing {
             Timing::Cron(_) => {
                 "write 5 fields: minute, hour, day, month, weekday; 6 with seconds first, 7 with the year last; or @daily and kin"

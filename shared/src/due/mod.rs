@@ -49,7 +49,7 @@ use jiff::tz::TimeZone;
 
 pub use self::compiler::Compiler;
 pub use self::zone::{nearest_timezone, timezone};
-use crate::definition::Timing;
+use crate::definition::{Dst, Schedule, Timing};
 
 /// The due times of a schedule: a pure function of its timing and its time zone.
 ///
@@ -79,6 +79,15 @@ pub struct InvalidTiming {
 }
 
 impl DueTimes {
+    /// The due times of a schedule, before its exclusions and its pauses.
+    ///
+    /// # Errors
+    ///
+    /// The same as those of [`DueTimes::new`].
+    pub fn of(schedule: &Schedule) -> Result<Self, InvalidTiming> {
+        Self::new(&schedule.timing, &schedule.timezone, schedule.dst)
+    }
+
     /// Reads a timing. `timezone` is an IANA name and matters to cron texts only, but is checked
     /// always.
     ///
@@ -86,7 +95,7 @@ impl DueTimes {
     ///
     /// When the cron text is malformed or never fires from 1970 on, when the interval is shorter
     /// than a second, or when there is no such time zone.
-    pub fn new(timing: &Timing, timezone: &str) -> Result<Self, InvalidTiming> {
+    pub fn new(timing: &Timing, timezone: &str, _dst: Dst) -> Result<Self, InvalidTiming> {
         let zone = zone::timezone(timezone)?;
         let fault = |message| InvalidTiming { message, field: None };
         let rule = match timing {

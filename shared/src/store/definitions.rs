@@ -227,6 +227,6 @@ fn left_undecided(row: &ScheduleRow, now: Timestamp, why: &str) -> Result<Option
 }
 
 fn due_times(schedule: &Schedule) -> Result<DueTimes> {
-    DueTimes::new(&schedule.timing, &schedule.timezone)
+    DueTimes::of(schedule)
         .map_err(|source| StoreError::Timing { schedule: format!("{}/{}", schedule.namespace, schedule.name), source })
 }

@@ -57,7 +57,7 @@ prop_compose! {
     ) -> Job {
         let (namespace, name, queue) = names;
         let retry = RetryPolicy { max_attempts, initial, max, backoff };
-        Job { namespace, name, description, queue, handler, timeout, retry, on_lost }
+        Job { description, queue, timeout, retry, on_lost, ..Job::new(namespace, name, handler) }
     }
 }
 
@@ -74,8 +74,8 @@ prop_compose! {
         policy in prop::sample::select(vec![CatchUpPolicy::None, CatchUpPolicy::Latest, CatchUpPolicy::All]),
     ) -> Schedule {
         let (namespace, name) = names;
-        let catch_up = CatchUp { policy, window };
-        Schedule { namespace, name, description, timing, timezone: "UTC".into(), trigger, input, overlap, catch_up }
+        let catch_up = CatchUp { policy, window, ..CatchUp::default() };
+        Schedule { description, trigger, input, overlap, catch_up, ..Schedule::new(namespace, name, timing, "") }
     }
 }
 

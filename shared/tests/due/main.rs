@@ -10,11 +10,11 @@ mod texts;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
-use reveille_shared::definition::Timing;
+use reveille_shared::definition::{Dst, Timing};
 use reveille_shared::due::{DueTimes, InvalidTiming};
 
 fn cron(text: &str, zone: &str) -> Result<DueTimes, InvalidTiming> {
-    DueTimes::new(&Timing::Cron(text.to_owned()), zone)
+    DueTimes::new(&Timing::Cron(text.to_owned()), zone, Dst::default())
 }
 
 fn utc(local: &str) -> Timestamp {

@@ -5,7 +5,7 @@ use jiff::civil::{Date, Weekday};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use proptest::prelude::*;
-use reveille_shared::definition::Timing;
+use reveille_shared::definition::{Dst, Timing};
 use reveille_shared::due::{DueTimes, nearest_timezone};
 use reveille_shared::duration::HumanDuration;
 
@@ -124,7 +124,7 @@ fn a_time_that_only_a_gap_would_show_never_fires() {
 
 #[test]
 fn intervals_count_from_the_epoch() {
-    let every = |millis| DueTimes::new(&Timing::Every(HumanDuration::from_millis(millis)), "UTC");
+    let every = |millis| DueTimes::new(&Timing::Every(HumanDuration::from_millis(millis)), "UTC", Dst::default());
     let due_times = every(90_000).unwrap();
     let found: Vec<_> = due_times.between(utc("1969-12-31T23:58"), utc("1970-01-01T00:03")).collect();
     let expected = ["1969-12-31T23:58:30", "1970-01-01T00:00", "1970-01-01T00:01:30", "1970-01-01T00:03"];
@@ -139,7 +139,7 @@ fn intervals_count_from_the_epoch() {
 #[test]
 fn a_single_time_is_due_once() {
     let at = utc("2026-05-04T10:00:00.1234567");
-    let due_times = DueTimes::new(&Timing::At(at), "UTC").unwrap();
+    let due_times = DueTimes::new(&Timing::At(at), "UTC", Dst::default()).unwrap();
     let due = utc("2026-05-04T10:00:00.123456");
     assert_eq!(due_times.next_after(Timestamp::MIN), Some(due));
     assert_eq!(due_times.next_after(due), None);

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use reveille_shared::definition::{CatchUp, Definitions, Handler, Job, OnLost, Overlap, RetryPolicy, Schedule, Timing};
+use reveille_shared::definition::{Definitions, Handler, Job, Overlap, Schedule, Timing};
 use reveille_shared::duration::HumanDuration;
 use reveille_shared::store::{Applied, FireOutcome, FirePlan, SkipReason, StoreError};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -29,14 +29,10 @@ on_both!(
 
 pub(crate) fn job(name: &str, description: &str) -> Job {
     Job {
-        namespace: NAMESPACE.into(),
-        name: name.into(),
         description: Some(description.into()),
         queue: "main".into(),
-        handler: Handler::Function("noop".into()),
         timeout: HumanDuration::from_secs(60),
-        retry: RetryPolicy::default(),
-        on_lost: OnLost::Retry,
+        ..Job::new(NAMESPACE, name, Handler::Function("noop".into()))
     }
 }
 
@@ -45,17 +41,7 @@ pub(crate) fn every(seconds: u64) -> Timing {
 }
 
 pub(crate) fn schedule(name: &str, timing: Timing) -> Schedule {
-    Schedule {
-        namespace: NAMESPACE.into(),
-        name: name.into(),
-        description: None,
-        timing,
-        timezone: "UTC".into(),
-        trigger: vec!["copy".into()],
-        input: Value::Null,
-        overlap: Overlap::Skip,
-        catch_up: CatchUp::default(),
-    }
+    Schedule::new(NAMESPACE, name, timing, "copy")
 }
 
 pub(crate) fn definitions(schedules: Vec<Schedule>) -> Definitions {

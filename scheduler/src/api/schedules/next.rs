@@ -56,7 +56,7 @@ pub(crate) async fn next_due_times(
     Query(span): Query<Span>,
 ) -> Result<Json<Next>, Problem> {
     let schedule = find(&state, &namespace, &name).await?.schedule;
-    let due = DueTimes::new(&schedule.timing, &schedule.timezone)
+    let due = DueTimes::of(&schedule)
         .map_err(|source| reveille_shared::store::StoreError::Timing { schedule: name, source })?;
     let first = due.next_after(span.from.unwrap_or_else(|| state.clock.now()));
     let times = std::iter::successors(first, |last| due.next_after(*last));
