@@ -8,6 +8,7 @@
 mod build;
 mod check;
 mod config;
+mod difference;
 mod fault;
 mod files;
 mod json_schema;
@@ -26,6 +27,7 @@ use std::path::Path;
 use serde_json::Value;
 
 pub use self::config::read_config;
+pub use self::difference::{ChangedMember, changed_members};
 pub use self::fault::{Fault, Faults};
 pub use self::files::MOST_BYTES_IN_ALL;
 pub use self::json_schema::json_schema;

@@ -145,6 +145,31 @@ impl DueTimes {
     }
 }
 
+/// Due times one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stretch {
+    /// The first.
+    pub first: Timestamp,
+    /// The last.
+    pub last: Timestamp,
+    /// How many.
+    pub count: i64,
+}
+
+impl DueTimes {
+    /// The due times after `after` and up to and including `until`.
+    #[must_use]
+    pub fn stretch(&self, after: Timestamp, until: Timestamp) -> Option<Stretch> {
+        let mut stretch: Option<Stretch> = None;
+        for due in self.between(after, until) {
+            let found = stretch.get_or_insert(Stretch { first: due, last: due, count: 0 });
+            found.last = due;
+            found.count += 1;
+        }
+        stretch
+    }
+}
+
 /// Early enough to find what is due in the first hours of 1970 in any zone.
 fn before_1970() -> Timestamp {
     Timestamp::UNIX_EPOCH - jiff::SignedDuration::from_hours(48)
