@@ -23,5 +23,6 @@ pub mod retry;
 pub mod state;
 pub mod store;
 pub mod telemetry;
+pub mod template;
 pub mod trigger;
 pub mod work_request;

@@ -157,6 +157,9 @@ pub struct Stretch {
 }
 
 impl DueTimes {
+    pub fn exclusion(&self, _: &Schedule, _: Timestamp) -> Option<String> {
+        None
+    }
     /// The due times after `after` and up to and including `until`.
     #[must_use]
     pub fn stretch(&self, after: Timestamp, until: Timestamp) -> Option<Stretch> {

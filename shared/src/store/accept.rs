@@ -7,6 +7,7 @@ use super::database::Tx;
 use super::texts::{error_without_nul, without_nul};
 use super::transition::Batch;
 use super::{Hint, Result, Store};
+use crate::definition::Job;
 use crate::duration::HumanDuration;
 use crate::state::Input;
 use crate::work_request::{FireRef, Happening, RunError, WorkRequestId};
@@ -47,6 +48,28 @@ pub struct NewWorkRequest {
 }
 
 impl NewWorkRequest {
+    /// A run of a job at once, with no input, that nothing else has to do with.
+    #[must_use]
+    pub fn new(id: WorkRequestId, job: &Job, job_version: i64, by: impl Into<String>) -> Self {
+        Self {
+            id,
+            namespace: job.namespace.clone(),
+            job: job.name.clone(),
+            job_version,
+            queue: job.queue.clone(),
+            timeout: job.timeout,
+            fire: None,
+            input: Value::Null,
+            resource: None,
+            delay: HumanDuration::ZERO,
+            by: by.into(),
+            chained_from: None,
+            held: None,
+            refused: None,
+            follow: false,
+        }
+    }
+
     /// The first entries of its history.
     pub(crate) fn history(&self) -> Vec<Happening> {
         let mut history = vec![Happening::Accepted { by: without_nul(self.by.clone()) }];

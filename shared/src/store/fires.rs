@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::accept::NewWorkRequest;
 use super::schedules::ScheduleKey;
 use super::{Result, Store};
-use crate::definition::Overlap;
+use crate::definition::{Overlap, Schedule};
 use crate::work_request::{Origin, WorkRequestId};
 
 /// One entry of the ledger.
@@ -155,6 +155,12 @@ pub struct OverlapRule {
 }
 
 impl OverlapRule {
+    /// What a schedule says.
+    #[must_use]
+    pub const fn of(schedule: &Schedule) -> Self {
+        Self { policy: schedule.overlap, queue_max: schedule.queue_max, count_manual: schedule.count_manual }
+    }
+
     /// Whether runs of this origin count as runs of an earlier fire.
     #[must_use]
     pub fn counts(self, origin: &Origin) -> bool {
