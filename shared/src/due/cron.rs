@@ -30,19 +30,40 @@ impl Cron {
         }
     }
 
+    /// The first due second after `after` and up to `until`, the last one, and how many there are.
+    pub(super) fn stretch(&self, zone: &TimeZone, after: i64, until: i64) -> Option<(i64, i64, i64)> {
+        let first = self.next_after(zone, after).filter(|first| *first <= until)?;
+        let (mut last, mut count) = (first, 0);
+        let steadies = Steady::walk(zone, first).skip_while(|steady| !steady.reaches(first));
+        for steady in steadies.take_while(|steady| steady.begin <= until) {
+            let mut from = first.max(steady.begin);
+            if from == steady.begin && self.first_match(steady.skipped(zone, self.rule)).is_some() {
+                (last, count) = (from, count + 1);
+                from += 1;
+            }
+            let shown = steady.shown(zone, self.rule);
+            let local = shown.start.max(from + steady.offset)..shown.end.min(until + 1 + steady.offset);
+            let more = self.pattern.count(local.clone());
+            if more > 0 {
+                last = self.pattern.last_before(local.end)? - steady.offset;
+                count += more;
+            }
+        }
+        Some((first, last, count))
+    }
+
     /// The first due second of a stretch at or after `from`.
     fn first_in(&self, zone: &TimeZone, steady: &Steady, from: i64) -> Option<i64> {
-        let first_match = |local: Range<i64>| {
-            (!local.is_empty())
-                .then(|| self.pattern.first_from(local.start).filter(|found| *found < local.end))
-                .flatten()
-        };
-        if steady.begin >= from && first_match(steady.skipped(zone, self.rule)).is_some() {
+        if steady.begin >= from && self.first_match(steady.skipped(zone, self.rule)).is_some() {
             return Some(steady.begin);
         }
         let mut shown = steady.shown(zone, self.rule);
         shown.start = shown.start.max(from + steady.offset);
-        Some(first_match(shown)? - steady.offset)
+        Some(self.first_match(shown)? - steady.offset)
+    }
+
+    fn first_match(&self, local: Range<i64>) -> Option<i64> {
+        if local.is_empty() { None } else { self.pattern.first_from(local.start).filter(|found| *found < local.end) }
     }
 }
 

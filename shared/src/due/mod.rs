@@ -22,6 +22,7 @@
 //! has no say in this. `docs/time.md` has the table of cases.
 
 mod compiler;
+mod count;
 mod cron;
 mod parse;
 mod pattern;
@@ -57,6 +58,17 @@ enum Rule {
     /// Nanoseconds.
     Every(i128),
     At(Timestamp),
+}
+
+/// What is due in a range of time, in short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stretch {
+    /// The first due time.
+    pub first: Timestamp,
+    /// The last due time; the first one when there is only one.
+    pub last: Timestamp,
+    /// How many there are; at least one.
+    pub count: i64,
 }
 
 /// Why a timing or a time zone cannot be used.
@@ -122,10 +134,7 @@ impl DueTimes {
                 let due = cron.next_after(&self.0.zone, whole_second(after))?;
                 Timestamp::from_second(due).ok()
             }
-            Rule::Every(interval) => {
-                let passed = after.as_nanosecond().div_euclid(*interval);
-                Timestamp::from_nanosecond((passed + 1) * interval).ok()
-            }
+            Rule::Every(interval) => Timestamp::from_nanosecond((intervals(after, *interval) + 1) * interval).ok(),
             Rule::At(instant) => (*instant > after).then_some(*instant),
         }
     }
@@ -135,6 +144,32 @@ impl DueTimes {
         let next = move |after| self.next_after(after).filter(|due| *due <= until);
         std::iter::successors(next(after), move |due| next(*due))
     }
+
+    /// The first and the last due time after `after` and up to and including `until`, and how many there are; none when
+    /// nothing is due. Visits changes of clocks and months, not due times: an every-second text costs no more than a
+    /// daily one.
+    #[must_use]
+    pub fn stretch(&self, after: Timestamp, until: Timestamp) -> Option<Stretch> {
+        match &self.0.rule {
+            Rule::Cron(cron) => {
+                let (first, last, count) = cron.stretch(&self.0.zone, whole_second(after), whole_second(until))?;
+                let instant = |second| Timestamp::from_second(second).ok();
+                Some(Stretch { first: instant(first)?, last: instant(last)?, count })
+            }
+            Rule::Every(interval) => {
+                let (before, reached) = (intervals(after, *interval), intervals(until, *interval));
+                let instant = |number| Timestamp::from_nanosecond(number * interval).ok();
+                let count = i64::try_from(reached - before).ok().filter(|count| *count > 0)?;
+                Some(Stretch { first: instant(before + 1)?, last: instant(reached)?, count })
+            }
+            Rule::At(at) => (after < *at && *at <= until).then_some(Stretch { first: *at, last: *at, count: 1 }),
+        }
+    }
+}
+
+/// How many whole intervals have passed since 1970.
+fn intervals(instant: Timestamp, interval: i128) -> i128 {
+    instant.as_nanosecond().div_euclid(interval)
 }
 
 /// Early enough to find what is due in the first hours of 1970 in any zone.

@@ -50,7 +50,7 @@ pub(super) struct Steady {
 impl Steady {
     /// The stretch that `instant` is in. None beyond the end of time.
     pub(super) fn at(zone: &TimeZone, instant: i64) -> Option<Self> {
-        Self::walk(zone, instant).find(|steady| steady.contains(instant))
+        Self::walk(zone, instant).find(|steady| steady.reaches(instant))
     }
 
     /// The stretches from so early on that what the clock showed before has no say at `instant`.
@@ -76,7 +76,8 @@ impl Steady {
         })
     }
 
-    fn contains(&self, instant: i64) -> bool {
+    /// Whether it ends after `instant`.
+    pub(super) fn reaches(&self, instant: i64) -> bool {
         self.end.is_none_or(|end| end > instant)
     }
 

@@ -105,7 +105,14 @@ fn check((text, zone, dst): (&str, &str, Dst), expected: &[Timestamp], span: (Ti
         let from = after + SignedDuration::from_millis(rng.i64(0..span));
         let next = due_times.next_after(from);
         assert!(next.is_none_or(|next| next > from), "{text} in {zone} with {dst:?} after {from}");
-        let expected = expected.iter().find(|due| **due > from).copied();
-        assert_eq!(next.filter(|next| *next <= until), expected, "{text} in {zone} with {dst:?} after {from}");
+        let rest = &expected[expected.partition_point(|due| *due <= from)..];
+        assert_eq!(
+            next.filter(|next| *next <= until),
+            rest.first().copied(),
+            "{text} in {zone} with {dst:?} after {from}"
+        );
+        let counted = due_times.stretch(from, until).map(|stretch| (stretch.first, stretch.last, stretch.count));
+        let listed = rest.first().zip(rest.last()).map(|(first, last)| (*first, *last, rest.len() as i64));
+        assert_eq!(counted, listed, "{text} in {zone} with {dst:?} after {from}");
     }
 }
