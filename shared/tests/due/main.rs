@@ -4,6 +4,7 @@
 
 mod model;
 mod properties;
+mod stretches;
 mod tables;
 mod texts;
 
