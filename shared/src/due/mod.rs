@@ -139,6 +139,12 @@ impl DueTimes {
         }
     }
 
+    /// To come.
+    #[must_use]
+    pub fn exclusion(&self, _: &Schedule, _: Timestamp) -> Option<String> {
+        None
+    }
+
     /// The due times after `after` and up to and including `until`, found as they are asked for.
     pub fn between(&self, after: Timestamp, until: Timestamp) -> impl Iterator<Item = Timestamp> + '_ {
         let next = move |after| self.next_after(after).filter(|due| *due <= until);
@@ -170,34 +176,6 @@ impl DueTimes {
 /// How many whole intervals have passed since 1970.
 fn intervals(instant: Timestamp, interval: i128) -> i128 {
     instant.as_nanosecond().div_euclid(interval)
-}
-
-/// Due times one after the other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stretch {
-    /// The first.
-    pub first: Timestamp,
-    /// The last.
-    pub last: Timestamp,
-    /// How many.
-    pub count: i64,
-}
-
-impl DueTimes {
-    pub fn exclusion(&self, _: &Schedule, _: Timestamp) -> Option<String> {
-        None
-    }
-    /// The due times after `after` and up to and including `until`.
-    #[must_use]
-    pub fn stretch(&self, after: Timestamp, until: Timestamp) -> Option<Stretch> {
-        let mut stretch: Option<Stretch> = None;
-        for due in self.between(after, until) {
-            let found = stretch.get_or_insert(Stretch { first: due, last: due, count: 0 });
-            found.last = due;
-            found.count += 1;
-        }
-        stretch
-    }
 }
 
 /// Early enough to find what is due in the first hours of 1970 in any zone.
