@@ -21,6 +21,7 @@
 //! `*` follows **elapsed time** (`skip`, `both`), all others name **fixed times** (`run_after`, `first`). The seconds field
 //! has no say in this. `docs/time.md` has the table of cases.
 
+mod calendar;
 mod compiler;
 mod count;
 mod cron;
@@ -35,6 +36,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+pub use self::calendar::exclusion;
 pub use self::compiler::Compiler;
 pub use self::zone::{nearest_timezone, timezone};
 use self::{cron::Cron, walk::ClockRule};
@@ -121,6 +123,12 @@ impl DueTimes {
             )));
         }
         Ok(due_times)
+    }
+
+    /// The time zone on whose local calendar the schedule is read.
+    #[must_use]
+    pub fn zone(&self) -> &TimeZone {
+        &self.0.zone
     }
 
     /// The first due time strictly after `after`; none when there is none any more.
