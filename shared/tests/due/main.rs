@@ -5,6 +5,7 @@
 mod days;
 mod model;
 mod properties;
+mod reasons;
 mod stretches;
 mod tables;
 mod texts;
