@@ -22,6 +22,7 @@
 //! has no say in this. `docs/time.md` has the table of cases.
 
 mod calendar;
+mod changes;
 mod compiler;
 mod count;
 mod cron;
@@ -38,6 +39,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 pub use self::calendar::exclusion;
+pub use self::changes::{ClockChange, ClockEffect};
 pub use self::compiler::Compiler;
 pub use self::zone::{nearest_timezone, timezone};
 use self::{cron::Cron, walk::ClockRule};
