@@ -155,12 +155,6 @@ impl DueTimes {
         }
     }
 
-    /// To come.
-    #[must_use]
-    pub fn exclusion(&self, _: &Schedule, _: Timestamp) -> Option<String> {
-        None
-    }
-
     /// The due times after `after` and up to and including `until`, found as they are asked for.
     pub fn between(&self, after: Timestamp, until: Timestamp) -> impl Iterator<Item = Timestamp> + '_ {
         let next = move |after| self.next_after(after).filter(|due| *due <= until);
