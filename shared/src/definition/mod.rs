@@ -35,6 +35,8 @@ pub use self::model::*;
 pub use self::node::{MOST_ALIASED, MOST_BYTES, MOST_DEPTH, MOST_NODES};
 pub use self::schedule::*;
 
+pub(crate) use self::nearest::did_you_mean;
+
 use self::check::Checker;
 use self::node::{Key, Kind, parse};
 use self::rules::{File, check_across};
