@@ -33,33 +33,33 @@ pub(crate) fn key(name: &str) -> ScheduleKey {
     ScheduleKey { namespace: NAMESPACE.into(), name: name.into() }
 }
 
-fn after(at: Timestamp, seconds: i64) -> Timestamp {
+pub(crate) fn after(at: Timestamp, seconds: i64) -> Timestamp {
     at.saturating_add(SignedDuration::from_secs(seconds)).unwrap()
 }
 
 /// A bed on which the schedule `ping` is in force, and its row.
-async fn with_ping(bed: &Bed) -> ScheduleRow {
+pub(crate) async fn with_ping(bed: &Bed) -> ScheduleRow {
     apply(bed, &definitions(vec![schedule("ping", every(10))]), "d1").await;
     bed.store.schedule(&key("ping")).await.unwrap().unwrap()
 }
 
-async fn trigger(bed: &Bed, due_at: Timestamp) -> Decision {
+pub(crate) async fn trigger(bed: &Bed, due_at: Timestamp) -> Decision {
     let mut request = bed.new_request().await;
     request.fire = Some(FireRef { schedule: "ping".into(), due_at, origin: Origin::Schedule });
     Decision { due_at, last_due_at: due_at, count: 1, planned: Planned::Trigger(vec![request]) }
 }
 
-fn born(decision: &Decision) -> WorkRequestId {
+pub(crate) fn born(decision: &Decision) -> WorkRequestId {
     let Planned::Trigger(requests) = &decision.planned else { panic!("nothing is born") };
     requests[0].id
 }
 
-fn skip(due_at: Timestamp, last_due_at: Timestamp, count: i64) -> Decision {
+pub(crate) fn skip(due_at: Timestamp, last_due_at: Timestamp, count: i64) -> Decision {
     Decision { due_at, last_due_at, count, planned: Planned::Skip(SkipReason::Late, "nobody was there".into()) }
 }
 
 /// A plan that stands on `row` and leaves the cursor at its last decision.
-fn plan(row: &ScheduleRow, decisions: Vec<Decision>) -> FirePlan {
+pub(crate) fn plan(row: &ScheduleRow, decisions: Vec<Decision>) -> FirePlan {
     let next_cursor = decisions.last().map_or(row.cursor, |last| last.last_due_at);
     FirePlan {
         key: row.key(),
@@ -73,19 +73,19 @@ fn plan(row: &ScheduleRow, decisions: Vec<Decision>) -> FirePlan {
     }
 }
 
-async fn record(bed: &Bed, plan: FirePlan) -> FireVerdict {
+pub(crate) async fn record(bed: &Bed, plan: FirePlan) -> FireVerdict {
     bed.store.record_fires(bed.lead().await, vec![plan]).await.unwrap().remove(0)
 }
 
-fn recorded(triggered: usize, skipped: usize) -> FireVerdict {
+pub(crate) fn recorded(triggered: usize, skipped: usize) -> FireVerdict {
     FireVerdict::Recorded { triggered, skipped }
 }
 
-async fn ping(bed: &Bed) -> ScheduleRow {
+pub(crate) async fn ping(bed: &Bed) -> ScheduleRow {
     bed.store.schedule(&key("ping")).await.unwrap().unwrap()
 }
 
-async fn ledger(bed: &Bed) -> Vec<(Timestamp, FireOutcome)> {
+pub(crate) async fn ledger(bed: &Bed) -> Vec<(Timestamp, FireOutcome)> {
     let fires = bed.store.fires(&key("ping"), Timestamp::MAX, 100).await.unwrap();
     fires.into_iter().map(|fire| (fire.due_at, fire.outcome)).collect()
 }
