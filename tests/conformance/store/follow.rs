@@ -44,11 +44,12 @@ async fn of_several_followers_one_gives_birth(bed: Bed) {
     let id = followed(&bed).await;
     let run = bed.claim(&bed.take().await.remove(0).trigger).await.unwrap();
     bed.report(&run, succeeded()).await.unwrap();
+    let ended = ends(&bed.store).await.remove(0);
     let mut racing = JoinSet::new();
     for _ in 0..6 {
         let store = bed.second().await;
         let child = NewWorkRequest { chained_from: Some(id), ..bed.new_request().await };
-        let run = ends(&bed.store).await.remove(0);
+        let run = ended.clone();
         racing.spawn(async move { store.follow(vec![FollowUp { run, births: vec![child] }]).await.unwrap() });
     }
     let done = racing.join_all().await;
