@@ -1,36 +1,40 @@
 //! A tree without faults → jobs and schedules with all defaults filled in.
 
+mod schedule;
+
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::model::{Backoff, CommandCall, Definitions, Handler, HttpCall, Job, OnLost, RetryPolicy};
+use self::schedule::RawSchedule;
+use super::model::{Backoff, CommandCall, Handler, HttpCall, Job, OnLost, RetryPolicy};
 use super::node::Node;
 use super::scalar::to_json;
-use super::schedule::{CatchUp, CatchUpPolicy, Overlap, Schedule, Timing};
-use super::text::timezone;
+use super::schedule::Schedule;
 use crate::duration::HumanDuration;
 
 pub(super) const DEFAULT_NAMESPACE: &str = "default";
 pub(super) const DEFAULT_TIMEZONE: &str = "UTC";
 
-/// Adds what one file defines.
+/// What one file defines.
+#[derive(Debug, Default)]
+pub(super) struct Built {
+    pub(super) revision: Option<u64>,
+    pub(super) jobs: Vec<Job>,
+    pub(super) schedules: Vec<Schedule>,
+}
+
+/// Builds what one file defines; calendars in it have no days yet.
 ///
 /// # Errors
 /// If the tree is not what the table of keys says, so that a fault of the checker shows as one.
-pub(super) fn add(root: &Node, definitions: &mut Definitions) -> Result<(), serde_json::Error> {
+pub(super) fn build(root: &Node) -> Result<Built, serde_json::Error> {
     let file: File = serde_json::from_value(to_json(root))?;
     let namespace = file.namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
-    definitions.revision = definitions.revision.max(file.revision);
-    for (name, job) in file.jobs.into_iter().flatten() {
-        definitions.jobs.push(job.finish(&namespace, name, &file.defaults));
-    }
-    for (name, schedule) in file.schedules.into_iter().flatten() {
-        definitions.schedules.push(schedule.finish(&namespace, name));
-    }
-    Ok(())
+    let jobs = file.jobs.into_iter().flatten().map(|(name, job)| job.finish(&namespace, name, &file.defaults));
+    let schedules = file.schedules.into_iter().flatten().map(|(name, schedule)| schedule.finish(&namespace, name));
+    Ok(Built { revision: file.revision, jobs: jobs.collect(), schedules: schedules.collect() })
 }
 
 #[derive(Deserialize)]
@@ -152,71 +156,19 @@ impl RawJob {
     }
 }
 
-#[derive(Deserialize)]
-struct RawSchedule {
-    description: Option<String>,
-    #[serde(flatten)]
-    timing: RawTiming,
-    timezone: Option<String>,
-    trigger: OneOrMany,
-    #[serde(default)]
-    input: Value,
-    #[serde(default)]
-    overlap: Overlap,
-    catch_up: Option<RawCatchUp>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum RawTiming {
-    Cron(String),
-    Every(HumanDuration),
-    At(Timestamp),
-}
-
+/// A list, or its only item.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum OneOrMany {
-    One(String),
-    Many(Vec<String>),
+enum OneOrMany<T> {
+    One(T),
+    Many(Vec<T>),
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum RawCatchUp {
-    Short(CatchUpPolicy),
-    Long { policy: Option<CatchUpPolicy>, window: Option<HumanDuration> },
-}
-
-impl RawSchedule {
-    fn finish(self, namespace: &str, name: String) -> Schedule {
-        let zone = self.timezone.as_deref().unwrap_or(DEFAULT_TIMEZONE);
-        let built_in = CatchUp::default();
-        let (policy, window) = match self.catch_up {
-            None => (None, None),
-            Some(RawCatchUp::Short(policy)) => (Some(policy), None),
-            Some(RawCatchUp::Long { policy, window }) => (policy, window),
-        };
-        let timing = match self.timing {
-            RawTiming::Cron(text) => Timing::Cron(text),
-            RawTiming::Every(interval) => Timing::Every(interval),
-            RawTiming::At(at) => Timing::At(at),
-        };
-        Schedule {
-            description: self.description,
-            timezone: timezone(zone).unwrap_or_else(|_| zone.to_owned()),
-            trigger: match self.trigger {
-                OneOrMany::One(job) => vec![job],
-                OneOrMany::Many(jobs) => jobs,
-            },
-            input: self.input,
-            overlap: self.overlap,
-            catch_up: CatchUp {
-                policy: policy.unwrap_or(built_in.policy),
-                window: window.unwrap_or(built_in.window),
-                ..built_in
-            },
-            ..Schedule::new(namespace, name, timing, "")
+impl<T> OneOrMany<T> {
+    fn into_vec(self) -> Vec<T> {
+        match self {
+            Self::One(item) => vec![item],
+            Self::Many(items) => items,
         }
     }
 }

@@ -35,6 +35,7 @@ impl Checker<'_> {
             (Shape::Integer { min, max }, Kind::Scalar { text, plain }) => {
                 self.integer(*min, *max, text, *plain, node, key);
             }
+            (Shape::Boolean, Kind::Scalar { text, plain: true }) if matches!(meaning(text), Plain::Bool(_)) => {}
             (Shape::Choice(choice), Kind::Scalar { text, .. }) => self.choice(choice, text, node, key),
             (Shape::Object(object), Kind::Map(entries)) => self.object(object, entries, key),
             (Shape::Map { keys, values }, Kind::Map(entries)) => {
@@ -121,7 +122,10 @@ impl Checker<'_> {
         } else {
             let known = format!("a {} may have: {}", object.name, names.join(", "));
             let later = object.later.iter().chain(object.later_one_of).copied();
-            let hint = did_you_mean(&key.text, names.iter().copied().chain(later), &known);
+            let hint = match object.instead.iter().find(|(word, _)| *word == &*key.text) {
+                Some((_, hint)) => (*hint).to_owned(),
+                None => did_you_mean(&key.text, names.iter().copied().chain(later), &known),
+            };
             (format!("unknown key `{}`", short(&key.text)), hint)
         };
         self.remarks.push(Remark::new(key.span, message).hint(hint));
@@ -234,6 +238,7 @@ impl Shape {
             Self::Integer { min, max } if min == max => format!("{min}"),
             Self::Integer { min, max: i64::MAX } => format!("a whole number of at least {min}"),
             Self::Integer { min, max } => format!("a whole number from {min} to {max}"),
+            Self::Boolean => "true or false".to_owned(),
             Self::Choice(choice) => Choice::expected(choice),
             Self::Object(object) => {
                 let names: Vec<_> = object.keys.iter().map(|key| key.name).collect();
@@ -249,7 +254,9 @@ impl Shape {
     /// Whether a node of this kind is of this shape as far as one can see from outside.
     fn takes(&self, kind: &Kind) -> bool {
         match kind {
-            Kind::Scalar { .. } => matches!(self, Self::Text(_) | Self::Integer { .. } | Self::Choice(_)),
+            Kind::Scalar { .. } => {
+                matches!(self, Self::Text(_) | Self::Integer { .. } | Self::Boolean | Self::Choice(_))
+            }
             Kind::List(_) => matches!(self, Self::List { .. }),
             Kind::Map(_) => matches!(self, Self::Object(_) | Self::Map { .. } | Self::JsonObject),
         }

@@ -38,6 +38,7 @@ fn shape(of: &Shape, parts: &mut Map<String, Value>) -> Value {
         Shape::Text(kind) => kind.schema(),
         Shape::Integer { min, max } if min == max => json!({"const": min}),
         Shape::Integer { min, max } => json!({"type": "integer", "minimum": min, "maximum": max}),
+        Shape::Boolean => json!({"type": "boolean"}),
         Shape::Choice(Choice { words, .. }) => json!({"enum": words}),
         Shape::Object(part) => {
             if !parts.contains_key(part.name) {
