@@ -297,6 +297,12 @@ impl Pass for Planner {
                 report.last_decision = self.last_decision;
                 Ok((report, Some(self.rest())))
             }
+            Err(StoreError::ClockAhead(by)) => {
+                // Found before the probe looked again.
+                self.skew.set(by);
+                self.ahead.forget();
+                Ok(idle(Idle::ClockDiffers))
+            }
             Err(StoreError::Deposed) => {
                 self.leadership.depose(generation);
                 self.ahead.forget();

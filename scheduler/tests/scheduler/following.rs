@@ -6,7 +6,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 use reveille_scheduler::follow_up::FollowUps;
 use reveille_scheduler::plan::{Ask, request};
-use reveille_shared::clock::Clock;
 use reveille_shared::definition::{Chained, Definitions, Handler, Job, Overlap, Schedule, Timing};
 use reveille_shared::periodic::Pass as _;
 use reveille_shared::state::Status;

@@ -10,7 +10,9 @@ use jiff::Timestamp;
 
 use super::accept::{self, NewWorkRequest};
 use super::database::{Tx, Which};
-use super::fires::{CursorMove, Fire, FireOutcome, FirePlan, FirePlans, FireVerdict, OverlapRule, Planned, SkipReason};
+use super::fires::{
+    CLOCK_TOLERANCE, CursorMove, Fire, FireOutcome, FirePlan, FirePlans, FireVerdict, OverlapRule, Planned, SkipReason,
+};
 use super::leader::Generation;
 use super::schedules::ScheduleKey;
 use super::transition::Batch;
@@ -24,12 +26,17 @@ impl Store {
     /// plan in order.
     ///
     /// # Errors
-    /// [`StoreError::Deposed`] when `generation` no longer leads: nothing was recorded.
-    /// [`StoreError::Query`]: plan again from what the store says then.
+    /// [`StoreError::Deposed`] when `generation` no longer leads, [`StoreError::ClockAhead`] when a plan was made by a
+    /// clock that is ahead: nothing was recorded. [`StoreError::Query`]: plan again from what the store says then.
     pub async fn record_fires(&self, generation: Generation, plans: FirePlans) -> Result<Vec<FireVerdict>> {
         let mut tx = self.begin().await?;
         if tx.leading().await? != generation {
             return Err(StoreError::Deposed);
+        }
+        // A clock that has jumped ahead since it was last compared must not decide what is not due yet.
+        let ahead = plans.iter().map(|plan| plan.planned_at.duration_since(tx.now())).max().unwrap_or_default();
+        if ahead > CLOCK_TOLERANCE {
+            return Err(StoreError::ClockAhead(ahead));
         }
         // Moved first: whoever moves a cursor from where the plan saw it has the right to decide.
         let moves: Vec<CursorMove> = plans.iter().map(CursorMove::from).collect();

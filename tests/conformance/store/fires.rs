@@ -19,6 +19,7 @@ on_both!(
     a_plan_by_an_old_cursor_or_version_records_nothing,
     of_two_planners_one_records,
     a_deposed_leader_records_nothing,
+    a_clock_that_is_ahead_records_nothing,
     a_fire_is_skipped_while_an_earlier_one_runs,
     overlap_can_be_allowed,
     a_stretch_of_skips_is_one_row,
@@ -65,6 +66,7 @@ pub(crate) fn plan(row: &ScheduleRow, decisions: Vec<Decision>) -> FirePlan {
         key: row.key(),
         version: row.version,
         cursor: row.cursor,
+        planned_at: row.cursor,
         overlap: OverlapRule::of(&row.schedule),
         fired: row.schedule.max_fires.map(|max| (row.fired, max)),
         decisions,
@@ -154,6 +156,15 @@ async fn a_deposed_leader_records_nothing(bed: Bed) {
     let refused = bed.store.record_fires(old, vec![plan]).await.unwrap_err();
     assert!(matches!(refused, StoreError::Deposed), "{refused:?}");
     assert!(ledger(&bed).await.is_empty() && bed.take().await.is_empty());
+}
+
+async fn a_clock_that_is_ahead_records_nothing(bed: Bed) {
+    let row = with_ping(&bed).await;
+    let decisions = vec![trigger(&bed, row.next_due_at.unwrap()).await];
+    let early = FirePlan { planned_at: after(bed.now().await, 3600), ..plan(&row, decisions) };
+    let refused = bed.store.record_fires(bed.lead().await, vec![early]).await.unwrap_err();
+    assert!(matches!(refused, StoreError::ClockAhead(by) if by.as_secs() >= 3590), "{refused:?}");
+    assert!(ledger(&bed).await.is_empty() && ping(&bed).await == row);
 }
 
 async fn a_fire_is_skipped_while_an_earlier_one_runs(bed: Bed) {
