@@ -55,7 +55,7 @@ impl Checker<'_> {
                     self.remarks.push(remark.hint(format!("write {}, or remove the key", shape.expected())));
                 }
                 for item in nodes.iter() {
-                    self.check(items, item, key);
+                    self.check(items, item, &Key { text: key.text.clone(), span: item.span });
                 }
             }
             (Shape::Either { shapes, .. }, kind) if shapes.iter().any(|shape| shape.takes(kind)) => {
@@ -253,6 +253,9 @@ impl Shape {
 
     /// Whether a node of this kind is of this shape as far as one can see from outside.
     fn takes(&self, kind: &Kind) -> bool {
+        if let Self::Either { shapes, .. } = self {
+            return shapes.iter().any(|shape| shape.takes(kind));
+        }
         match kind {
             Kind::Scalar { .. } => {
                 matches!(self, Self::Text(_) | Self::Integer { .. } | Self::Boolean | Self::Choice(_))

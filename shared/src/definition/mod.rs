@@ -11,6 +11,7 @@ mod build;
 mod calendars;
 mod check;
 mod config;
+mod cycles;
 mod days;
 mod fault;
 mod file;

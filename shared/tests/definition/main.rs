@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod calendars;
+mod chains;
 mod faults;
 mod files;
 mod json_schema;

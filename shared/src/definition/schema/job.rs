@@ -24,22 +24,28 @@ pub(super) static JOB: Object = Object {
         key("function", Shape::Text(Text::Function), "Call a Rust function registered in the worker"),
         key("timeout", DURATION, "How long one attempt may take, like 45m. Default: 10m"),
         key("retry", Shape::Object(&RETRY), "What follows a failed attempt"),
+        key("on_success", CALLS, "Jobs to call when a run has succeeded"),
+        key("on_failure", CALLS, "Jobs to call when a run has failed, after its last attempt"),
+        key("on_finish", CALLS, "Jobs to call when a run has ended in any way, canceled ones included"),
         key("on_lost", Shape::Choice(&ON_LOST), "What follows when a worker dies in mid-run. Default: retry"),
     ],
     one_of: &["http", "command", "function"],
     later_one_of: &["ssh", "external"],
-    later: &[
-        "on_success",
-        "on_failure",
-        "on_finish",
-        "concurrency",
-        "rate",
-        "unique",
-        "expires",
-        "priority",
-        "verify",
-        "resource",
-        "limits",
+    later: &["concurrency", "rate", "unique", "expires", "priority", "verify", "resource", "limits"],
+    ..PLAIN
+};
+
+const CALLS: Shape = Shape::Either { shapes: &[CALL, Shape::List { items: &CALL, least: 1 }], hint: HOW_TO_CALL };
+
+const CALL: Shape = Shape::Either { shapes: &[NAME, Shape::Object(&CALL_WITH_INPUT)], hint: HOW_TO_CALL };
+
+const HOW_TO_CALL: &str = "write the name of a job or { job: name, input: {…} }, or a list of them";
+
+static CALL_WITH_INPUT: Object = Object {
+    name: "call",
+    keys: &[
+        required("job", NAME, "The job to call"),
+        key("input", Shape::JsonObject, "Given to its run. Default: the ended run's input, with its output added"),
     ],
     ..PLAIN
 };
