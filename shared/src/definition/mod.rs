@@ -27,6 +27,7 @@ mod rules;
 mod scalar;
 pub mod schedule;
 mod schema;
+mod scope;
 mod source;
 mod text;
 

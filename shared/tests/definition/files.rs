@@ -110,3 +110,10 @@ fn the_samples_are_faultless_and_soon_seen() {
         }
     }
 }
+
+#[test]
+fn the_example_of_the_readme_is_faultless() {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).unwrap();
+    let example = readme.split("```").find_map(|block| block.strip_prefix("yaml\n")).unwrap();
+    read(example).unwrap_or_else(|faults| panic!("{faults}"));
+}

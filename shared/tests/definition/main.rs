@@ -11,6 +11,7 @@ mod limits;
 mod properties;
 mod schedules;
 mod schema_check;
+mod templates;
 
 use reveille_shared::definition::{Definitions, Faults, read_texts};
 

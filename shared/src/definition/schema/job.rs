@@ -1,5 +1,6 @@
 //! The keys of a job and of a file's defaults.
 
+use super::super::scope::Scope;
 use super::super::text::Text;
 use super::{Choice, DURATION, NAME, Object, PLAIN, Shape, key, required};
 
@@ -45,7 +46,11 @@ static CALL_WITH_INPUT: Object = Object {
     name: "call",
     keys: &[
         required("job", NAME, "The job to call"),
-        key("input", Shape::JsonObject, "Given to its run. Default: the ended run's input, with its output added"),
+        key(
+            "input",
+            Shape::JsonObject { templates: Scope::Chain },
+            "Given to its run; may hold {{ templates }}. Default: the ended run's input, with its output added",
+        ),
     ],
     ..PLAIN
 };
@@ -60,7 +65,7 @@ static HTTP: Object = Object {
             Shape::Map { keys: Text::HeaderName, values: &Shape::Text(Text::Header) },
             "Request headers; ${env:NAME} is resolved on the worker and never stored",
         ),
-        key("body", Shape::Json { references: true }, "Sent as JSON unless it is a text"),
+        key("body", Shape::Json { references: true, templates: Scope::Run }, "Sent as JSON unless it is a text"),
         key(
             "success",
             Shape::List { items: &Shape::Integer { min: 100, max: 599 }, least: 1 },
@@ -89,7 +94,7 @@ static COMMAND: Object = Object {
             Shape::Map { keys: Text::VariableName, values: &Shape::Text(Text::Environment) },
             "Added to the worker's small environment; ${env:NAME} is resolved on the worker and never stored",
         ),
-        key("working_dir", Shape::Text(Text::Argument), "The folder to run in"),
+        key("working_dir", Shape::Text(Text::Folder), "The folder to run in"),
         key("success", EXIT_CODES, "Exit codes that mean success. Default: 0"),
         key("no_retry", EXIT_CODES, "Exit codes after which a retry is pointless"),
     ],
