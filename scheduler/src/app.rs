@@ -13,7 +13,7 @@ use reveille_shared::clock::Clock;
 use reveille_shared::duration::HumanDuration;
 use reveille_shared::lifecycle::Lifecycle;
 use reveille_shared::periodic::{self, Pass, Vitals};
-use reveille_shared::store::Store;
+use reveille_shared::store::{Hint, Store};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -22,6 +22,7 @@ use uuid::Uuid;
 use crate::api::{self, ApiState};
 use crate::definitions::{self, FolderWatch, Seen};
 use crate::dispatch::{self, Dispatcher};
+use crate::follow_up::{self, FollowUps};
 use crate::housekeeping::{self, Tick};
 use crate::leader::{self, Candidate, Leadership};
 use crate::planner::{self, Planner};
@@ -98,7 +99,7 @@ pub async fn start(
     let parts = Parts { store, broker, clock, status: Arc::clone(&status), stop: lifecycle.soft.clone() };
 
     let skew = Arc::new(Skew::default());
-    let (definitions, in_force) = watch::channel(0);
+    let (schedules, in_force) = watch::channel(0);
     let mut ticks = Vec::new();
     let probe = Probe {
         store: parts.store.clone(),
@@ -109,11 +110,12 @@ pub async fn start(
     parts.spawn_quietly(lifecycle, probe, probe::PERIOD);
     let upkeep = parts.spawn_quietly(lifecycle, Upkeep(metrics.clone()), Duration::from_secs(60));
     ticks.push(Tick { cron: "*/5 * * * * *", nudge: upkeep });
+    parts.listen(lifecycle);
     if has(Role::Dispatch) {
         parts.dispatch(lifecycle, in_force.clone(), settings.embedded);
     }
     if has(Role::Plan) {
-        ticks.extend(parts.plan(lifecycle, &settings, skew, definitions, in_force));
+        ticks.extend(parts.plan(lifecycle, &settings, skew, schedules, in_force));
     }
     let stop = lifecycle.soft.clone();
     lifecycle.spawn("housekeeping", async move { Ok(housekeeping::run(ticks, stop).await?) });
@@ -148,6 +150,15 @@ struct Parts {
 }
 
 impl Parts {
+    /// Hears the hints of other processes.
+    fn listen(&self, lifecycle: &mut Lifecycle) {
+        let (store, stop) = (self.store.clone(), self.stop.clone());
+        lifecycle.spawn("listener", async move {
+            dispatch::listen(store, stop).await;
+            Ok(())
+        });
+    }
+
     fn dispatch(&self, lifecycle: &mut Lifecycle, definitions: watch::Receiver<u64>, embedded: bool) {
         let dispatcher = Dispatcher {
             store: self.store.clone(),
@@ -162,11 +173,6 @@ impl Parts {
             dispatcher.run(stop).await;
             Ok(())
         });
-        let (store, stop) = (self.store.clone(), self.stop.clone());
-        lifecycle.spawn("due listener", async move {
-            dispatch::listen(store, stop).await;
-            Ok(())
-        });
         let letters = dead_letters::run(self.store.clone(), Arc::clone(&self.broker), self.stop.clone());
         lifecycle.spawn("dead letters", async move { Ok(letters.await?) });
     }
@@ -177,13 +183,25 @@ impl Parts {
         lifecycle: &mut Lifecycle,
         settings: &Settings,
         skew: Arc<Skew>,
-        applied: watch::Sender<u64>,
+        schedules: watch::Sender<u64>,
         in_force: watch::Receiver<u64>,
     ) -> Vec<Tick> {
         let leadership = Arc::new(Leadership::default());
         let (store, status) = (&self.store, &self.status);
         let planner = Planner::new(store.clone(), Arc::clone(&self.clock), Arc::clone(&leadership), skew, in_force);
         let planner = self.spawn(lifecycle, planner, planner::PERIOD);
+        let (changed, wake, stop) = (store.nudge(Hint::Schedules), Arc::clone(&planner), self.stop.clone());
+        lifecycle.spawn("schedules", async move {
+            while stop.run_until_cancelled(changed.notified()).await.is_some() {
+                schedules.send_modify(|count| *count += 1);
+                wake.notify_one();
+            }
+            Ok(())
+        });
+
+        let follow_ups = FollowUps::new(store.clone(), Arc::clone(&self.clock));
+        let ended = store.nudge(Hint::Ended);
+        self.spawn_on(lifecycle, follow_ups, follow_up::PERIOD, ended);
 
         let ttl = settings.worker_ttl.get();
         let reconciler = Reconciler::new(store.clone(), Arc::clone(&leadership), ttl);
@@ -200,8 +218,6 @@ impl Parts {
                 leadership: Arc::clone(&leadership),
                 me,
                 alone: settings.embedded,
-                applied,
-                nudges: nudges.clone(),
                 status: Arc::clone(status),
                 seen: Seen::default(),
             };
@@ -228,25 +244,31 @@ impl Parts {
 
     /// Runs a pass that operators see by its name. Answers what wakes it.
     fn spawn<P: Pass>(&self, lifecycle: &mut Lifecycle, pass: P, period: Duration) -> Arc<Notify> {
+        let nudge = Arc::new(Notify::new());
+        self.spawn_on(lifecycle, pass, period, Arc::clone(&nudge));
+        nudge
+    }
+
+    /// The same for a pass that `nudge` wakes.
+    fn spawn_on<P: Pass>(&self, lifecycle: &mut Lifecycle, pass: P, period: Duration, nudge: Arc<Notify>) {
         let vitals = Vitals::default();
         self.status.watch(P::NAME, vitals.clone(), period * 3 + Duration::from_secs(5));
-        self.run(lifecycle, pass, period, vitals)
+        self.run(lifecycle, pass, period, vitals, nudge);
     }
 
     /// Runs a pass that has told operators what they need to know, or nothing.
     fn spawn_quietly<P: Pass>(&self, lifecycle: &mut Lifecycle, pass: P, period: Duration) -> Arc<Notify> {
-        self.run(lifecycle, pass, period, Vitals::default())
+        let nudge = Arc::new(Notify::new());
+        self.run(lifecycle, pass, period, Vitals::default(), Arc::clone(&nudge));
+        nudge
     }
 
-    fn run<P: Pass>(&self, lifecycle: &mut Lifecycle, pass: P, period: Duration, vitals: Vitals) -> Arc<Notify> {
-        let nudge = Arc::new(Notify::new());
-        let looped =
-            periodic::run(pass, period, Arc::clone(&nudge), vitals, Arc::clone(&self.clock), self.stop.clone());
+    fn run<P: Pass>(&self, lifecycle: &mut Lifecycle, pass: P, period: Duration, vitals: Vitals, nudge: Arc<Notify>) {
+        let looped = periodic::run(pass, period, nudge, vitals, Arc::clone(&self.clock), self.stop.clone());
         lifecycle.spawn(P::NAME, async move {
             looped.await;
             Ok(())
         });
-        nudge
     }
 }
 

@@ -97,11 +97,10 @@ impl Reminder {
 #[cfg(test)]
 mod tests {
     use reveille_shared::clock::{Clock, TestClock};
-    use reveille_shared::duration::HumanDuration;
+    use reveille_shared::definition::{Handler, Job};
     use reveille_shared::state::{Phase, Status};
     use reveille_shared::store::NewWorkRequest;
     use reveille_shared::work_request::{Happening, WorkRequestId};
-    use serde_json::Value;
 
     use super::*;
 
@@ -111,19 +110,12 @@ mod tests {
         let clock = Arc::new(TestClock::at("2026-01-01T00:00:00Z".parse().unwrap()));
         let url = format!("sqlite://{}", folder.path().display());
         let store = Store::connect(&url, "test", Arc::clone(&clock) as Arc<dyn Clock>).await.unwrap();
-        let request = NewWorkRequest {
-            id: WorkRequestId::new(clock.now()),
-            namespace: "default".into(),
-            job: "j".into(),
-            job_version: 1,
-            queue: "default".into(),
-            timeout: HumanDuration::from_secs(60),
-            fire: None,
-            input: Value::Null,
-            resource: None,
-            delay: HumanDuration::default(),
-            by: "test".into(),
-        };
+        let request = NewWorkRequest::new(
+            WorkRequestId::new(clock.now()),
+            &Job::new("default", "j", Handler::Function("f".into())),
+            1,
+            "test",
+        );
         let id = request.id;
         store.accept(request, None).await.unwrap();
         let read = async || store.work_request("default", id).await.unwrap().unwrap();

@@ -13,7 +13,6 @@ use async_trait::async_trait;
 use reveille_shared::definition::{self, Definitions, Faults};
 use reveille_shared::periodic::Pass;
 use reveille_shared::store::{Generation, InForce, Store, StoreError};
-use tokio::sync::{Notify, watch};
 
 use crate::leader::Leadership;
 use crate::status::Status;
@@ -98,10 +97,6 @@ pub struct FolderWatch {
     pub me: String,
     /// There can be no other scheduler with another folder.
     pub alone: bool,
-    /// Counts the definitions put in force by this process.
-    pub applied: watch::Sender<u64>,
-    /// Whom to wake then.
-    pub nudges: Vec<Arc<Notify>>,
     /// Who is told.
     pub status: Arc<Status>,
     /// What was seen.
@@ -202,8 +197,6 @@ impl FolderWatch {
             removed = applied.removed,
             "definitions are in force"
         );
-        self.applied.send_modify(|count| *count += 1);
-        self.nudges.iter().for_each(|nudge| nudge.notify_one());
         Ok(FolderReport::Applied)
     }
 }

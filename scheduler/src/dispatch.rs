@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use reveille_shared::broker::{Broker, Health, PublishError};
 use reveille_shared::clock::Clock;
-use reveille_shared::store::{Outgoing, Store, StoreError};
+use reveille_shared::store::{Hint, Outgoing, Store, StoreError};
 use reveille_shared::telemetry::chain;
 use reveille_shared::trigger::Trigger;
 use tokio::sync::watch;
@@ -66,7 +66,7 @@ struct Feedback {
 impl Dispatcher {
     /// Publishes until `stop`, then waits for what is in flight.
     pub async fn run(mut self, stop: CancellationToken) {
-        let nudge = self.store.due_nudge();
+        let nudge = self.store.nudge(Hint::Due);
         let feedback = Arc::new(Feedback { undeclared: AtomicBool::new(true), ..Feedback::default() });
         let mut in_flight = JoinSet::new();
         let mut look_around = Instant::now();
@@ -303,15 +303,15 @@ enum DispatchError {
     Broker(#[source] reveille_shared::broker::BrokerError),
 }
 
-/// Wakes the dispatcher, as a hint, when other processes make triggers due. Where there are none it just waits.
+/// Passes on the hints of other processes. Where there are none it just waits.
 pub async fn listen(store: Store, stop: CancellationToken) {
     loop {
         let heard = tokio::select! {
-            heard = store.listen_for_due() => heard,
+            heard = store.listen() => heard,
             () = stop.cancelled() => return,
         };
         if let Err(error) = heard {
-            tracing::debug!(error = chain(&error), "not listening; the dispatcher looks each second");
+            tracing::debug!(error = chain(&error), "not listening; everyone looks each second");
         }
         pause(IDLE, &stop).await;
     }

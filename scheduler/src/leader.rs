@@ -17,9 +17,9 @@ use uuid::Uuid;
 use crate::status::Status;
 
 /// How long leadership lasts unless it is renewed, by the database's clock.
-pub const TTL: Duration = Duration::from_secs(5);
+pub const TTL: Duration = Duration::from_secs(3);
 /// How often the leader renews it, and the others ask for it.
-pub const RENEW: Duration = Duration::from_millis(1500);
+pub const RENEW: Duration = Duration::from_millis(750);
 /// How long before the lease's end a leader that could not renew stops leading.
 const MARGIN: Duration = Duration::from_millis(500);
 

@@ -4,6 +4,7 @@
 //! - [`definitions`]: pass: the folder of definitions → what is in force.
 //! - [`plan`]: the only way in which a work request is born. Pure.
 //! - [`planner`]: pass: schedules that are due → decisions and work requests.
+//! - [`follow_up`]: pass: runs that have ended → chained runs, held fires, backfills.
 //! - [`dispatch`]: due triggers → the broker. The only publisher.
 //! - [`reconcile`]: pass: dead workers, overdue attempts → their runs go on elsewhere, or end.
 //! - [`dead_letters`]: what the broker gave up on → sent again, or an end with a reason.
@@ -18,7 +19,9 @@ mod dashboard;
 pub mod dead_letters;
 pub mod definitions;
 pub mod dispatch;
+pub mod follow_up;
 pub mod housekeeping;
+mod jobs;
 pub mod leader;
 pub mod plan;
 pub mod planner;

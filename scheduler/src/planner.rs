@@ -5,21 +5,21 @@
 //! looked at again at least each second, so that a clock step neither doubles nor loses a fire: what
 //! is decided is behind the cursor, and what is not lies before it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use reveille_shared::clock::Clock;
-use reveille_shared::definition::Job;
 use reveille_shared::due::{Compiler, InvalidTiming};
 use reveille_shared::periodic::Pass;
 use reveille_shared::store::{
-    Decision, FirePlan, FireVerdict, Generation, Planned, ScheduleKey, ScheduleRow, Store, StoreError, Versioned,
+    Decision, FirePlan, FireVerdict, Generation, Planned, ScheduleKey, ScheduleRow, Store, StoreError,
 };
 use tokio::sync::watch;
 
+use crate::jobs::Jobs;
 use crate::leader::Leadership;
 use crate::plan;
 use crate::probe::Skew;
@@ -59,6 +59,7 @@ pub struct Planner {
     compiler: Compiler,
     jobs: Jobs,
     ahead: Ahead,
+    last_decision: Option<Timestamp>,
 }
 
 /// What is known to be due soon.
@@ -108,13 +109,6 @@ impl Ahead {
     }
 }
 
-/// The jobs in force, by namespace and name.
-#[derive(Default)]
-struct Jobs {
-    version: Option<i64>,
-    known: HashMap<String, HashMap<String, Arc<Versioned<Job>>>>,
-}
-
 /// What a pass of the planner did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PlanReport {
@@ -128,6 +122,8 @@ pub struct PlanReport {
     pub outdated: usize,
     /// Schedules that are due within the look-ahead.
     pub ahead: usize,
+    /// When something was decided last, by this process.
+    pub last_decision: Option<Timestamp>,
 }
 
 /// Why a planner does not plan.
@@ -158,6 +154,7 @@ impl Planner {
             compiler: Compiler::new(COMPILED),
             jobs: Jobs::default(),
             ahead: Ahead::default(),
+            last_decision: None,
         }
     }
 
@@ -167,9 +164,7 @@ impl Planner {
         // Again if definitions were put in force meanwhile, as schedules and jobs must be of one set.
         loop {
             let version = self.store.in_force().await?.map(|in_force| in_force.version);
-            if self.jobs.version != version {
-                self.jobs = Jobs { version, known: HashMap::new() };
-            }
+            self.jobs.of_version(version);
             let rows = self.store.due_schedules(until, MAX_LOADED).await?;
             for row in &rows {
                 self.jobs.load(&self.store, &row.schedule.namespace).await?;
@@ -206,8 +201,7 @@ impl Planner {
 
     fn decide_one(&self, row: &ScheduleRow, now: Timestamp) -> Result<Option<FirePlan>, InvalidTiming> {
         let due = self.compiler.compile(&row.schedule)?;
-        let jobs = self.jobs.known.get(&row.schedule.namespace);
-        Ok(plan::decide(row, &due, now, |name| jobs?.get(name).cloned()))
+        Ok(plan::decide(row, &due, now, |name| self.jobs.get(&row.schedule.namespace, name)))
     }
 
     /// Records plans. What is due again within the look-ahead goes straight back.
@@ -218,7 +212,10 @@ impl Planner {
         plans: Vec<FirePlan>,
         report: &mut PlanReport,
     ) -> Result<(), StoreError> {
-        let moved: Vec<_> = plans.iter().map(|plan| (plan.next_cursor, plan.next_due_at)).collect();
+        // Of one that is counted only the store knows how many have triggered: it is read again.
+        let moved: Vec<_> =
+            plans.iter().map(|plan| (plan.next_cursor, plan.next_due_at.filter(|_| plan.fired.is_none()))).collect();
+        let counted = plans.iter().any(|plan| plan.fired.is_some());
         let verdicts = self.store.record_fires(generation, plans).await?;
         for ((row, (cursor, next_due_at)), verdict) in rows.into_iter().zip(moved).zip(verdicts) {
             match verdict {
@@ -227,6 +224,7 @@ impl Planner {
                     report.skipped += skipped;
                     metrics::counter!("reveille_fires_total", "outcome" => "triggered").increment(triggered as u64);
                     metrics::counter!("reveille_fires_total", "outcome" => "skipped").increment(skipped as u64);
+                    self.last_decision = Some(self.clock.now());
                     self.ahead.put(ScheduleRow { cursor, next_due_at, ..row });
                 }
                 FireVerdict::Outdated => {
@@ -234,6 +232,9 @@ impl Planner {
                     self.ahead.until = None;
                 }
             }
+        }
+        if counted {
+            self.ahead.until = None;
         }
         Ok(())
     }
@@ -265,26 +266,8 @@ impl Planner {
 /// What a decision costs to make and to record.
 fn weight(decision: &Decision) -> usize {
     match &decision.planned {
-        Planned::Trigger { requests, .. } => requests.len(),
+        Planned::Trigger(requests) => requests.len(),
         Planned::Skip(..) => 1 + usize::try_from(decision.count / 100).unwrap_or(MAX_WORK),
-    }
-}
-
-impl Jobs {
-    async fn load(&mut self, store: &Store, namespace: &str) -> Result<(), StoreError> {
-        if self.known.contains_key(namespace) {
-            return Ok(());
-        }
-        let mut jobs = HashMap::new();
-        let mut last = String::new();
-        loop {
-            let page = store.jobs(namespace, &last, 1_000).await?;
-            let Some(job) = page.last() else { break };
-            last.clone_from(&job.item.name);
-            jobs.extend(page.into_iter().map(|job| (job.item.name.clone(), Arc::new(job))));
-        }
-        self.known.insert(namespace.to_owned(), jobs);
-        Ok(())
     }
 }
 
@@ -311,7 +294,14 @@ impl Pass for Planner {
         match self.plan_what_is_due(generation).await {
             Ok(mut report) => {
                 report.ahead = self.ahead.rows.len();
+                report.last_decision = self.last_decision;
                 Ok((report, Some(self.rest())))
+            }
+            Err(StoreError::ClockAhead(by)) => {
+                // Found before the probe looked again.
+                self.skew.set(by);
+                self.ahead.forget();
+                Ok(idle(Idle::ClockDiffers))
             }
             Err(StoreError::Deposed) => {
                 self.leadership.depose(generation);

@@ -80,6 +80,11 @@ pub struct UnknownStatus;
 /// Where a run's delivery stands. Every sweep selects by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
+    /// Waits to be admitted: runs of an earlier fire of its schedule have not ended.
+    Held {
+        /// Since when.
+        since: Timestamp,
+    },
     /// A trigger is to go out at this time.
     Due {
         /// When.
@@ -125,6 +130,13 @@ pub struct Run {
 /// What can happen to a run.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
+    /// What it was held for is over.
+    Admit,
+    /// It can't be run at all, and no attempt is opened.
+    Refuse {
+        /// Why.
+        error: RunError,
+    },
     /// The dispatcher hands the next trigger to the broker.
     Send,
     /// The broker did not take trigger `n`: it goes out again later.
@@ -206,6 +218,9 @@ pub enum Refusal {
     /// It is not to be sent now.
     #[error("no trigger is due")]
     NotDue,
+    /// Nothing holds it.
+    #[error("it is not held")]
+    NotHeld,
     /// The terminal state was reached.
     #[error("the work request has ended")]
     Ended,
@@ -229,6 +244,19 @@ pub fn apply(run: &Run, input: &Input, now: Timestamp) -> Result<Transition, Ref
         return Err(Refusal::Ended);
     }
     match input {
+        Input::Admit => match run.phase {
+            Phase::Held { .. } => {
+                let run = Run { phase: due(now, Duration::ZERO), ..*run };
+                Ok(Transition { run, event: Some(Happening::Admitted) })
+            }
+            _ => Err(Refusal::NotHeld),
+        },
+        Input::Refuse { error } => match run.phase {
+            Phase::Held { .. } | Phase::Due { .. } if run.attempt == 0 => {
+                end(run, Status::Failed, Happening::Failed { attempt: 0, token: None, error: error.clone() })
+            }
+            _ => Err(Refusal::NotDue),
+        },
         Input::Send => match run.phase {
             Phase::Due { at } if at <= now => {
                 silently(Run { phase: Phase::Sent { at: now }, sends: run.sends + 1, ..*run })

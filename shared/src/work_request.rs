@@ -59,6 +59,8 @@ pub struct WorkRequest {
     pub queue: String,
     /// The fire that called for it, if any.
     pub fire: Option<FireRef>,
+    /// The run whose end called for it, if one did.
+    pub chained_from: Option<WorkRequestId>,
     /// Where it stands, for callers.
     pub status: Status,
     /// Where its delivery stands, for operators.
@@ -94,22 +96,44 @@ pub struct FireRef {
     pub origin: Origin,
 }
 
-/// Who decided a fire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Who decided a fire. Its text is what the store keeps and the API shows: `schedule`, `manual` or `backfill:ID`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Origin {
     /// The schedule itself.
     Schedule,
+    /// Someone who asked for a fire now.
+    Manual,
+    /// The backfill of this id.
+    Backfill(String),
 }
 
-impl Origin {
-    /// The text that the store keeps.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Schedule => "schedule",
+            Self::Schedule => f.write_str("schedule"),
+            Self::Manual => f.write_str("manual"),
+            Self::Backfill(id) => write!(f, "backfill:{id}"),
         }
     }
 }
+
+impl FromStr for Origin {
+    type Err = UnknownOrigin;
+
+    fn from_str(text: &str) -> Result<Self, UnknownOrigin> {
+        match (text, text.strip_prefix("backfill:")) {
+            ("schedule", _) => Ok(Self::Schedule),
+            ("manual", _) => Ok(Self::Manual),
+            (_, Some(id)) => Ok(Self::Backfill(id.to_owned())),
+            _ => Err(UnknownOrigin),
+        }
+    }
+}
+
+/// A text that names no origin of a fire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected schedule, manual or backfill:ID")]
+pub struct UnknownOrigin;
 
 /// Why a run or an attempt failed. Never holds a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,6 +177,13 @@ pub enum Happening {
         /// `schedule`, `api` or whoever else asked.
         by: String,
     },
+    /// It waits until runs of an earlier fire have ended.
+    Held {
+        /// For what, in words.
+        reason: String,
+    },
+    /// What it was held for is over.
+    Admitted,
     /// A worker opened an attempt under a lease.
     Started {
         /// Counts from 1.

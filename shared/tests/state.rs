@@ -116,6 +116,8 @@ fn inputs(run: &Run) -> Vec<(&'static str, Input)> {
     // A token belongs to one trigger; while it is held that is the last one.
     let claimed_with = if self::held(run).is_some() { run.sends } else { older };
     vec![
+        ("admit", Input::Admit),
+        ("refuse", Input::Refuse { error: error() }),
         ("send", Input::Send),
         ("unsend", unsend(run.sends, Duration::ZERO, None)),
         ("unsend, wait, with a reason", unsend(run.sends, LATER, Some("no route"))),
@@ -148,6 +150,7 @@ fn inputs(run: &Run) -> Vec<(&'static str, Input)> {
 /// A state's name in the table: all but the counters.
 fn name(run: &Run) -> String {
     let phase = match run.phase {
+        Phase::Held { .. } => "held",
         Phase::Due { at } if at <= start() => "due",
         Phase::Due { .. } => "due later",
         Phase::Sent { .. } => "sent",

@@ -10,11 +10,10 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 use harness::services::Database;
 use reveille_shared::clock::{Clock as _, SystemClock};
-use reveille_shared::duration::HumanDuration;
+use reveille_shared::definition::{Handler, Job};
 use reveille_shared::store::{Claim, NewWorkRequest, Outcome, Report, Store};
 use reveille_shared::trigger::Trigger;
 use reveille_shared::work_request::WorkRequestId;
-use serde_json::Value;
 use uuid::Uuid;
 
 #[tokio::main]
@@ -65,7 +64,7 @@ async fn measure(name: &str, store: &Store, runs: usize, batch: usize) -> Result
             .map(|lease| Report {
                 id: lease.id,
                 token: lease.token,
-                outcome: Outcome::Succeeded { output: Value::Null },
+                outcome: Outcome::Succeeded { output: serde_json::Value::Null },
             })
             .collect();
         for verdict in store.report(report).await? {
@@ -84,17 +83,6 @@ fn figure(step: &str, runs: usize, since: Instant) {
 }
 
 fn request() -> NewWorkRequest {
-    NewWorkRequest {
-        id: WorkRequestId::new(SystemClock.now()),
-        namespace: "default".into(),
-        job: "noop".into(),
-        job_version: 1,
-        queue: "default".into(),
-        timeout: HumanDuration::from_secs(60),
-        fire: None,
-        input: Value::Null,
-        resource: None,
-        delay: HumanDuration::default(),
-        by: "bench".into(),
-    }
+    let noop = Job::new("default", "noop", Handler::Function("noop".into()));
+    NewWorkRequest::new(WorkRequestId::new(SystemClock.now()), &noop, 1, "bench")
 }

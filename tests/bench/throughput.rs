@@ -30,11 +30,10 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Connection, ConnectionProperties};
 use reveille_shared::clock::{Clock as _, SystemClock};
-use reveille_shared::duration::HumanDuration;
+use reveille_shared::definition::{Handler, Job};
 use reveille_shared::store::{NewWorkRequest, Store};
 use reveille_shared::trigger::{self, Trigger};
 use reveille_shared::work_request::WorkRequestId;
-use serde_json::Value;
 use sqlx::Connection as _;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -278,19 +277,8 @@ async fn received(broker: &Broker, count: usize, due: Timestamp) -> Result<()> {
 }
 
 fn request(job_version: i64) -> NewWorkRequest {
-    NewWorkRequest {
-        id: WorkRequestId::new(SystemClock.now()),
-        namespace: "default".into(),
-        job: "noop".into(),
-        job_version,
-        queue: "default".into(),
-        timeout: HumanDuration::from_secs(60),
-        fire: None,
-        input: Value::Null,
-        resource: None,
-        delay: HumanDuration::ZERO,
-        by: "bench".into(),
-    }
+    let noop = Job::new("default", "noop", Handler::Function("noop".into()));
+    NewWorkRequest::new(WorkRequestId::new(SystemClock.now()), &noop, job_version, "bench")
 }
 
 fn per_second(count: usize, elapsed: Duration) -> f64 {

@@ -84,17 +84,8 @@ impl Stack {
     async fn trigger(&self, job: &str, input: Value) -> WorkRequestId {
         let versioned = self.store.job("default", job).await.unwrap().unwrap();
         let request = NewWorkRequest {
-            id: WorkRequestId::new(SystemClock.now()),
-            namespace: "default".into(),
-            job: job.into(),
-            job_version: versioned.version,
-            queue: versioned.item.queue,
-            timeout: versioned.item.timeout,
-            fire: None,
             input,
-            resource: None,
-            delay: HumanDuration::default(),
-            by: "test".into(),
+            ..NewWorkRequest::new(WorkRequestId::new(SystemClock.now()), &versioned.item, versioned.version, "test")
         };
         let id = request.id;
         self.store.accept(request, None).await.unwrap();
@@ -128,7 +119,7 @@ impl Stack {
 }
 
 async fn dispatch(store: Store, broker: Arc<dyn Broker>) {
-    let nudge = store.due_nudge();
+    let nudge = store.nudge(reveille_shared::store::Hint::Due);
     loop {
         let outgoing = store.take_due(500).await.unwrap();
         let triggers: Vec<_> = outgoing.into_iter().map(|Outgoing { queue, trigger, .. }| (queue, trigger)).collect();

@@ -8,7 +8,6 @@ use reveille_shared::broker::{Broker, Delivery};
 use reveille_shared::duration::HumanDuration;
 use reveille_shared::store::Acceptance;
 use reveille_shared::work_request::{Happening, WorkRequestId};
-use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -16,7 +15,7 @@ use crate::world::{World, one, until};
 
 async fn accept(world: &World, delay: HumanDuration) -> WorkRequestId {
     let job = world.store.job("default", "j").await.unwrap().unwrap();
-    let ask = Ask { input: Value::Null, resource: None, delay, fire: None, by: "test".into() };
+    let ask = Ask { delay, by: "test".into(), ..Ask::default() };
     let request = plan::request(&job, ask, world.clock.now());
     match world.store.accept(request, None).await.unwrap() {
         Acceptance::New(id) => id,

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use reveille_scheduler::definitions::{FolderReport, FolderWatch, Seen};
 use reveille_scheduler::leader::Leadership;
 use reveille_shared::periodic::Pass as _;
-use tokio::sync::watch;
 
 use crate::world::{World, one};
 
@@ -16,8 +15,6 @@ fn watch_folder(world: &World, leadership: &Arc<Leadership>) -> FolderWatch {
         leadership: Arc::clone(leadership),
         me: "test".into(),
         alone: false,
-        applied: watch::Sender::new(0),
-        nudges: Vec::new(),
         status: Arc::clone(&world.status),
         seen: Seen::default(),
     }
@@ -42,7 +39,7 @@ fn said(world: &World) -> (bool, String) {
 }
 
 async fn schedules(world: &World) -> Vec<String> {
-    let rows = world.store.schedules("default", "", 10).await.unwrap();
+    let rows = world.store.schedules("default", "", "", 10).await.unwrap();
     rows.into_iter().map(|row| format!("{:?}", row.schedule.timing)).collect()
 }
 

@@ -6,12 +6,10 @@ use std::time::Duration;
 use reveille_scheduler::leader::Leadership;
 use reveille_scheduler::plan::{self, Ask};
 use reveille_scheduler::reconcile::{self, Reconciler};
-use reveille_shared::duration::HumanDuration;
 use reveille_shared::periodic::Pass as _;
 use reveille_shared::state::Status;
 use reveille_shared::store::{Claim, NewWorker};
 use reveille_shared::work_request::{Happening, WorkRequest, WorkRequestId};
-use serde_json::Value;
 use uuid::Uuid;
 
 use crate::world::{World, one};
@@ -30,8 +28,7 @@ async fn running(world: &World, yaml: &str) -> (WorkRequestId, Uuid) {
     };
     world.store.register_worker(&worker).await.unwrap();
     let job = world.store.job("default", "j").await.unwrap().unwrap();
-    let ask =
-        Ask { input: Value::Null, resource: None, delay: HumanDuration::default(), fire: None, by: "test".into() };
+    let ask = Ask { by: "test".into(), ..Ask::default() };
     world.store.accept(plan::request(&job, ask, world.clock.now()), None).await.unwrap();
     let sent = world.store.take_due(1).await.unwrap();
     let claim = Claim { id: sent[0].trigger.id, n: 1, token: Uuid::new_v4() };

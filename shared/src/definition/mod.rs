@@ -13,6 +13,7 @@ mod check;
 mod config;
 mod cycles;
 mod days;
+mod difference;
 mod digest;
 mod fault;
 mod file;
@@ -35,6 +36,7 @@ mod text;
 use std::path::Path;
 
 pub use self::config::read_config;
+pub use self::difference::{ChangedMember, changed_members};
 pub use self::fault::{Fault, Faults};
 pub use self::files::MOST_BYTES_IN_ALL;
 pub use self::json_schema::json_schema;

@@ -15,30 +15,22 @@
 //!
 //! # When clocks are changed
 //!
-//! A text whose minute or hour field begins with `*` follows **elapsed time**: it is due at every
-//! real instant at which the local clock shows a match. All other texts name **fixed times**: each
-//! is due once, at the first instant at which the local clock shows it or a later time. The seconds
-//! field has no say in which of the two a text is.
-//!
-//! | text | zone and night | due | why |
-//! |---|---|---|---|
-//! | `30 2 * * *` | Europe/Berlin, 29 March 2026, 02:00 → 03:00 | 03:00 | skipped: due once, right after the gap |
-//! | `47-52 2 * * *` | the same | 03:00 | six skipped times make one due time |
-//! | `0,30 2,3 * * *` | the same | 03:00, 03:30 | skipped 02:00 and 02:30 fall together with 03:00 |
-//! | `0 * * * *` | the same | …, 01:00, 03:00, 04:00, … | elapsed time: one hour apart |
-//! | `*/15 2 * * *` | the same | none | elapsed time: the clock never shows 02:xx |
-//! | `*/20 30 2 * * *` | the same | 03:00 | fixed, whatever the seconds are |
-//! | `30 2 * * *` | Europe/Berlin, 25 October 2026, 03:00 → 02:00 | 02:30 +02:00 | repeated: due in the first pass only |
-//! | `*/30 2 * * *` | the same | 02:00, 02:30 +02:00; 02:00, 02:30 +01:00 | elapsed time: both passes |
-//! | `27,34 1 * * *` | Europe/London, 25 October 2026, 02:00 → 01:00 | 01:27, 01:34 +01:00 | repeated: first pass only |
-//! | `15 2 * * *` | Australia/Lord_Howe, 4 October 2026, 02:00 → 02:30 | 02:30 | gaps of half an hour too |
-//! | `0 0 * * *` | Africa/Cairo, 24 April 2026, 00:00 → 01:00 | 01:00 | midnight is skipped |
-//! | `0 0 * * *` | America/Havana, 1 November 2026, 01:00 → 00:00 | 00:00 -04:00 | midnight is repeated |
-//! | `0 9 * * *` | Pacific/Apia, 30 December 2011, a day left out | 31st, 00:00 and 09:00 | the 30th's call is due right after the gap |
+//! A rule has two halves. `gap` is for local times that the clock skips: `run_after` makes them due once, right after the
+//! gap, `skip` not at all. `fold` is for local times that the clock shows twice: due in the `first` pass, in the `second`
+//! or in `both`. What is not declared the text decides, by Debian cron's rule: one whose minute or hour field begins with
+//! `*` follows **elapsed time** (`skip`, `both`), all others name **fixed times** (`run_after`, `first`). The seconds field
+//! has no say in this. `docs/time.md` has the table of cases.
 
+mod calendar;
+mod changes;
 mod compiler;
+mod count;
+mod cron;
 mod parse;
 mod pattern;
+mod tzdata;
+mod walk;
+mod why_not;
 mod zone;
 
 use std::ops::Range;
@@ -47,25 +39,43 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+pub use self::calendar::exclusion;
+pub use self::changes::{ClockChange, ClockEffect};
 pub use self::compiler::Compiler;
+pub use self::tzdata::{TimezoneData, timezone_data};
 pub use self::zone::{nearest_timezone, timezone};
+use self::{cron::Cron, walk::ClockRule};
 use crate::definition::{Dst, Schedule, Timing};
+use crate::duration::HumanDuration;
 
 /// The due times of a schedule: a pure function of its timing and its time zone.
 ///
 /// Cheap to clone. Knows no clock: each call says from where to look.
 #[derive(Debug, Clone)]
-pub struct DueTimes(Arc<Rule>);
+pub struct DueTimes(Arc<Compiled>);
+
+#[derive(Debug)]
+struct Compiled {
+    zone: TimeZone,
+    rule: Rule,
+}
 
 #[derive(Debug)]
 enum Rule {
-    Cron {
-        pattern: pattern::Pattern,
-        zone: TimeZone,
-    },
-    /// Nanoseconds.
-    Every(i128),
+    Cron(cron::Cron),
+    Every(HumanDuration),
     At(Timestamp),
+}
+
+/// What is due in a range of time, in short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stretch {
+    /// The first due time.
+    pub first: Timestamp,
+    /// The last due time; the first one when there is only one.
+    pub last: Timestamp,
+    /// How many there are; at least one.
+    pub count: i64,
 }
 
 /// Why a timing or a time zone cannot be used.
@@ -88,25 +98,27 @@ impl DueTimes {
         Self::new(&schedule.timing, &schedule.timezone, schedule.dst)
     }
 
-    /// Reads a timing. `timezone` is an IANA name and matters to cron texts only, but is checked
-    /// always.
+    /// Reads a timing. `timezone` is an IANA name; it and `dst` matter to cron texts only, but the name is checked always.
     ///
     /// # Errors
     ///
     /// When the cron text is malformed or never fires from 1970 on, when the interval is shorter
     /// than a second, or when there is no such time zone.
-    pub fn new(timing: &Timing, timezone: &str, _dst: Dst) -> Result<Self, InvalidTiming> {
+    pub fn new(timing: &Timing, timezone: &str, dst: Dst) -> Result<Self, InvalidTiming> {
         let zone = zone::timezone(timezone)?;
         let fault = |message| InvalidTiming { message, field: None };
         let rule = match timing {
-            Timing::Cron(text) => Rule::Cron { pattern: parse::parse(text)?, zone },
+            Timing::Cron(text) => {
+                let pattern = parse::parse(text)?;
+                Rule::Cron(Cron { text: text.as_str().into(), rule: ClockRule::new(pattern.elapsed, dst), pattern })
+            }
             Timing::Every(interval) if interval.as_millis() < 1000 => {
                 return Err(fault(format!("the interval {interval} is too short: the shortest is 1s")));
             }
-            Timing::Every(interval) => Rule::Every(interval.signed().as_nanos()),
+            Timing::Every(interval) => Rule::Every(*interval),
             Timing::At(instant) => Rule::At(whole_micros(*instant)),
         };
-        let due_times = Self(Arc::new(rule));
+        let due_times = Self(Arc::new(Compiled { zone, rule }));
         if let Timing::Cron(text) = timing
             && due_times.next_after(before_1970()).is_none()
         {
@@ -118,21 +130,26 @@ impl DueTimes {
         Ok(due_times)
     }
 
+    /// The time zone on whose local calendar the schedule is read.
+    #[must_use]
+    pub fn zone(&self) -> &TimeZone {
+        &self.0.zone
+    }
+
     /// The first due time strictly after `after`; none when there is none any more.
     ///
     /// Cron times are whole seconds, multiples of an interval whole milliseconds, and a single time
     /// whole microseconds (what is finer is cut off).
     #[must_use]
     pub fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
-        match &*self.0 {
-            Rule::Cron { pattern, zone } => {
-                let second = after.as_nanosecond().div_euclid(1_000_000_000);
-                let due = zone::next_after(pattern, zone, i64::try_from(second).ok()?)?;
+        match &self.0.rule {
+            Rule::Cron(cron) => {
+                let due = cron.next_after(&self.0.zone, whole_second(after))?;
                 Timestamp::from_second(due).ok()
             }
             Rule::Every(interval) => {
-                let passed = after.as_nanosecond().div_euclid(*interval);
-                Timestamp::from_nanosecond((passed + 1) * interval).ok()
+                let nanos = interval.signed().as_nanos();
+                Timestamp::from_nanosecond((intervals(after, nanos) + 1) * nanos).ok()
             }
             Rule::At(instant) => (*instant > after).then_some(*instant),
         }
@@ -143,11 +160,43 @@ impl DueTimes {
         let next = move |after| self.next_after(after).filter(|due| *due <= until);
         std::iter::successors(next(after), move |due| next(*due))
     }
+
+    /// The first and the last due time after `after` and up to and including `until`, and how many there are; none when
+    /// nothing is due. Visits changes of clocks and months, not due times: an every-second text costs no more than a
+    /// daily one.
+    #[must_use]
+    pub fn stretch(&self, after: Timestamp, until: Timestamp) -> Option<Stretch> {
+        match &self.0.rule {
+            Rule::Cron(cron) => {
+                let (first, last, count) = cron.stretch(&self.0.zone, whole_second(after), whole_second(until))?;
+                let instant = |second| Timestamp::from_second(second).ok();
+                Some(Stretch { first: instant(first)?, last: instant(last)?, count })
+            }
+            Rule::Every(interval) => {
+                let nanos = interval.signed().as_nanos();
+                let (before, reached) = (intervals(after, nanos), intervals(until, nanos));
+                let instant = |number| Timestamp::from_nanosecond(number * nanos).ok();
+                let count = i64::try_from(reached - before).ok().filter(|count| *count > 0)?;
+                Some(Stretch { first: instant(before + 1)?, last: instant(reached)?, count })
+            }
+            Rule::At(at) => (after < *at && *at <= until).then_some(Stretch { first: *at, last: *at, count: 1 }),
+        }
+    }
+}
+
+/// How many whole intervals have passed since 1970.
+fn intervals(instant: Timestamp, nanos: i128) -> i128 {
+    instant.as_nanosecond().div_euclid(nanos)
 }
 
 /// Early enough to find what is due in the first hours of 1970 in any zone.
 fn before_1970() -> Timestamp {
     Timestamp::UNIX_EPOCH - jiff::SignedDuration::from_hours(48)
+}
+
+/// The second that an instant is in; `Timestamp::as_second` rounds towards 1970.
+fn whole_second(instant: Timestamp) -> i64 {
+    instant.as_second() - i64::from(instant.subsec_nanosecond() < 0)
 }
 
 fn whole_micros(instant: Timestamp) -> Timestamp {

@@ -11,11 +11,13 @@ pub(super) const FIRST_YEAR: i16 = 1970;
 /// Last year that a year field can name.
 pub(super) const LAST_YEAR: i16 = 2099;
 
-const DAY: i64 = 86_400;
+pub(super) const DAY: i64 = 86_400;
 /// The first second of the year 1: earlier cron times are of no use to anybody.
-const BEGINNING: i64 = -62_135_596_800;
+pub(super) const BEGINNING: i64 = -62_135_596_800;
+/// 9999-12-30T22:00:00, the last second of `Timestamp` and so the last that local time is counted to.
+pub(super) const END: i64 = 253_402_207_200;
 /// The calendar repeats itself after so many years: what has no match in them never has one.
-const CALENDAR_CYCLE: i16 = 400;
+pub(super) const CALENDAR_CYCLE: i16 = 400;
 
 /// When the local clock shows a due time. Bit n of a set stands for the value n.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +61,7 @@ impl Years {
         self.0[bit / 64] |= 1 << (bit % 64);
     }
 
-    fn contains(&self, year: i16) -> bool {
+    pub(super) fn contains(&self, year: i16) -> bool {
         usize::try_from(year - FIRST_YEAR)
             .is_ok_and(|bit| self.0.get(bit / 64).is_some_and(|word| has(*word, bit % 64)))
     }
@@ -68,7 +70,7 @@ impl Years {
 impl Pattern {
     /// The first matching local second at or after `local`.
     pub(super) fn first_from(&self, local: i64) -> Option<i64> {
-        let start = Offset::UTC.to_datetime(Timestamp::from_second(local.max(BEGINNING)).ok()?);
+        let start = local_datetime(local.max(BEGINNING))?;
         let (first_year, last_year) = match self.years {
             Some(_) => (start.year().max(FIRST_YEAR), LAST_YEAR),
             None => (start.year(), start.year().saturating_add(CALENDAR_CYCLE).min(Date::MAX.year())),
@@ -80,7 +82,7 @@ impl Pattern {
             for month in members(self.months) {
                 let first = Date::new(year, i8::try_from(month).ok()?, 1).ok()?;
                 if let Some(found) = self.first_in_month(first, start) {
-                    return Some(found);
+                    return (found <= END).then_some(found);
                 }
             }
         }
@@ -128,7 +130,13 @@ impl Pattern {
 
 impl Days {
     /// The due days of the month that begins on `first`.
-    fn in_month(&self, first: Date) -> u64 {
+    pub(super) fn in_month(&self, first: Date) -> u64 {
+        let (of_month, of_week) = self.by_field(first);
+        if self.either { of_month | of_week } else { of_month & of_week }
+    }
+
+    /// The days of that month that match the day-of-month field, and those that match the day-of-week field.
+    pub(super) fn by_field(&self, first: Date) -> (u64, u64) {
         let length = usize::from(first.days_in_month().unsigned_abs());
         let weekday_of_first = usize::from(first.weekday().to_sunday_zero_offset().unsigned_abs());
         let weekday = |day: usize| (weekday_of_first + day - 1) % 7;
@@ -160,7 +168,7 @@ impl Days {
                 of_week |= 1 << such.ilog2();
             }
         }
-        if self.either { of_month | of_week } else { of_month & of_week }
+        (of_month, of_week)
     }
 }
 
@@ -180,11 +188,16 @@ fn nearest_workday(day: usize, length: usize, weekday: usize) -> usize {
     }
 }
 
-fn midnight(date: Date) -> Option<i64> {
+/// What the local clock shows.
+pub(super) fn local_datetime(local: i64) -> Option<DateTime> {
+    Some(Offset::UTC.to_datetime(Timestamp::from_second(local).ok()?))
+}
+
+pub(super) fn midnight(date: Date) -> Option<i64> {
     Offset::UTC.to_timestamp(date.to_datetime(Time::midnight())).ok().map(Timestamp::as_second)
 }
 
-fn has(set: u64, bit: usize) -> bool {
+pub(super) fn has(set: u64, bit: usize) -> bool {
     set >> bit & 1 == 1
 }
 
@@ -202,7 +215,7 @@ fn at_or_above(set: u64, bit: usize) -> Option<usize> {
     (rest != 0).then(|| lowest(rest))
 }
 
-fn members(mut set: u64) -> impl Iterator<Item = usize> {
+pub(super) fn members(mut set: u64) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
         let bit = (set != 0).then(|| lowest(set))?;
         set &= set - 1;

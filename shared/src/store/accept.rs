@@ -3,9 +3,14 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{Result, Store};
+use super::database::Tx;
+use super::texts::{error_without_nul, without_nul};
+use super::transition::Batch;
+use super::{Hint, Result, Store};
+use crate::definition::Job;
 use crate::duration::HumanDuration;
-use crate::work_request::{FireRef, WorkRequestId};
+use crate::state::Input;
+use crate::work_request::{FireRef, Happening, RunError, WorkRequestId};
 
 /// A work request to be.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +37,60 @@ pub struct NewWorkRequest {
     pub delay: HumanDuration,
     /// Who asked, for the history.
     pub by: String,
+    /// The run whose end calls for it, if one does.
+    pub chained_from: Option<WorkRequestId>,
+    /// For what it waits before its trigger may go out, in words, if for anything.
+    pub held: Option<String>,
+    /// Why it can't be run at all, if so: it is recorded, and FAILED.
+    pub refused: Option<RunError>,
+    /// Something waits for its end.
+    pub follow: bool,
+}
+
+impl NewWorkRequest {
+    /// A run of a job at once, with no input, that nothing else has to do with.
+    #[must_use]
+    pub fn new(id: WorkRequestId, job: &Job, job_version: i64, by: impl Into<String>) -> Self {
+        Self {
+            id,
+            namespace: job.namespace.clone(),
+            job: job.name.clone(),
+            job_version,
+            queue: job.queue.clone(),
+            timeout: job.timeout,
+            fire: None,
+            input: Value::Null,
+            resource: None,
+            delay: HumanDuration::ZERO,
+            by: by.into(),
+            chained_from: None,
+            held: None,
+            refused: None,
+            follow: false,
+        }
+    }
+
+    /// The first entries of its history.
+    pub(crate) fn history(&self) -> Vec<Happening> {
+        let mut history = vec![Happening::Accepted { by: without_nul(self.by.clone()) }];
+        history.extend(self.held.clone().map(|reason| Happening::Held { reason }));
+        history
+    }
+}
+
+/// Gives birth to work requests, and ends those that can't be run.
+pub(crate) async fn insert(tx: &mut dyn Tx, requests: &[NewWorkRequest]) -> Result<()> {
+    tx.insert_requests(requests).await?;
+    let refused: Vec<_> = requests.iter().filter_map(|r| Some((r.id, r.refused.clone()?))).collect();
+    if refused.is_empty() {
+        return Ok(());
+    }
+    let mut batch = Batch::lock_ids(tx, refused.iter().map(|(id, _)| *id)).await?;
+    for (id, error) in refused {
+        // Just born and not sent: nothing else can have happened to it.
+        let _refused = batch.apply(id, &Input::Refuse { error: error_without_nul(error) }).is_err();
+    }
+    batch.save(tx).await
 }
 
 /// A caller's name for a request, under which it can be repeated (draft-ietf-httpapi-idempotency-key-header).
@@ -69,9 +128,9 @@ impl Store {
             return Ok(if hash == key.request_hash { Acceptance::Repeated(id) } else { Acceptance::KeyReused });
         }
         let id = request.id;
-        tx.insert_requests(&[request]).await?;
+        insert(&mut *tx, &[request]).await?;
         tx.commit().await?;
-        self.made_due();
+        self.hint(Hint::Due);
         Ok(Acceptance::New(id))
     }
 
@@ -81,9 +140,9 @@ impl Store {
     /// [`super::StoreError::Query`]: none was accepted, or the answer was lost.
     pub async fn accept_all(&self, requests: &[NewWorkRequest]) -> Result<()> {
         let mut tx = self.begin().await?;
-        tx.insert_requests(requests).await?;
+        insert(&mut *tx, requests).await?;
         tx.commit().await?;
-        self.made_due();
+        self.hint(Hint::Due);
         Ok(())
     }
 

@@ -11,15 +11,19 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::accept::{IdempotencyKey, NewWorkRequest};
+use super::backfills::{Backfill, BackfillStep, NewBackfill};
+use super::changes::{Change, DefinitionKind, RecordedChange};
 use super::definitions::{InForce, Versioned};
-use super::fires::{CursorMove, Fire, ScheduleKey, ScheduleRow};
+use super::fires::{CursorMove, Fire};
+use super::follow::EndedRun;
 use super::leader::Generation;
 use super::leases::{HeldLease, Progress};
 use super::requests::{ListFilter, QueueDepth};
 use super::rows::Claimable;
+use super::schedules::{ScheduleKey, ScheduleRow};
 use super::transition::Locked;
 use super::workers::{NewWorker, Worker};
-use super::{Kind, Result};
+use super::{Hint, Kind, Result};
 use crate::definition::Job;
 use crate::work_request::{HistoryEvent, LogLine, WorkRequest, WorkRequestId};
 
@@ -29,10 +33,10 @@ pub(crate) trait Database: Reads + Send + Sync + 'static {
     fn kind(&self) -> Kind;
     async fn now(&self) -> Result<Timestamp>;
     async fn begin(&self) -> Result<Box<dyn Tx>>;
-    /// Tells other processes, as a hint, that triggers have become due.
-    fn announce_due(&self);
-    /// Waits for such a hint from another process; never returns where there are none.
-    async fn due_announced(&self) -> Result<()>;
+    /// Passes a hint on to other processes.
+    fn hint(&self, hint: Hint);
+    /// Waits for a hint of any process; never returns where there are no others.
+    async fn hinted(&self) -> Result<Hint>;
 }
 
 /// Single reads, the same text in both databases.
@@ -41,11 +45,26 @@ pub(crate) trait Reads {
     async fn in_force(&self) -> Result<Option<InForce>>;
     async fn was_in_force(&self, digest: &str) -> Result<bool>;
     async fn job_version(&self, namespace: &str, name: &str, version: i64) -> Result<Option<Job>>;
-    async fn jobs(&self, namespace: &str, from: Page<'_>) -> Result<Vec<Versioned<Job>>>;
-    async fn schedules(&self, namespace: &str, from: Page<'_>) -> Result<Vec<ScheduleRow>>;
+    async fn jobs(&self, namespace: &str, from: NamePage<'_>) -> Result<Vec<Versioned<Job>>>;
+    async fn schedules(&self, namespace: &str, from: NamePage<'_>) -> Result<Vec<ScheduleRow>>;
     async fn due_schedules(&self, until: Timestamp, limit: i64) -> Result<Vec<ScheduleRow>>;
     async fn queues(&self) -> Result<Vec<String>>;
+    async fn changes(
+        &self,
+        kind: DefinitionKind,
+        key: &ScheduleKey,
+        before: i64,
+        limit: i64,
+    ) -> Result<Vec<RecordedChange>>;
 
+    /// Schedules with held fires.
+    async fn held_schedules(&self) -> Result<Vec<ScheduleKey>>;
+    async fn ended_runs(&self, limit: i64) -> Result<Vec<EndedRun>>;
+    async fn backfill(&self, key: &ScheduleKey, id: &str) -> Result<Option<Backfill>>;
+    async fn backfills(&self, key: &ScheduleKey, after: &str, limit: i64) -> Result<Vec<Backfill>>;
+    async fn running_backfills(&self) -> Result<Vec<Backfill>>;
+
+    async fn fires_at(&self, key: &ScheduleKey, at: Timestamp) -> Result<Vec<Fire>>;
     async fn fires(&self, key: &ScheduleKey, before: Timestamp, limit: i64) -> Result<Vec<Fire>>;
     async fn next_due(&self) -> Result<Option<Timestamp>>;
 
@@ -63,11 +82,11 @@ pub(crate) trait Reads {
 
 /// Where a page of names starts.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Page<'a> {
+pub(crate) enum NamePage<'a> {
     /// Only this name.
     Only(&'a str),
-    /// At most so many names behind this one.
-    After(&'a str, i64),
+    /// At most `limit` names behind this one that hold `part`.
+    After { name: &'a str, part: &'a str, limit: i64 },
 }
 
 /// Which runs to lock.
@@ -75,6 +94,8 @@ pub(crate) enum Page<'a> {
 pub(crate) enum Which<'a> {
     /// These, waiting for whoever has them. Ids in ascending order.
     Ids(&'a [Uuid]),
+    /// Those that fires of these schedules have called for, whatever the origin; likewise.
+    OfSchedules(&'a [ScheduleKey]),
     /// Some whose trigger is due at `now`, earliest first, passing over those that others have locked.
     Due { limit: i64 },
     /// Some in these queues whose trigger was sent longer ago than this, doubled with each time that it was sent again;
@@ -105,24 +126,36 @@ pub(crate) trait Runs {
     async fn ended_under(&mut self, pairs: &[(Uuid, Uuid)]) -> Result<HashSet<(Uuid, Uuid)>>;
     async fn save_progress(&mut self, progress: &[Progress]) -> Result<()>;
     async fn append_logs(&mut self, lines: &[(WorkRequestId, LogLine)]) -> Result<()>;
+    /// Deletes follow-ups; answers which of them were there.
+    async fn take_follow_ups(&mut self, ids: &[Uuid]) -> Result<HashSet<Uuid>>;
 }
 
 /// Batches of schedules, fires and definitions.
 #[async_trait]
 pub(crate) trait Plans {
-    /// Whether this generation still leads; if so it does until the transaction ends.
-    async fn hold(&mut self, generation: Generation) -> Result<bool>;
-    /// Moves cursors that are where the move says, under the version that it says; answers which were.
+    /// The generation that leads: it does until the transaction ends, and its own writes wait for that.
+    async fn leading(&mut self) -> Result<Generation>;
+    /// These schedules' rows, in the order of their names, waiting for whoever has them.
+    async fn lock_schedules(&mut self, keys: &[ScheduleKey]) -> Result<Vec<ScheduleRow>>;
+    /// The jobs of these names that are in force.
+    async fn jobs_in_force(&mut self, keys: &[ScheduleKey]) -> Result<Vec<Versioned<Job>>>;
+    /// Moves cursors that are where the move says, under the version that it says, if not paused; answers which were.
     async fn move_cursors(&mut self, moves: &[CursorMove]) -> Result<HashSet<ScheduleKey>>;
-    /// One unended run of each of these schedules' fires, where there is one.
-    async fn running(&mut self, keys: &[ScheduleKey]) -> Result<HashMap<ScheduleKey, WorkRequestId>>;
+    /// Keeps how many due times of schedules have triggered; the flag says that these were all that may.
+    async fn count_fired(&mut self, counts: &[(ScheduleKey, u64, bool)]) -> Result<()>;
+    /// One unended run of each of these schedules' fires, where there is one; the flag says whether runs by hand count.
+    async fn running(&mut self, keys: &[(ScheduleKey, bool)]) -> Result<HashMap<ScheduleKey, WorkRequestId>>;
     /// Of these due times, the ones that the ledger has a decision on, be it as part of a stretch.
     async fn decided(&mut self, dues: &[(&ScheduleKey, Timestamp)]) -> Result<HashSet<(ScheduleKey, Timestamp)>>;
-    /// Records decisions; answers the indices of those that no earlier decision forbids.
-    async fn insert_fires(&mut self, fires: &[Fire]) -> Result<Vec<usize>>;
+    /// Makes the last entry before each of these skips longer, where it is a skip by the same version for the same
+    /// reason; answers which.
+    async fn extend_fires(&mut self, skips: &[Fire]) -> Result<HashSet<(ScheduleKey, Timestamp)>>;
+    /// Records decisions; answers how many no earlier decision has forbidden.
+    async fn insert_fires(&mut self, fires: &[Fire]) -> Result<usize>;
+    async fn insert_changes(&mut self, changes: &[Change<'_>]) -> Result<()>;
     /// The highest version that a job of each of these names ever had, where there was one.
     async fn last_job_versions(&mut self, keys: &[ScheduleKey]) -> Result<HashMap<ScheduleKey, i64>>;
-    /// The highest version of each of these schedules that the ledger knows, where it does.
+    /// The highest version that a schedule of each of these names ever had, where there was one.
     async fn last_schedule_versions(&mut self, keys: &[ScheduleKey]) -> Result<HashMap<ScheduleKey, i64>>;
     async fn put_jobs(&mut self, jobs: &[Versioned<&Job>]) -> Result<()>;
     async fn remove_jobs(&mut self, keys: &[ScheduleKey]) -> Result<()>;
@@ -142,6 +175,14 @@ pub(crate) trait Plain {
     async fn all_schedules(&mut self) -> Result<Vec<ScheduleRow>>;
     /// The queues with triggers sent at this instant or earlier and not claimed, and when the first of each was.
     async fn sent_queues(&mut self, until: Timestamp) -> Result<Vec<(String, Timestamp)>>;
+    /// Takes the backfill's id; false when it is taken.
+    async fn insert_backfill(&mut self, new: &NewBackfill) -> Result<bool>;
+    /// Moves a running backfill's cursor from where the step saw it and adds what triggered and what was skipped.
+    async fn move_backfill(&mut self, step: &BackfillStep, counts: [i64; 2]) -> Result<bool>;
+    /// Cancels a backfill that runs.
+    async fn end_backfill(&mut self, key: &ScheduleKey, id: &str, by: &str) -> Result<bool>;
+    /// The version of the definitions in force.
+    async fn version_in_force(&mut self) -> Result<Option<i64>>;
     async fn put_in_force(&mut self, digest: &str, revision: Option<u64>, by: &str) -> Result<()>;
     async fn put_worker(&mut self, worker: &NewWorker) -> Result<()>;
     /// Counts a beat; false when the worker is not, or no longer, known to be alive.

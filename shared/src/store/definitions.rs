@@ -1,19 +1,17 @@
 //! Jobs and schedules in force, versioned.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 
-use super::database::Page;
-use super::fires::{Fire, FireOutcome, ScheduleKey, ScheduleRow, SkipReason};
+use super::changes::{Action, Change};
+use super::database::{NamePage, Tx};
+use super::fires::{Fire, SkipReason};
+use super::follow::sorted;
 use super::leader::Generation;
-use super::{Result, Store, StoreError};
-use crate::definition::{Definitions, Job, Schedule};
-use crate::due::DueTimes;
-use crate::work_request::Origin;
-
-/// Due times of an outdated definition that are counted one by one before the count is cut off.
-const COUNTED: usize = 100_000;
+use super::schedules::{ScheduleKey, ScheduleRow, due_times};
+use super::{Hint, Result, Store, StoreError};
+use crate::definition::{self, Definitions, Job, Schedule};
 
 /// Something with the version that it has or had.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +35,25 @@ pub struct InForce {
     pub applied_at: Timestamp,
     /// By whom.
     pub applied_by: String,
+}
+
+/// Changes to the definitions in force.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ChangeSet {
+    /// The version of the definitions in force that it was made from; none if nothing was in force.
+    pub base: Option<i64>,
+    /// New or changed jobs.
+    pub put_jobs: Vec<Job>,
+    /// New or changed schedules.
+    pub put_schedules: Vec<Schedule>,
+    /// Jobs that go out of force.
+    pub remove_jobs: Vec<ScheduleKey>,
+    /// Schedules that go out of force.
+    pub remove_schedules: Vec<ScheduleKey>,
+    /// Of the whole that is in force then.
+    pub digest: String,
+    /// Likewise.
+    pub revision: Option<u64>,
 }
 
 /// What putting definitions in force has changed.
@@ -82,64 +99,52 @@ impl Store {
         by: &str,
     ) -> Result<Applied> {
         let mut tx = self.begin().await?;
-        if !tx.hold(generation).await? {
+        if tx.leading().await? != generation {
             return Err(StoreError::Deposed);
         }
-        let now = tx.now();
-        let mut applied = Applied::default();
-
-        let mut old_jobs: HashMap<_, _> =
-            tx.all_jobs().await?.into_iter().map(|job| (job_key(&job.item), job)).collect();
-        let new: Vec<_> = definitions.jobs.iter().map(job_key).filter(|key| !old_jobs.contains_key(key)).collect();
-        let last_versions = tx.last_job_versions(&new).await?;
-        let mut put_jobs = Vec::new();
-        for job in &definitions.jobs {
-            let version = match old_jobs.remove(&job_key(job)) {
-                Some(old) if old.item == *job => continue,
-                Some(old) => old.version + 1,
-                None => last_versions.get(&job_key(job)).unwrap_or(&0) + 1,
-            };
-            put_jobs.push(Versioned { version, item: job });
-        }
-        applied.jobs = put_jobs.len();
-        tx.put_jobs(&put_jobs).await?;
-        let gone: Vec<_> = old_jobs.into_keys().collect();
-        applied.removed += gone.len();
-        tx.remove_jobs(&gone).await?;
-
-        let mut old_schedules: HashMap<_, _> =
-            tx.all_schedules().await?.into_iter().map(|row| (row.key(), row)).collect();
-        let keys = definitions.schedules.iter().map(schedule_key);
-        let new: Vec<_> = keys.filter(|key| !old_schedules.contains_key(key)).collect();
-        let last_versions = tx.last_schedule_versions(&new).await?;
-        let mut put = Vec::new();
-        let mut superseded = Vec::new();
-        for schedule in &definitions.schedules {
-            let key = schedule_key(schedule);
-            let old = old_schedules.remove(&key);
-            if old.as_ref().is_some_and(|old| old.schedule == *schedule) {
-                continue;
-            }
-            let last_version = match &old {
-                Some(old) => old.version,
-                None => last_versions.get(&key).copied().unwrap_or(0),
-            };
-            let (row, fire) = succeed(old, last_version + 1, schedule, now)?;
-            put.push(row);
-            superseded.extend(fire);
-        }
-        applied.schedules = put.len();
-        for gone in old_schedules.values() {
-            superseded.extend(left_undecided(gone, now, "the schedule was removed")?);
-        }
-        tx.insert_fires(&superseded).await?;
-        tx.put_schedules(&put).await?;
-        let gone: Vec<_> = old_schedules.into_keys().collect();
-        applied.removed += gone.len();
-        tx.remove_schedules(&gone).await?;
-
-        tx.put_in_force(digest, definitions.revision, by).await?;
+        let old = Old::of(tx.all_jobs().await?, tx.all_schedules().await?);
+        let mut set = ChangeSet { digest: digest.to_owned(), revision: definitions.revision, ..ChangeSet::default() };
+        let jobs: HashSet<_> = definitions.jobs.iter().map(ScheduleKey::of_job).collect();
+        let schedules: HashSet<_> = definitions.schedules.iter().map(ScheduleKey::of).collect();
+        set.remove_jobs = old.jobs.keys().filter(|key| !jobs.contains(key)).cloned().collect();
+        set.remove_schedules = old.schedules.keys().filter(|key| !schedules.contains(key)).cloned().collect();
+        let jobs = definitions.jobs.iter().filter(|job| old.is_other_job(job));
+        let schedules = definitions.schedules.iter().filter(|schedule| old.is_other_schedule(schedule));
+        let (jobs, schedules) = (jobs.collect(), schedules.collect());
+        let applied = put(&mut *tx, old, &jobs, &schedules, &set, by, None).await?;
         tx.commit().await?;
+        self.hint(Hint::Schedules);
+        Ok(applied)
+    }
+
+    /// Puts a set of changes in force, in one transaction (I6), if the definitions in force are still those that the
+    /// set was made from. With a generation, only while that leads.
+    ///
+    /// # Errors
+    /// [`StoreError::Moved`], [`StoreError::Deposed`], [`StoreError::Timing`], [`StoreError::Query`]: nothing was changed.
+    pub async fn apply_changes(
+        &self,
+        generation: Option<Generation>,
+        set: &ChangeSet,
+        by: &str,
+        reason: Option<&str>,
+    ) -> Result<Applied> {
+        let mut tx = self.begin().await?;
+        let leading = tx.leading().await?;
+        if generation.is_some_and(|generation| generation != leading) {
+            return Err(StoreError::Deposed);
+        }
+        if tx.version_in_force().await? != set.base {
+            return Err(StoreError::Moved);
+        }
+        let jobs = sorted(set.put_jobs.iter().map(ScheduleKey::of_job).chain(set.remove_jobs.iter().cloned()));
+        let schedules = set.put_schedules.iter().map(ScheduleKey::of).chain(set.remove_schedules.iter().cloned());
+        let old = Old::of(tx.jobs_in_force(&jobs).await?, tx.lock_schedules(&sorted(schedules)).await?);
+        let jobs = set.put_jobs.iter().filter(|job| old.is_other_job(job)).collect();
+        let schedules = set.put_schedules.iter().filter(|schedule| old.is_other_schedule(schedule)).collect();
+        let applied = put(&mut *tx, old, &jobs, &schedules, set, by, reason).await?;
+        tx.commit().await?;
+        self.hint(Hint::Schedules);
         Ok(applied)
     }
 
@@ -148,7 +153,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Query`].
     pub async fn job(&self, namespace: &str, name: &str) -> Result<Option<Versioned<Job>>> {
-        Ok(self.db.jobs(namespace, Page::Only(name)).await?.pop())
+        Ok(self.db.jobs(namespace, NamePage::Only(name)).await?.pop())
     }
 
     /// Up to `limit` jobs of a namespace behind the name `after`, by name.
@@ -156,7 +161,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Query`].
     pub async fn jobs(&self, namespace: &str, after: &str, limit: i64) -> Result<Vec<Versioned<Job>>> {
-        self.db.jobs(namespace, Page::After(after, limit)).await
+        self.db.jobs(namespace, NamePage::After { name: after, part: "", limit }).await
     }
 
     /// A version of a job, be it in force or not.
@@ -176,12 +181,88 @@ impl Store {
     }
 }
 
-fn job_key(job: &Job) -> ScheduleKey {
-    ScheduleKey { namespace: job.namespace.clone(), name: job.name.clone() }
+/// What a set of changes finds in force, of the names that it is about.
+struct Old {
+    jobs: HashMap<ScheduleKey, Versioned<Job>>,
+    schedules: HashMap<ScheduleKey, ScheduleRow>,
 }
 
-fn schedule_key(schedule: &Schedule) -> ScheduleKey {
-    ScheduleKey { namespace: schedule.namespace.clone(), name: schedule.name.clone() }
+impl Old {
+    fn of(jobs: Vec<Versioned<Job>>, schedules: Vec<ScheduleRow>) -> Self {
+        Self {
+            jobs: jobs.into_iter().map(|job| (ScheduleKey::of_job(&job.item), job)).collect(),
+            schedules: schedules.into_iter().map(|row| (row.key(), row)).collect(),
+        }
+    }
+
+    fn is_other_job(&self, job: &Job) -> bool {
+        self.jobs.get(&ScheduleKey::of_job(job)).is_none_or(|old| old.item != *job)
+    }
+
+    fn is_other_schedule(&self, schedule: &Schedule) -> bool {
+        self.schedules.get(&ScheduleKey::of(schedule)).is_none_or(|old| old.schedule != *schedule)
+    }
+}
+
+/// Writes changes, their history, and what removed or retimed schedules leave undecided.
+async fn put(
+    tx: &mut dyn Tx,
+    mut old: Old,
+    jobs: &Vec<&Job>,
+    schedules: &Vec<&Schedule>,
+    set: &ChangeSet,
+    by: &str,
+    reason: Option<&str>,
+) -> Result<Applied> {
+    let now = tx.now();
+    let mut changes = Vec::new();
+    let action = |known: bool| if known { Action::Changed } else { Action::Created };
+
+    let unknown = jobs.iter().map(|job| ScheduleKey::of_job(job)).filter(|key| !old.jobs.contains_key(key));
+    let last_versions = tx.last_job_versions(&unknown.collect::<Vec<_>>()).await?;
+    let mut put_jobs = Vec::new();
+    for job in jobs {
+        let key = ScheduleKey::of_job(job);
+        let known = old.jobs.get(&key).map(|old| old.version);
+        let version = known.or_else(|| last_versions.get(&key).copied()).unwrap_or(0) + 1;
+        let job = Versioned { version, item: *job };
+        changes.push(Change::of_job(&job, action(known.is_some()), by, reason));
+        put_jobs.push(job);
+    }
+    tx.put_jobs(&put_jobs).await?;
+    for key in &set.remove_jobs {
+        let Some(gone) = old.jobs.get(key) else { continue };
+        let gone = Versioned { version: gone.version, item: &gone.item };
+        changes.push(Change::of_job(&gone, Action::Removed, by, reason));
+    }
+    tx.remove_jobs(&set.remove_jobs).await?;
+
+    let unknown = schedules.iter().map(|schedule| ScheduleKey::of(schedule));
+    let unknown: Vec<_> = unknown.filter(|key| !old.schedules.contains_key(key)).collect();
+    let last_versions = tx.last_schedule_versions(&unknown).await?;
+    let (mut put, mut undecided) = (Vec::new(), Vec::new());
+    for schedule in schedules {
+        let key = ScheduleKey::of(schedule);
+        let predecessor = old.schedules.remove(&key);
+        let known = predecessor.as_ref().map(|old| old.version);
+        let version = known.or_else(|| last_versions.get(&key).copied()).unwrap_or(0) + 1;
+        let (row, fires) = succeed(predecessor, version, schedule, now)?;
+        changes.push(Change::of_schedule(&row, action(known.is_some()), by, reason));
+        put.push(row);
+        undecided.extend(fires);
+    }
+    for gone in set.remove_schedules.iter().filter_map(|key| old.schedules.get(key)) {
+        let why = (SkipReason::Superseded, "the schedule was removed");
+        undecided.extend(gone.settle(&due_times(&gone.schedule)?, now, why));
+        changes.push(Change::of_schedule(gone, Action::Removed, by, reason));
+    }
+    tx.insert_fires(&undecided).await?;
+    tx.put_schedules(&put).await?;
+    tx.remove_schedules(&set.remove_schedules).await?;
+    tx.insert_changes(&changes).await?;
+    tx.put_in_force(&set.digest, set.revision, by).await?;
+    let removed = changes.iter().filter(|change| change.action == Action::Removed).count();
+    Ok(Applied { jobs: put_jobs.len(), schedules: put.len(), removed })
 }
 
 /// The row of a new or changed schedule, and what its predecessor left undecided.
@@ -190,43 +271,40 @@ fn succeed(
     version: i64,
     schedule: &Schedule,
     now: Timestamp,
-) -> Result<(ScheduleRow, Option<Fire>)> {
-    if let Some(old) = &old
-        && (&old.schedule.timing, &old.schedule.timezone) == (&schedule.timing, &schedule.timezone)
-    {
-        return Ok((ScheduleRow { schedule: schedule.clone(), version, ..old.clone() }, None));
+) -> Result<(ScheduleRow, Vec<Fire>)> {
+    let due = due_times(schedule)?;
+    let Some(old) = old else {
+        let row = ScheduleRow::new(schedule.clone(), version, now);
+        return Ok((ScheduleRow { next_due_at: row.next_look(&due), ..row }, Vec::new()));
+    };
+    let same_timing = {
+        let timing = |schedule: &Schedule| (schedule.timing.clone(), schedule.timezone.clone(), schedule.dst);
+        timing(&old.schedule) == timing(schedule)
+    };
+    let counted = old.schedule.max_fires.is_some() && schedule.max_fires.is_some();
+    let mut row =
+        ScheduleRow { schedule: schedule.clone(), version, fired: if counted { old.fired } else { 0 }, ..old.clone() };
+    let mut fires = Vec::new();
+    // One that had come to its end, or had not begun, is not made to decide again what it passed over.
+    let is_over = old.pause.is_none() && old.next_due_at.is_none_or(|next| next > now);
+    if !same_timing || is_over {
+        let why = format!(
+            "definition changed from version {} to {version}: {}",
+            old.version,
+            describe(&old.schedule, schedule)
+        );
+        let old_due = due_times(&old.schedule)?;
+        fires = old.settle(&old_due, now, (SkipReason::Superseded, &why));
+        // A clock that was put back must not make a schedule decide again what its predecessor has decided.
+        row.cursor = old.cursor.max(now);
     }
-    let fire = old.as_ref().map(|old| left_undecided(old, now, "the schedule's timing changed")).transpose()?.flatten();
-    // A clock that was put back must not make a schedule decide again what its predecessor has decided.
-    let cursor = old.as_ref().map_or(now, |old| old.cursor.max(now));
-    let next_due_at = due_times(schedule)?.next_after(cursor);
-    Ok((ScheduleRow { schedule: schedule.clone(), version, cursor, next_due_at }, fire))
+    row.next_due_at = row.next_look(&due);
+    Ok((row, fires))
 }
 
-/// The ledger's entry for the due times that a definition leaves undecided at `now`, if there are any.
-fn left_undecided(row: &ScheduleRow, now: Timestamp, why: &str) -> Result<Option<Fire>> {
-    if row.next_due_at.is_none_or(|due| due > now) {
-        return Ok(None);
-    }
-    let mut stretch: Option<(Timestamp, Timestamp, i64)> = None;
-    for due in due_times(&row.schedule)?.between(row.cursor, now).take(COUNTED) {
-        let (_, last, count) = stretch.get_or_insert((due, due, 0));
-        *last = due;
-        *count += 1;
-    }
-    Ok(stretch.map(|(due_at, last_due_at, count)| Fire {
-        key: row.key(),
-        origin: Origin::Schedule,
-        due_at,
-        last_due_at,
-        count,
-        outcome: FireOutcome::Skipped(SkipReason::Superseded, why.into()),
-        version: row.version,
-        decided_at: now,
-    }))
-}
-
-fn due_times(schedule: &Schedule) -> Result<DueTimes> {
-    DueTimes::of(schedule)
-        .map_err(|source| StoreError::Timing { schedule: format!("{}/{}", schedule.namespace, schedule.name), source })
+/// What differs, in words.
+fn describe(old: &Schedule, new: &Schedule) -> String {
+    let changes = definition::changed_members(old, new);
+    let words: Vec<_> = changes.iter().map(ToString::to_string).collect();
+    words.join(", ")
 }

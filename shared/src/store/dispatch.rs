@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use super::database::Which;
 use super::texts::{error_without_nul, without_nul};
-use super::transition::{Batch, Locked};
-use super::{Result, Store};
+use super::transition::{Batch, Hints, Locked};
+use super::{Hint, Result, Store};
 use crate::state::{Input, Phase};
 use crate::trigger::{self, Trigger};
 use crate::work_request::{FireRef, RunError};
@@ -29,7 +29,7 @@ impl Outgoing {
     fn of(row: &Locked) -> Self {
         let due_at = match row.before.phase {
             Phase::Due { at } | Phase::Sent { at } => at,
-            Phase::Leased(_) | Phase::Done => Timestamp::UNIX_EPOCH,
+            Phase::Held { .. } | Phase::Leased(_) | Phase::Done => Timestamp::UNIX_EPOCH,
         };
         Self {
             queue: row.queue.clone(),
@@ -90,7 +90,7 @@ impl Store {
         }
         batch.save(&mut *tx).await?;
         tx.commit().await?;
-        self.made_due();
+        self.hint(Hint::Due);
         Ok(())
     }
 
@@ -101,9 +101,12 @@ impl Store {
     pub async fn give_up(&self, trigger: &Trigger, error: RunError) -> Result<bool> {
         let mut tx = self.begin().await?;
         let mut batch = Batch::lock_ids(&mut *tx, std::iter::once(trigger.id)).await?;
-        let ended = batch.apply(trigger.id, &Input::GiveUp { n: trigger.n, error: error_without_nul(error) }).is_ok();
+        let mut hints = Hints::default();
+        let given_up = Input::GiveUp { n: trigger.n, error: error_without_nul(error) };
+        let ended = batch.apply(trigger.id, &given_up).map(|row| hints.after(row)).is_ok();
         batch.save(&mut *tx).await?;
         tx.commit().await?;
+        hints.give(self);
         Ok(ended)
     }
 
@@ -147,17 +150,5 @@ impl Store {
         batch.save(&mut *tx).await?;
         tx.commit().await?;
         Ok(outgoing)
-    }
-
-    /// Rings [`Store::due_nudge`] for triggers made due by other processes, until the database fails. Where there are no
-    /// other processes it never returns.
-    ///
-    /// # Errors
-    /// [`super::StoreError::Query`]: listen again after a pause.
-    pub async fn listen_for_due(&self) -> Result<()> {
-        loop {
-            self.db.due_announced().await?;
-            self.due.notify_one();
-        }
     }
 }

@@ -1,45 +1,12 @@
-//! Cursors and the fire ledger: one decision per due time, each with its reason (I1, I8).
+//! The fire ledger: one decision per due time, each with its reason (I1, I8). `record` writes it.
 
-use std::collections::{HashMap, HashSet};
-
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::accept::NewWorkRequest;
-use super::database::Page;
-use super::leader::Generation;
-use super::{Result, Store, StoreError};
-use crate::definition::Schedule;
+use super::schedules::ScheduleKey;
+use super::{Result, Store};
+use crate::definition::{Overlap, Schedule};
 use crate::work_request::{Origin, WorkRequestId};
-
-/// Names a schedule, or (where it says so) a job.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ScheduleKey {
-    /// The tenant.
-    pub namespace: String,
-    /// Unique within the namespace.
-    pub name: String,
-}
-
-/// A schedule in force, and how far it is decided.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ScheduleRow {
-    /// The definition.
-    pub schedule: Schedule,
-    /// Counts the definitions that this name has had.
-    pub version: i64,
-    /// Every due time up to and including this instant has its decision.
-    pub cursor: Timestamp,
-    /// The first due time behind the cursor; none when it will never be due again.
-    pub next_due_at: Option<Timestamp>,
-}
-
-impl ScheduleRow {
-    /// The schedule's name.
-    #[must_use]
-    pub fn key(&self) -> ScheduleKey {
-        ScheduleKey { namespace: self.schedule.namespace.clone(), name: self.schedule.name.clone() }
-    }
-}
 
 /// One entry of the ledger.
 #[derive(Debug, Clone, PartialEq)]
@@ -71,6 +38,16 @@ pub enum FireOutcome {
     Skipped(SkipReason, String),
 }
 
+impl FireOutcome {
+    /// Reason, detail and work requests, as they are kept.
+    pub(crate) fn columns(&self) -> (Option<&'static str>, Option<&str>, Vec<uuid::Uuid>) {
+        match self {
+            Self::Triggered(ids) => (None, None, ids.iter().map(|id| id.0).collect()),
+            Self::Skipped(reason, detail) => (Some(reason.as_str()), Some(detail), Vec::new()),
+        }
+    }
+}
+
 /// Why a due time called for nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -79,13 +56,32 @@ pub enum SkipReason {
     Overlap,
     /// Nobody was there in time, and the catch-up policy does not make up for it.
     Late,
+    /// It was one too many of those that are made up for, or that wait.
+    Cap,
+    /// A rule of `except` or `only` leaves its day out.
+    Excluded,
+    /// The schedule was paused.
+    Paused,
     /// The definition changed before it was decided.
     Superseded,
+    /// It lies before `starts_at`.
+    BeforeStart,
+    /// It lies after `ends_at`, or behind the last of `max_fires`.
+    AfterEnd,
 }
 
 impl SkipReason {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Overlap, Self::Late, Self::Superseded];
+    pub const ALL: [Self; 8] = [
+        Self::Overlap,
+        Self::Late,
+        Self::Cap,
+        Self::Excluded,
+        Self::Paused,
+        Self::Superseded,
+        Self::BeforeStart,
+        Self::AfterEnd,
+    ];
 
     /// The text in the store and on the wire.
     #[must_use]
@@ -93,7 +89,12 @@ impl SkipReason {
         match self {
             Self::Overlap => "overlap",
             Self::Late => "late",
+            Self::Cap => "cap",
+            Self::Excluded => "excluded",
+            Self::Paused => "paused",
             Self::Superseded => "superseded",
+            Self::BeforeStart => "before_start",
+            Self::AfterEnd => "after_end",
         }
     }
 }
@@ -114,13 +115,9 @@ pub struct Decision {
 /// What is to happen at a due time.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Planned {
-    /// These work requests are born.
-    Trigger {
-        /// One for each entry of the schedule's list, in order.
-        requests: Vec<NewWorkRequest>,
-        /// Unless a run of an earlier fire has not ended: then it is skipped.
-        unless_running: bool,
-    },
+    /// These work requests are born, one for each entry of the schedule's list, in order; unless the plan's
+    /// [`FirePlan::overlap`] has it otherwise.
+    Trigger(Vec<NewWorkRequest>),
     /// Nothing.
     Skip(SkipReason, String),
 }
@@ -134,12 +131,47 @@ pub struct FirePlan {
     pub version: i64,
     /// The cursor that was planned from.
     pub cursor: Timestamp,
+    /// What the planner's clock showed: it must not be ahead of the database's, see [`CLOCK_TOLERANCE`].
+    pub planned_at: Timestamp,
+    /// What happens to a fire while runs of earlier ones go on: judged when the plan is recorded.
+    pub overlap: OverlapRule,
+    /// Due times that had triggered, and how many may, if the schedule says so.
+    pub fired: Option<(u64, u64)>,
     /// In the order of their due times.
     pub decisions: Vec<Decision>,
     /// Where the cursor goes.
     pub next_cursor: Timestamp,
     /// The first due time behind it.
     pub next_due_at: Option<Timestamp>,
+}
+
+/// What a schedule says of fires while runs of earlier ones go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OverlapRule {
+    /// What happens.
+    pub policy: Overlap,
+    /// The most fires that wait.
+    pub queue_max: u32,
+    /// Runs by hand count as well.
+    pub count_manual: bool,
+}
+
+impl OverlapRule {
+    /// What a schedule says.
+    #[must_use]
+    pub const fn of(schedule: &Schedule) -> Self {
+        Self { policy: schedule.overlap, queue_max: schedule.queue_max, count_manual: schedule.count_manual }
+    }
+
+    /// Whether runs of this origin count as runs of an earlier fire.
+    #[must_use]
+    pub fn counts(self, origin: &Origin) -> bool {
+        match origin {
+            Origin::Schedule => true,
+            Origin::Manual => self.count_manual,
+            Origin::Backfill(_) => false,
+        }
+    }
 }
 
 /// A schedule's cursor, moved from where a plan saw it.
@@ -164,6 +196,10 @@ impl From<&FirePlan> for CursorMove {
     }
 }
 
+/// A plan by a clock that is further ahead of the database's than this is refused: it would fire early, and take for
+/// missed what is on time.
+pub const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(2);
+
 /// Several schedules' plans, to be recorded in one transaction. Each schedule at most once.
 pub type FirePlans = Vec<FirePlan>;
 
@@ -182,124 +218,32 @@ pub enum FireVerdict {
 }
 
 impl Store {
-    /// Up to `limit` schedules that are due at or before `until`, the most overdue first.
-    ///
-    /// # Errors
-    /// [`StoreError::Query`].
-    pub async fn due_schedules(&self, until: Timestamp, limit: i64) -> Result<Vec<ScheduleRow>> {
-        self.db.due_schedules(until, limit).await
-    }
-
-    /// Records decisions, moves cursors and gives birth to work requests, in one transaction (I1). One verdict for each
-    /// plan in order.
-    ///
-    /// # Errors
-    /// [`StoreError::Deposed`] when `generation` no longer leads: nothing was recorded.
-    /// [`StoreError::Query`]: plan again from what the store says then.
-    pub async fn record_fires(&self, generation: Generation, plans: FirePlans) -> Result<Vec<FireVerdict>> {
-        let mut tx = self.begin().await?;
-        if !tx.hold(generation).await? {
-            return Err(StoreError::Deposed);
-        }
-        // Moved first: whoever moves a cursor from where the plan saw it has the right to decide.
-        let moves: Vec<CursorMove> = plans.iter().map(CursorMove::from).collect();
-        let mut moved = tx.move_cursors(&moves).await?;
-        let stands = |plan: &FirePlan| moved.contains(&plan.key);
-        let dues = plans
-            .iter()
-            .filter(|plan| stands(plan))
-            .flat_map(|plan| plan.decisions.iter().map(|d| (&plan.key, d.due_at)));
-        let decided = tx.decided(&dues.collect::<Vec<_>>()).await?;
-        let asks = |plan: &FirePlan| {
-            plan.decisions.iter().any(|d| matches!(d.planned, Planned::Trigger { unless_running: true, .. }))
-        };
-        let asking: Vec<_> = plans.iter().filter(|plan| stands(plan) && asks(plan)).map(|p| p.key.clone()).collect();
-        let mut running = if asking.is_empty() { HashMap::new() } else { tx.running(&asking).await? };
-
-        let now = tx.now();
-        let mut fires = Vec::new();
-        let mut births = Vec::new();
-        let mut owners = Vec::new();
-        let mut verdicts = Vec::with_capacity(plans.len());
-        for (index, plan) in plans.into_iter().enumerate() {
-            if !moved.remove(&plan.key) {
-                verdicts.push(FireVerdict::Outdated);
-                continue;
-            }
-            verdicts.push(FireVerdict::Recorded { triggered: 0, skipped: 0 });
-            for decision in plan.decisions {
-                if !decided.is_empty() && decided.contains(&(plan.key.clone(), decision.due_at)) {
-                    continue; // Decided before, under a cursor that has been put back since.
-                }
-                let (outcome, requests) = match decision.planned {
-                    Planned::Trigger { unless_running: true, .. } if running.contains_key(&plan.key) => {
-                        let by = running[&plan.key];
-                        (FireOutcome::Skipped(SkipReason::Overlap, format!("work request {by} had not ended")), vec![])
-                    }
-                    Planned::Trigger { requests, .. } => {
-                        if let Some(first) = requests.first() {
-                            running.insert(plan.key.clone(), first.id);
-                        }
-                        (FireOutcome::Triggered(requests.iter().map(|request| request.id).collect()), requests)
-                    }
-                    Planned::Skip(reason, detail) => (FireOutcome::Skipped(reason, detail), vec![]),
-                };
-                fires.push(Fire {
-                    key: plan.key.clone(),
-                    origin: Origin::Schedule,
-                    due_at: decision.due_at,
-                    last_due_at: decision.last_due_at,
-                    count: decision.count,
-                    outcome,
-                    version: plan.version,
-                    decided_at: now,
-                });
-                births.push(requests);
-                owners.push(index);
-            }
-        }
-        let new: HashSet<usize> = tx.insert_fires(&fires).await?.into_iter().collect();
-        let mut requests = Vec::new();
-        for (at, (fire, birth)) in fires.iter().zip(births).enumerate() {
-            let FireVerdict::Recorded { triggered, skipped } = &mut verdicts[owners[at]] else { continue };
-            if !new.contains(&at) {
-                continue; // The ledger's key is the last word.
-            }
-            match fire.outcome {
-                FireOutcome::Triggered(_) => *triggered += 1,
-                FireOutcome::Skipped(..) => *skipped += usize::try_from(fire.count).unwrap_or(0),
-            }
-            requests.extend(birth);
-        }
-        tx.insert_requests(&requests).await?;
-        tx.commit().await?;
-        if !requests.is_empty() {
-            self.made_due();
-        }
-        Ok(verdicts)
-    }
-
     /// Up to `limit` entries of a schedule's ledger that begin before `before`, newest first.
     ///
     /// # Errors
-    /// [`StoreError::Query`].
+    /// [`super::StoreError::Query`].
     pub async fn fires(&self, key: &ScheduleKey, before: Timestamp, limit: i64) -> Result<Vec<Fire>> {
         self.db.fires(key, before, limit).await
     }
 
-    /// A schedule in force.
+    /// The schedule's own decision on a due time, be it as part of a stretch; and what else was recorded for it.
     ///
     /// # Errors
-    /// [`StoreError::Query`].
-    pub async fn schedule(&self, key: &ScheduleKey) -> Result<Option<ScheduleRow>> {
-        Ok(self.db.schedules(&key.namespace, Page::Only(&key.name)).await?.pop())
+    /// [`super::StoreError::Query`].
+    pub async fn fires_at(&self, key: &ScheduleKey, at: Timestamp) -> Result<Vec<Fire>> {
+        self.db.fires_at(key, at).await
     }
 
-    /// Up to `limit` schedules of a namespace behind the name `after`, by name.
+    /// Records a fire that someone has asked for, with its work requests.
     ///
     /// # Errors
-    /// [`StoreError::Query`].
-    pub async fn schedules(&self, namespace: &str, after: &str, limit: i64) -> Result<Vec<ScheduleRow>> {
-        self.db.schedules(namespace, Page::After(after, limit)).await
+    /// [`super::StoreError::Query`].
+    pub async fn fire_by_hand(&self, fire: &Fire, requests: &[NewWorkRequest]) -> Result<()> {
+        let mut tx = self.begin().await?;
+        tx.insert_fires(std::slice::from_ref(fire)).await?;
+        super::accept::insert(&mut *tx, requests).await?;
+        tx.commit().await?;
+        self.hint(super::Hint::Due);
+        Ok(())
     }
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::texts::{error_without_nul, json_without_nul, without_nul};
-use super::transition::Batch;
+use super::transition::{Batch, Hints};
 use super::{Result, Store};
 use crate::state::{Input, Lease, Refusal};
 use crate::work_request::{FireRef, LogLine, RunError, WorkRequestId};
@@ -196,7 +196,7 @@ impl Store {
     pub async fn report(&self, reports: Vec<Report>) -> Result<Vec<std::result::Result<(), Refusal>>> {
         let mut tx = self.begin().await?;
         let mut batch = Batch::lock_ids(&mut *tx, reports.iter().map(|report| report.id)).await?;
-        let mut due = false;
+        let mut hints = Hints::default();
         let mut verdicts = Vec::with_capacity(reports.len());
         let mut stale = Vec::new();
         for (index, Report { id, token, outcome }) in reports.into_iter().enumerate() {
@@ -211,7 +211,7 @@ impl Store {
             verdicts.push(match batch.apply(id, &input) {
                 Ok(row) => {
                     row.output = output;
-                    due |= !row.is_done();
+                    hints.after(row);
                     Ok(())
                 }
                 Err(refusal) => {
@@ -231,9 +231,7 @@ impl Store {
             }
         }
         tx.commit().await?;
-        if due {
-            self.made_due();
-        }
+        hints.give(self);
         Ok(verdicts)
     }
 
@@ -245,13 +243,17 @@ impl Store {
         let mut tx = self.begin().await?;
         let mut batch = Batch::lock_ids(&mut *tx, losses.iter().map(|loss| loss.id)).await?;
         let mut ended = 0;
+        let mut hints = Hints::default();
         for Loss { id, token, error, retry } in losses {
             let error = error_without_nul(error);
-            ended += usize::from(batch.apply(id, &Input::Lose { token, error, retry }).is_ok());
+            if let Ok(row) = batch.apply(id, &Input::Lose { token, error, retry }) {
+                hints.after(row);
+                ended += 1;
+            }
         }
         batch.save(&mut *tx).await?;
         tx.commit().await?;
-        self.made_due();
+        hints.give(self);
         Ok(ended)
     }
 

@@ -4,7 +4,11 @@
 //!
 //! - [`accept`](self): a work request is born, with its idempotency key.
 //! - [`definitions`](self): jobs and schedules in force, versioned.
-//! - [`fires`](self): cursors and the fire ledger (I1, I8).
+//! - [`schedules`](self): how far each is decided; pause and resume.
+//! - [`fires`](self), [`record`](self): the fire ledger and how it is written (I1, I8).
+//! - [`backfills`](self): fires of a past range.
+//! - [`follow`](self): what follows the end of a run.
+//! - [`changes`](self): who changed which definition.
 //! - [`dispatch`](self): which triggers go out now.
 //! - [`leases`](self): claim, report, release, lose (I3).
 //! - [`requests`](self): reading and cancelling.
@@ -15,16 +19,21 @@
 //! conformance suite (`tests/conformance/store/`) runs against both.
 
 mod accept;
+mod backfills;
+mod changes;
 mod database;
 mod definitions;
 mod dispatch;
 mod fires;
+mod follow;
 mod leader;
 mod leases;
 mod postgres;
 mod reads;
+mod record;
 mod requests;
 mod rows;
+mod schedules;
 mod sqlite;
 mod texts;
 mod transition;
@@ -37,28 +46,52 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 
 pub use self::accept::{Acceptance, IdempotencyKey, NewWorkRequest};
+pub use self::backfills::{Backfill, BackfillStatus, BackfillStep, BackfillVerdict, NewBackfill};
+pub use self::changes::{Action, DefinitionKind, RecordedChange};
 use self::database::{Database, Tx};
-pub use self::definitions::{Applied, InForce, Versioned};
+pub use self::definitions::{Applied, ChangeSet, InForce, Versioned};
 pub use self::dispatch::Outgoing;
 pub use self::fires::{
-    Decision, Fire, FireOutcome, FirePlan, FirePlans, FireVerdict, Planned, ScheduleKey, ScheduleRow, SkipReason,
+    CLOCK_TOLERANCE, Decision, Fire, FireOutcome, FirePlan, FirePlans, FireVerdict, OverlapRule, Planned, SkipReason,
 };
+pub use self::follow::{EndedRun, FollowUp, Followed};
 pub use self::leader::Generation;
 pub use self::leases::{Claim, Claimed, HeldLease, Loss, Outcome, Progress, Report};
 pub use self::requests::{Cancellation, ListFilter, QueueDepth};
+pub use self::schedules::{Pause, PauseVerdict, ScheduleKey, ScheduleRow, after_end, before_start, just_before};
 pub use self::workers::{NewWorker, Worker};
 use crate::clock::Clock;
 use crate::work_request::WorkRequestId;
 
 /// The schema that this build writes: the number of its last migration.
-pub const SCHEMA: i64 = 1;
+pub const SCHEMA: i64 = 2;
 
 /// The durable truth. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
     db: Arc<dyn Database>,
-    due: Arc<Notify>,
+    nudges: Arc<Nudges>,
 }
+
+/// What other parts, and (on PostgreSQL, as a hint) other processes, may want to look at now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Hint {
+    /// A trigger has become due: for dispatchers.
+    Due,
+    /// A run that something waits for has ended, or a backfill has begun: for those who follow up.
+    Ended,
+    /// A schedule may be due earlier than was known: for planners.
+    Schedules,
+}
+
+impl Hint {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Due, Self::Ended, Self::Schedules];
+}
+
+/// Whom each hint wakes in this process.
+#[derive(Debug, Default)]
+struct Nudges([Arc<Notify>; Hint::ALL.len()]);
 
 /// Which database a store is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,6 +160,12 @@ pub enum StoreError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Other definitions have come into force meanwhile; nothing was written.
+    #[error("the definitions in force have changed since the plan was made")]
+    Moved,
+    /// The caller's clock is ahead of the database's by so much; nothing was written.
+    #[error("this machine's clock is {:.1} s ahead of the database's", .0.as_secs_f64())]
+    ClockAhead(jiff::SignedDuration),
     /// The caller no longer leads; nothing was written.
     #[error("another scheduler leads now")]
     Deposed,
@@ -172,7 +211,7 @@ impl Store {
                 ));
             }
         };
-        Ok(Self { db, due: Arc::default() })
+        Ok(Self { db, nudges: Arc::default() })
     }
 
     /// Which database it is on.
@@ -189,20 +228,32 @@ impl Store {
         self.db.now().await
     }
 
-    /// Rings when this process, or (on PostgreSQL, as a hint) another one, has made a trigger due.
+    /// Rings when this process, or (on PostgreSQL, as a hint) another one, gives this hint. One listener for each hint.
     #[must_use]
-    pub fn due_nudge(&self) -> Arc<Notify> {
-        Arc::clone(&self.due)
+    pub fn nudge(&self, hint: Hint) -> Arc<Notify> {
+        Arc::clone(&self.nudges.0[hint as usize])
+    }
+
+    /// Passes on the hints of other processes, until the database fails. Where there are no other processes it never
+    /// returns.
+    ///
+    /// # Errors
+    /// [`StoreError::Query`]: listen again after a pause.
+    pub async fn listen(&self) -> Result<()> {
+        loop {
+            let hint = self.db.hinted().await?;
+            self.nudge(hint).notify_one();
+        }
     }
 
     async fn begin(&self) -> Result<Box<dyn Tx>> {
         self.db.begin().await
     }
 
-    /// To be called after a commit that made triggers due.
-    fn made_due(&self) {
-        self.due.notify_one();
-        self.db.announce_due();
+    /// To be called after a commit that someone may be waiting for.
+    fn hint(&self, hint: Hint) {
+        self.nudge(hint).notify_one();
+        self.db.hint(hint);
     }
 }
 

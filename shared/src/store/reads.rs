@@ -39,47 +39,52 @@ macro_rules! impl_reads {
                 row.map(|row| Versioned::try_from(row).map(|job| job.item)).transpose()
             }
 
-            async fn jobs(&self, namespace: &str, from: Page<'_>) -> Result<Vec<Versioned<Job>>> {
+            async fn jobs(&self, namespace: &str, from: NamePage<'_>) -> Result<Vec<Versioned<Job>>> {
                 let query = match from {
-                    Page::Only(name) => sqlx::query_as::<$db, VersionedJobRow>(
+                    NamePage::Only(name) => sqlx::query_as::<$db, VersionedJobRow>(
                         "SELECT v.version, v.spec FROM jobs j JOIN job_versions v USING (namespace, name, version)
                          WHERE namespace = $1 AND name = $2",
                     )
                     .bind(namespace)
                     .bind(name),
-                    Page::After(name, limit) => sqlx::query_as(
+                    NamePage::After { name, part, limit } => sqlx::query_as(
                         "SELECT v.version, v.spec FROM jobs j JOIN job_versions v USING (namespace, name, version)
-                         WHERE namespace = $1 AND name > $2 ORDER BY name LIMIT $3",
+                         WHERE namespace = $1 AND name > $2 AND ($4 = '' OR replace(name, $4, '') <> name)
+                         ORDER BY name LIMIT $3",
                     )
                     .bind(namespace)
                     .bind(name)
-                    .bind(limit),
+                    .bind(limit)
+                    .bind(part),
                 };
                 all(query.fetch_all(&self.read).await.map_err(step("read jobs"))?)
             }
 
-            async fn schedules(&self, namespace: &str, from: Page<'_>) -> Result<Vec<ScheduleRow>> {
+            async fn schedules(&self, namespace: &str, from: NamePage<'_>) -> Result<Vec<ScheduleRow>> {
                 let query = match from {
-                    Page::Only(name) => sqlx::query_as::<$db, ScheduleDbRow>(
-                        "SELECT spec, version, cursor, next_due_at FROM schedules WHERE namespace = $1 AND name = $2",
+                    NamePage::Only(name) => sqlx::query_as::<$db, ScheduleDbRow>(
+                        "SELECT spec, version, cursor, next_due_at, fired, failures, paused_at, paused_by, pause_reason
+                         FROM schedules WHERE namespace = $1 AND name = $2",
                     )
                     .bind(namespace)
                     .bind(name),
-                    Page::After(name, limit) => sqlx::query_as(
-                        "SELECT spec, version, cursor, next_due_at FROM schedules
-                         WHERE namespace = $1 AND name > $2 ORDER BY name LIMIT $3",
+                    NamePage::After { name, part, limit } => sqlx::query_as(
+                        "SELECT spec, version, cursor, next_due_at, fired, failures, paused_at, paused_by, pause_reason
+                         FROM schedules WHERE namespace = $1 AND name > $2 AND ($4 = '' OR replace(name, $4, '') <> name)
+                         ORDER BY name LIMIT $3",
                     )
                     .bind(namespace)
                     .bind(name)
-                    .bind(limit),
+                    .bind(limit)
+                    .bind(part),
                 };
                 all(query.fetch_all(&self.read).await.map_err(step("read schedules"))?)
             }
 
             async fn due_schedules(&self, until: Timestamp, limit: i64) -> Result<Vec<ScheduleRow>> {
                 let rows: Vec<ScheduleDbRow> = sqlx::query_as(
-                    "SELECT spec, version, cursor, next_due_at FROM schedules
-                     WHERE next_due_at <= $1 ORDER BY next_due_at LIMIT $2",
+                    "SELECT spec, version, cursor, next_due_at, fired, failures, paused_at, paused_by, pause_reason
+                     FROM schedules WHERE next_due_at <= $1 ORDER BY next_due_at LIMIT $2",
                 )
                 .bind(At(until))
                 .bind(limit)
@@ -98,6 +103,117 @@ macro_rules! impl_reads {
                 .fetch_all(&self.read)
                 .await
                 .map_err(step("read the queues"))
+            }
+
+            async fn changes(
+                &self,
+                kind: DefinitionKind,
+                key: &ScheduleKey,
+                before: i64,
+                limit: i64,
+            ) -> Result<Vec<RecordedChange>> {
+                let rows: Vec<ChangeRow> = sqlx::query_as(
+                    "SELECT seq, version, action, at, actor, reason, spec FROM changes
+                     WHERE namespace = $1 AND kind = $2 AND name = $3 AND seq < $4 ORDER BY seq DESC LIMIT $5",
+                )
+                .bind(&key.namespace)
+                .bind(kind.as_str())
+                .bind(&key.name)
+                .bind(before)
+                .bind(limit)
+                .fetch_all(&self.read)
+                .await
+                .map_err(step("read a definition's changes"))?;
+                all(rows)
+            }
+
+            async fn held_schedules(&self) -> Result<Vec<ScheduleKey>> {
+                let rows: Vec<(String, String)> = sqlx::query_as(
+                    "SELECT DISTINCT namespace, schedule FROM deliveries WHERE phase = 'held' ORDER BY 1, 2",
+                )
+                .fetch_all(&self.read)
+                .await
+                .map_err(step("look for held fires"))?;
+                Ok(rows.into_iter().map(|(namespace, name)| ScheduleKey { namespace, name }).collect())
+            }
+
+            async fn ended_runs(&self, limit: i64) -> Result<Vec<EndedRun>> {
+                let rows: Vec<EndedRow> = sqlx::query_as(
+                    "SELECT w.id, w.namespace, w.job, w.job_version, w.schedule, w.due_at, w.origin, w.status, w.input,
+                            w.output, w.error_code, w.error_message, w.finished_at
+                     FROM follow_ups f JOIN work_requests w ON w.id = f.work_request_id
+                     ORDER BY f.work_request_id LIMIT $1",
+                )
+                .bind(limit)
+                .fetch_all(&self.read)
+                .await
+                .map_err(step("read what has ended"))?;
+                all(rows)
+            }
+
+            async fn backfill(&self, key: &ScheduleKey, id: &str) -> Result<Option<Backfill>> {
+                let row: Option<BackfillRow> = sqlx::QueryBuilder::<$db>::new(BACKFILL)
+                    .push(" WHERE b.namespace = ")
+                    .push_bind(&key.namespace)
+                    .push(" AND b.schedule = ")
+                    .push_bind(&key.name)
+                    .push(" AND b.id = ")
+                    .push_bind(id)
+                    .build_query_as()
+                    .fetch_optional(&self.read)
+                    .await
+                    .map_err(step("read a backfill"))?;
+                row.map(Backfill::try_from).transpose()
+            }
+
+            async fn backfills(&self, key: &ScheduleKey, after: &str, limit: i64) -> Result<Vec<Backfill>> {
+                let rows: Vec<BackfillRow> = sqlx::QueryBuilder::<$db>::new(BACKFILL)
+                    .push(" WHERE b.namespace = ")
+                    .push_bind(&key.namespace)
+                    .push(" AND b.schedule = ")
+                    .push_bind(&key.name)
+                    .push(" AND b.id > ")
+                    .push_bind(after)
+                    .push(" ORDER BY b.id LIMIT ")
+                    .push_bind(limit)
+                    .build_query_as()
+                    .fetch_all(&self.read)
+                    .await
+                    .map_err(step("read backfills"))?;
+                all(rows)
+            }
+
+            async fn running_backfills(&self) -> Result<Vec<Backfill>> {
+                let rows: Vec<BackfillRow> = sqlx::QueryBuilder::<$db>::new(BACKFILL)
+                    .push(" WHERE b.status = 'running' ORDER BY b.namespace, b.schedule, b.id")
+                    .build_query_as()
+                    .fetch_all(&self.read)
+                    .await
+                    .map_err(step("read backfills"))?;
+                all(rows)
+            }
+
+            async fn fires_at(&self, key: &ScheduleKey, at: Timestamp) -> Result<Vec<Fire>> {
+                // The ledger's stretches do not overlap: the last that begins at or before the instant is the only
+                // one of the schedule's own that can hold it.
+                let rows: Vec<FireRow> = sqlx::query_as(
+                    "SELECT namespace, schedule, origin, due_at, last_due_at, count, reason, detail, work_requests,
+                            version, decided_at
+                     FROM (SELECT * FROM fires WHERE namespace = $1 AND schedule = $2 AND origin = 'schedule'
+                           AND due_at <= $3 ORDER BY due_at DESC LIMIT 1) own
+                     WHERE last_due_at >= $3
+                     UNION ALL
+                     SELECT namespace, schedule, origin, due_at, last_due_at, count, reason, detail, work_requests,
+                            version, decided_at
+                     FROM fires WHERE namespace = $1 AND schedule = $2 AND origin <> 'schedule' AND due_at = $3",
+                )
+                .bind(&key.namespace)
+                .bind(&key.name)
+                .bind(At(at))
+                .fetch_all(&self.read)
+                .await
+                .map_err(step("read fires"))?;
+                all(rows)
             }
 
             async fn fires(&self, key: &ScheduleKey, before: Timestamp, limit: i64) -> Result<Vec<Fire>> {
@@ -351,11 +467,13 @@ macro_rules! impl_plain {
             }
 
             async fn all_schedules(&mut self) -> Result<Vec<ScheduleRow>> {
-                let rows: Vec<ScheduleDbRow> =
-                    sqlx::query_as("SELECT spec, version, cursor, next_due_at FROM schedules")
-                        .fetch_all(&mut *self.tx)
-                        .await
-                        .map_err(step("read all schedules"))?;
+                let rows: Vec<ScheduleDbRow> = sqlx::query_as(
+                    "SELECT spec, version, cursor, next_due_at, fired, failures, paused_at, paused_by, pause_reason
+                     FROM schedules",
+                )
+                .fetch_all(&mut *self.tx)
+                .await
+                .map_err(step("read all schedules"))?;
                 all(rows)
             }
 
@@ -368,6 +486,76 @@ macro_rules! impl_plain {
                 .await
                 .map_err(step("look for unclaimed triggers"))?;
                 Ok(rows.into_iter().map(|(queue, at)| (queue, at.0)).collect())
+            }
+
+            async fn insert_backfill(&mut self, new: &NewBackfill) -> Result<bool> {
+                let made = sqlx::query(
+                    "INSERT INTO backfills (namespace, schedule, id, version, spec, from_at, to_at, cursor, total,
+                                            max_parallel, status, created_at, created_by, reason)
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'running', $11, $12, $13) ON CONFLICT DO NOTHING",
+                )
+                .bind(&new.key.namespace)
+                .bind(&new.key.name)
+                .bind(&new.id)
+                .bind(new.version)
+                .bind(Json(&new.schedule))
+                .bind(At(new.from))
+                .bind(At(new.to))
+                .bind(At(just_before(new.from)))
+                .bind(new.total)
+                .bind(number(new.max_parallel))
+                .bind(At(self.now))
+                .bind(&new.by)
+                .bind(new.reason.as_deref())
+                .execute(&mut *self.tx)
+                .await
+                .map_err(step("record a backfill"))?;
+                Ok(made.rows_affected() == 1)
+            }
+
+            async fn move_backfill(&mut self, to: &BackfillStep, [triggered, skipped]: [i64; 2]) -> Result<bool> {
+                let moved = sqlx::query(
+                    "UPDATE backfills
+                     SET cursor = $5, triggered = triggered + $6, skipped = skipped + $7,
+                         status = CASE WHEN $8 THEN 'done' ELSE status END, ended_at = CASE WHEN $8 THEN $9 END
+                     WHERE namespace = $1 AND schedule = $2 AND id = $3 AND cursor = $4 AND status = 'running'",
+                )
+                .bind(&to.key.namespace)
+                .bind(&to.key.name)
+                .bind(&to.id)
+                .bind(At(to.from))
+                .bind(At(to.to))
+                .bind(triggered)
+                .bind(skipped)
+                .bind(to.done)
+                .bind(At(self.now))
+                .execute(&mut *self.tx)
+                .await
+                .map_err(step("move a backfill"))?;
+                Ok(moved.rows_affected() == 1)
+            }
+
+            async fn end_backfill(&mut self, key: &ScheduleKey, id: &str, by: &str) -> Result<bool> {
+                let ended = sqlx::query(
+                    "UPDATE backfills SET status = 'canceled', ended_at = $4, ended_by = $5
+                     WHERE namespace = $1 AND schedule = $2 AND id = $3 AND status = 'running'",
+                )
+                .bind(&key.namespace)
+                .bind(&key.name)
+                .bind(id)
+                .bind(At(self.now))
+                .bind(by)
+                .execute(&mut *self.tx)
+                .await
+                .map_err(step("cancel a backfill"))?;
+                Ok(ended.rows_affected() == 1)
+            }
+
+            async fn version_in_force(&mut self) -> Result<Option<i64>> {
+                sqlx::query_scalar("SELECT version FROM definition_sets ORDER BY version DESC LIMIT 1")
+                    .fetch_optional(&mut *self.tx)
+                    .await
+                    .map_err(step("read the definitions in force"))
             }
 
             async fn put_in_force(&mut self, digest: &str, revision: Option<u64>, by: &str) -> Result<()> {
@@ -443,14 +631,24 @@ pub(crate) use impl_reads;
 
 /// A work request with its delivery phase.
 pub(crate) const WORK_REQUEST: &str = "SELECT w.id, w.namespace, w.job, w.job_version, w.queue, w.schedule, w.due_at,
-       w.origin, w.status, d.phase, d.phase_at, d.token, d.worker, w.attempt, w.input, w.resource, w.percent, w.message,
-       w.error_code, w.error_message, w.accepted_at, w.started_at, w.finished_at
+       w.origin, w.chained_from, w.status, d.phase, d.phase_at, d.token, d.worker, w.attempt, w.input, w.resource,
+       w.percent, w.message, w.error_code, w.error_message, w.accepted_at, w.started_at, w.finished_at
 FROM work_requests w LEFT JOIN deliveries d ON d.id = w.id";
+
+/// A backfill with the number of its fires whose runs have not ended.
+pub(crate) const BACKFILL: &str =
+    "SELECT b.namespace, b.schedule, b.id, b.version, b.spec, b.from_at, b.to_at, b.cursor,
+       b.total, b.triggered, b.skipped, b.max_parallel, b.status, b.created_at, b.created_by, b.reason, b.ended_at,
+       b.ended_by,
+       (SELECT count(DISTINCT w.due_at) FROM deliveries d JOIN work_requests w ON w.id = d.id
+        WHERE d.namespace = b.namespace AND d.schedule = b.schedule AND d.origin = 'backfill:' || b.id) AS unended
+FROM backfills b";
 
 /// What a transition looks at, of the delivery `d` and its work request `w`.
 pub(crate) const LOCKED: &str =
     "SELECT w.id, w.namespace, w.job, w.job_version, w.queue, w.schedule, w.due_at, w.origin, w.status,
-       d.phase, d.phase_at, d.token, d.worker, d.sends, d.resends, d.attempt, d.failures, d.timeout_ms, d.seq
+       d.phase, d.phase_at, d.token, d.worker, d.sends, d.resends, d.attempt, d.failures, d.timeout_ms, d.seq,
+       d.follow
 FROM deliveries d JOIN work_requests w USING (id) ";
 
 /// A lower bound, `hours` off, of the ids made at an instant: it lets a list filtered by time use the index by id.
@@ -468,19 +666,23 @@ pub(crate) mod prelude {
     pub(crate) use uuid::Uuid;
 
     pub(crate) use super::super::accept::IdempotencyKey;
-    pub(crate) use super::super::database::Page;
+    pub(crate) use super::super::backfills::{Backfill, BackfillStep, NewBackfill};
+    pub(crate) use super::super::changes::{DefinitionKind, RecordedChange};
+    pub(crate) use super::super::database::NamePage;
     pub(crate) use super::super::definitions::{InForce, Versioned};
-    pub(crate) use super::super::fires::{Fire, ScheduleKey, ScheduleRow};
+    pub(crate) use super::super::fires::Fire;
+    pub(crate) use super::super::follow::EndedRun;
     pub(crate) use super::super::leader::Generation;
     pub(crate) use super::super::leases::HeldLease;
     pub(crate) use super::super::requests::{ListFilter, QueueDepth};
     pub(crate) use super::super::rows::{
-        At, DepthRow, EventRow, FireRow, InForceRow, LeaseRow, LogRow, ScheduleDbRow, VersionedJobRow, WorkRequestRow,
-        WorkerRow, all,
+        At, BackfillRow, ChangeRow, DepthRow, EndedRow, EventRow, FireRow, InForceRow, LeaseRow, LogRow, ScheduleDbRow,
+        VersionedJobRow, WorkRequestRow, WorkerRow, all, number,
     };
+    pub(crate) use super::super::schedules::{ScheduleKey, ScheduleRow, just_before};
     pub(crate) use super::super::workers::{NewWorker, Worker};
     pub(crate) use super::super::{Result, step};
-    pub(crate) use super::{WORK_REQUEST, id_floor};
+    pub(crate) use super::{BACKFILL, WORK_REQUEST, id_floor};
     pub(crate) use crate::definition::Job;
     pub(crate) use crate::work_request::{HistoryEvent, LogLine, WorkRequest, WorkRequestId};
 }

@@ -4,9 +4,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::texts::without_nul;
-use super::transition::Batch;
+use super::transition::{Batch, Hints};
 use super::{Result, Store};
-use crate::state::{Input, Phase, Refusal, Status};
+use crate::state::{Input, Refusal, Status};
 use crate::work_request::{HistoryEvent, LogLine, WorkRequest, WorkRequestId};
 
 /// Which work requests to list, newest first.
@@ -111,8 +111,12 @@ impl Store {
         if batch.get(id).is_some_and(|row| row.namespace != namespace) {
             return Ok(Cancellation::Unknown);
         }
+        let mut hints = Hints::default();
         let answer = match batch.apply(id, &Input::Cancel { by: without_nul(by) }) {
-            Ok(row) if row.run.phase == Phase::Done => Cancellation::Canceled,
+            Ok(row) if row.is_done() => {
+                hints.after(row);
+                Cancellation::Canceled
+            }
             Ok(_) | Err(Refusal::Repeated) => Cancellation::Canceling,
             Err(_) => {
                 drop(tx);
@@ -122,6 +126,7 @@ impl Store {
         };
         batch.save(&mut *tx).await?;
         tx.commit().await?;
+        hints.give(self);
         Ok(answer)
     }
 }

@@ -10,10 +10,14 @@ use sqlx::types::Json;
 use sqlx::{Decode, Encode, FromRow, Postgres, Sqlite, Type};
 use uuid::Uuid;
 
+use super::backfills::{Backfill, NewBackfill};
+use super::changes::RecordedChange;
 use super::definitions::{InForce, Versioned};
-use super::fires::{Fire, FireOutcome, ScheduleKey, ScheduleRow, SkipReason};
+use super::fires::{Fire, FireOutcome, SkipReason};
+use super::follow::EndedRun;
 use super::leases::HeldLease;
 use super::requests::QueueDepth;
+use super::schedules::{Pause, ScheduleKey, ScheduleRow};
 use super::transition::Locked;
 use super::workers::{NewWorker, Worker};
 use super::{Result, StoreError};
@@ -103,6 +107,11 @@ pub(crate) fn number(count: u32) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
 
+/// The number of a history's last entry in its column.
+pub(crate) fn seq(entries: usize) -> i32 {
+    i32::try_from(entries).unwrap_or(i32::MAX)
+}
+
 /// A run's delivery phase in columns. The row of a run that is done does not exist.
 #[derive(FromRow)]
 pub(crate) struct PhaseColumns {
@@ -118,6 +127,7 @@ impl PhaseColumns {
         let at = || self.phase_at.map(|at| at.0).ok_or_else(missing);
         match self.phase.as_deref() {
             None => Ok(Phase::Done),
+            Some("held") => Ok(Phase::Held { since: at()? }),
             Some("due") => Ok(Phase::Due { at: at()? }),
             Some("sent") => Ok(Phase::Sent { at: at()? }),
             Some("leased") => Ok(Phase::Leased(Lease {
@@ -133,6 +143,7 @@ impl PhaseColumns {
 /// The columns of a phase: name, instant, token, worker.
 pub(crate) fn phase_columns(phase: Phase) -> (&'static str, Option<At>, Option<Uuid>, Option<Uuid>) {
     match phase {
+        Phase::Held { since } => ("held", Some(At(since)), None, None),
         Phase::Due { at } => ("due", Some(At(at)), None, None),
         Phase::Sent { at } => ("sent", Some(At(at)), None, None),
         Phase::Leased(lease) => ("leased", Some(At(lease.deadline)), Some(lease.token), Some(lease.worker)),
@@ -150,7 +161,7 @@ fn fire_ref(schedule: Option<String>, due_at: Option<At>, origin: Option<&str>) 
 }
 
 fn parse_origin(text: &str) -> Result<Origin> {
-    if text == Origin::Schedule.as_str() { Ok(Origin::Schedule) } else { Err(malformed("origin")(text)) }
+    text.parse().map_err(malformed("origin"))
 }
 
 #[derive(FromRow)]
@@ -172,6 +183,7 @@ pub(crate) struct LockedRow {
     failures: i32,
     timeout_ms: i64,
     seq: i32,
+    follow: bool,
 }
 
 impl TryFrom<LockedRow> for Locked {
@@ -200,6 +212,7 @@ impl TryFrom<LockedRow> for Locked {
             events: Vec::new(),
             output: None,
             error: None,
+            follow: row.follow,
             dirty: false,
         })
     }
@@ -215,6 +228,7 @@ pub(crate) struct WorkRequestRow {
     schedule: Option<String>,
     due_at: Option<At>,
     origin: Option<String>,
+    chained_from: Option<Uuid>,
     status: String,
     #[sqlx(flatten)]
     phase: PhaseColumns,
@@ -243,6 +257,7 @@ impl TryFrom<WorkRequestRow> for WorkRequest {
             job_version: row.job_version,
             queue: row.queue,
             fire: fire_ref(row.schedule, row.due_at, row.origin.as_deref())?,
+            chained_from: row.chained_from.map(WorkRequestId),
             status: row.status.parse::<Status>().map_err(malformed("status"))?,
             phase: row.phase.phase()?,
             attempt: count("attempt", row.attempt)?,
@@ -325,6 +340,11 @@ pub(crate) struct ScheduleDbRow {
     version: i64,
     cursor: At,
     next_due_at: Option<At>,
+    fired: i64,
+    failures: i32,
+    paused_at: Option<At>,
+    paused_by: Option<String>,
+    pause_reason: Option<String>,
 }
 
 impl TryFrom<ScheduleDbRow> for ScheduleRow {
@@ -332,7 +352,16 @@ impl TryFrom<ScheduleDbRow> for ScheduleRow {
 
     fn try_from(row: ScheduleDbRow) -> Result<Self> {
         let schedule: Schedule = serde_json::from_value(row.spec.0).map_err(malformed("schedule"))?;
-        Ok(Self { schedule, version: row.version, cursor: row.cursor.0, next_due_at: row.next_due_at.map(|at| at.0) })
+        let (by, reason) = (row.paused_by.unwrap_or_default(), row.pause_reason);
+        Ok(Self {
+            schedule,
+            version: row.version,
+            cursor: row.cursor.0,
+            next_due_at: row.next_due_at.map(|at| at.0),
+            fired: u64::try_from(row.fired).map_err(malformed("number of fires"))?,
+            failures: count("number of failures", row.failures)?,
+            pause: row.paused_at.map(|at| Pause { at: at.0, by, reason }),
+        })
     }
 }
 
@@ -372,6 +401,121 @@ impl TryFrom<FireRow> for Fire {
             outcome,
             version: row.version,
             decided_at: row.decided_at.0,
+        })
+    }
+}
+
+#[derive(FromRow)]
+pub(crate) struct ChangeRow {
+    seq: i64,
+    version: i64,
+    action: String,
+    at: At,
+    actor: String,
+    reason: Option<String>,
+    spec: Option<Json<Value>>,
+}
+
+impl TryFrom<ChangeRow> for RecordedChange {
+    type Error = StoreError;
+
+    fn try_from(row: ChangeRow) -> Result<Self> {
+        Ok(Self {
+            seq: row.seq,
+            version: row.version,
+            action: row.action.parse().map_err(malformed("change"))?,
+            at: row.at.0,
+            actor: row.actor,
+            reason: row.reason,
+            spec: row.spec.map(|json| json.0),
+        })
+    }
+}
+
+#[derive(FromRow)]
+pub(crate) struct EndedRow {
+    id: Uuid,
+    namespace: String,
+    job: String,
+    job_version: i64,
+    schedule: Option<String>,
+    due_at: Option<At>,
+    origin: Option<String>,
+    status: String,
+    input: Json<Value>,
+    output: Option<Json<Value>>,
+    error_code: Option<String>,
+    error_message: Option<String>,
+    finished_at: At,
+}
+
+impl TryFrom<EndedRow> for EndedRun {
+    type Error = StoreError;
+
+    fn try_from(row: EndedRow) -> Result<Self> {
+        Ok(Self {
+            id: WorkRequestId(row.id),
+            namespace: row.namespace,
+            job: row.job,
+            job_version: row.job_version,
+            status: row.status.parse().map_err(malformed("status"))?,
+            input: row.input.0,
+            output: row.output.map(|json| json.0),
+            error: row.error_code.map(|code| RunError { code, message: row.error_message.unwrap_or_default() }),
+            fire: fire_ref(row.schedule, row.due_at, row.origin.as_deref())?,
+            finished_at: row.finished_at.0,
+        })
+    }
+}
+
+#[derive(FromRow)]
+pub(crate) struct BackfillRow {
+    namespace: String,
+    schedule: String,
+    id: String,
+    version: i64,
+    spec: Json<Value>,
+    from_at: At,
+    to_at: At,
+    cursor: At,
+    total: i64,
+    triggered: i64,
+    skipped: i64,
+    max_parallel: i32,
+    status: String,
+    created_at: At,
+    created_by: String,
+    reason: Option<String>,
+    ended_at: Option<At>,
+    ended_by: Option<String>,
+    unended: i64,
+}
+
+impl TryFrom<BackfillRow> for Backfill {
+    type Error = StoreError;
+
+    fn try_from(row: BackfillRow) -> Result<Self> {
+        Ok(Self {
+            asked: NewBackfill {
+                key: ScheduleKey { namespace: row.namespace, name: row.schedule },
+                id: row.id,
+                schedule: serde_json::from_value(row.spec.0).map_err(malformed("schedule"))?,
+                version: row.version,
+                from: row.from_at.0,
+                to: row.to_at.0,
+                total: row.total,
+                max_parallel: count("limit of a backfill", row.max_parallel)?,
+                by: row.created_by,
+                reason: row.reason,
+            },
+            status: row.status.parse().map_err(malformed("status of a backfill"))?,
+            cursor: row.cursor.0,
+            triggered: row.triggered,
+            skipped: row.skipped,
+            unended: row.unended,
+            created_at: row.created_at.0,
+            ended_at: row.ended_at.map(|at| at.0),
+            ended_by: row.ended_by,
         })
     }
 }

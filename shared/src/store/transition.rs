@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::database::{Tx, Which};
-use super::{Result, ids};
+use super::schedules::ScheduleKey;
+use super::{Hint, Result, Store, ids};
 use crate::state::{Input, Phase, Refusal, Run, apply};
 use crate::work_request::{FireRef, Happening, RunError, WorkRequestId};
 
@@ -35,11 +36,19 @@ pub(crate) struct Locked {
     pub(crate) output: Option<Value>,
     /// The error to show.
     pub(crate) error: Option<RunError>,
+    /// Something waits for its end.
+    pub(crate) follow: bool,
     /// Something changed.
     pub(crate) dirty: bool,
 }
 
 impl Locked {
+    /// The schedule whose fire called for it, if one did.
+    pub(crate) fn schedule_key(&self) -> Option<ScheduleKey> {
+        let fire = self.fire.as_ref()?;
+        Some(ScheduleKey { namespace: self.namespace.clone(), name: fire.schedule.clone() })
+    }
+
     /// The work request's public row changes, not only its delivery.
     pub(crate) fn is_public(&self) -> bool {
         self.before.status != self.run.status || self.before.attempt != self.run.attempt || self.error.is_some()
@@ -47,6 +56,27 @@ impl Locked {
 
     pub(crate) fn is_done(&self) -> bool {
         self.run.phase == Phase::Done
+    }
+}
+
+/// Whom to wake after the commit of a transaction that has moved runs.
+#[derive(Debug, Default)]
+pub(crate) struct Hints {
+    due: bool,
+    ended: bool,
+}
+
+impl Hints {
+    /// Takes note of what became of a run.
+    pub(crate) fn after(&mut self, row: &Locked) {
+        self.due |= matches!(row.run.phase, Phase::Due { .. });
+        self.ended |= row.is_done() && row.follow;
+    }
+
+    /// Wakes those who may want to look.
+    pub(crate) fn give(&self, store: &Store) {
+        let wanted = [(self.due, Hint::Due), (self.ended, Hint::Ended)];
+        wanted.into_iter().filter(|(wanted, _)| *wanted).for_each(|(_, hint)| store.hint(hint));
     }
 }
 
@@ -104,6 +134,16 @@ impl Batch {
     pub(crate) async fn save(&self, tx: &mut dyn Tx) -> Result<()> {
         let changed: Vec<&Locked> = self.order.iter().map(|id| &self.rows[id]).filter(|row| row.dirty).collect();
         if changed.is_empty() { Ok(()) } else { tx.save(&changed).await }
+    }
+
+    /// Marks a run: its end is to be followed up.
+    pub(crate) fn follow(&mut self, id: WorkRequestId) {
+        if let Some(row) = self.rows.get_mut(&id)
+            && !row.follow
+        {
+            row.follow = true;
+            row.dirty = true;
+        }
     }
 
     /// Marks a run's trigger as sent once more, under the same number.

@@ -6,6 +6,7 @@ use fastrand::Rng;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
+use reveille_shared::definition::{Fold, Gap};
 
 /// A cron field: its text and the values that it stands for.
 pub(crate) struct Field {
@@ -88,10 +89,40 @@ impl Fields {
     }
 }
 
+/// What becomes of local times that the clock skips, and of those that it shows twice.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Rule {
+    pub(crate) gap: Gap,
+    pub(crate) fold: Fold,
+}
+
+impl Rule {
+    pub(crate) const ALL: [Self; 6] = [
+        Self { gap: Gap::RunAfter, fold: Fold::First },
+        Self { gap: Gap::RunAfter, fold: Fold::Second },
+        Self { gap: Gap::RunAfter, fold: Fold::Both },
+        Self { gap: Gap::Skip, fold: Fold::First },
+        Self { gap: Gap::Skip, fold: Fold::Second },
+        Self { gap: Gap::Skip, fold: Fold::Both },
+    ];
+
+    /// The rule of a text for which none is declared.
+    pub(crate) fn of(fields: &Fields) -> Self {
+        match fields.follows_elapsed_time() {
+            true => Self { gap: Gap::Skip, fold: Fold::Both },
+            false => Self { gap: Gap::RunAfter, fold: Fold::First },
+        }
+    }
+}
+
 /// What a local clock shows, tick by tick.
 pub(crate) struct Readings {
-    tick: i64,
-    shown: Vec<(Timestamp, DateTime)>,
+    /// Every local time from the earliest that is shown to the latest.
+    face: Vec<DateTime>,
+    /// At each tick, which of them is shown.
+    shown: Vec<(Timestamp, usize)>,
+    /// Which of them are ever shown.
+    ever: Vec<bool>,
 }
 
 impl Readings {
@@ -99,32 +130,84 @@ impl Readings {
     pub(crate) fn new(zone: &TimeZone, from: Timestamp, until: Timestamp, tick: i64) -> Self {
         let seconds = from.as_second()..=until.as_second();
         let step = usize::try_from(tick).expect("a positive tick");
-        let shown = seconds
+        let read: Vec<_> = seconds
             .step_by(step)
             .map(|second| Timestamp::from_second(second).expect("in range"))
             .map(|instant| (instant, zone.to_datetime(instant)))
             .collect();
-        Self { tick, shown }
+        let locals = || read.iter().map(|(_, local)| *local);
+        let (earliest, latest) = (locals().min().expect("a reading"), locals().max().expect("a reading"));
+        let face: Vec<_> = earliest.series(tick.seconds()).take_while(|local| *local <= latest).collect();
+        let place = |local| face.binary_search(&local).expect("it is on the face");
+        let shown: Vec<_> = read.iter().map(|(instant, local)| (*instant, place(*local))).collect();
+        let mut ever = vec![false; face.len()];
+        shown.iter().for_each(|(_, place)| ever[*place] = true);
+        Self { face, shown, ever }
     }
 
-    /// The due times after `after`.
-    pub(crate) fn due_times(&self, fields: &Fields, after: Timestamp) -> Vec<Timestamp> {
+    /// Which times of the face match.
+    pub(crate) fn matches(&self, fields: &Fields) -> Vec<bool> {
+        self.face.iter().map(|local| fields.matches(*local)).collect()
+    }
+
+    /// The due times after `after` and up to `until`.
+    pub(crate) fn due_times(&self, matches: &[bool], rule: Rule, after: Timestamp, until: Timestamp) -> Vec<Timestamp> {
+        let skipped_is_due = |place| rule.gap == Gap::RunAfter && matches[place];
+        let mut due = match rule.fold {
+            Fold::First => self.first_passes(matches, skipped_is_due),
+            Fold::Second => self.last_passes(matches, skipped_is_due),
+            Fold::Both => self.each_pass(matches, skipped_is_due),
+        };
+        due.retain(|instant| after < *instant && *instant <= until);
+        due.sort();
+        due.dedup();
+        due
+    }
+
+    /// A local time counts when the clock has never shown a later one, or jumps past it then.
+    fn first_passes(&self, matches: &[bool], skipped_is_due: impl Fn(usize) -> bool) -> Vec<Timestamp> {
         let mut latest = self.shown[0].1;
         let mut due = Vec::new();
-        for &(instant, local) in &self.shown {
-            let is_due = if fields.follows_elapsed_time() {
-                fields.matches(local)
-            } else {
-                let mut any = false;
-                while latest < local {
-                    latest = latest.saturating_add(self.tick.seconds());
-                    any |= instant > after && fields.matches(latest);
+        for &(instant, place) in &self.shown {
+            if place > latest {
+                if (latest + 1..place).any(&skipped_is_due) || matches[place] {
+                    due.push(instant);
                 }
-                any
-            };
-            if is_due && instant > after {
+                latest = place;
+            }
+        }
+        due
+    }
+
+    /// The same, watched backwards: it counts when the clock never shows an earlier one again.
+    fn last_passes(&self, matches: &[bool], skipped_is_due: impl Fn(usize) -> bool) -> Vec<Timestamp> {
+        let (mut next, mut earliest) = self.shown[self.shown.len() - 1];
+        let mut due = Vec::new();
+        for &(instant, place) in self.shown.iter().rev() {
+            if place < earliest {
+                if (place + 1..earliest).any(&skipped_is_due) {
+                    due.push(next);
+                }
+                if matches[place] {
+                    due.push(instant);
+                }
+                earliest = place;
+            }
+            next = instant;
+        }
+        due
+    }
+
+    /// It counts whenever the clock shows it, or jumps past it without ever showing it.
+    fn each_pass(&self, matches: &[bool], skipped_is_due: impl Fn(usize) -> bool) -> Vec<Timestamp> {
+        let mut last = self.shown[0].1;
+        let mut due = Vec::new();
+        for &(instant, place) in &self.shown {
+            let never_shown = (last + 1..place).any(|skipped| !self.ever[skipped] && skipped_is_due(skipped));
+            if never_shown || matches[place] {
                 due.push(instant);
             }
+            last = place;
         }
         due
     }

@@ -3,12 +3,14 @@
 use fastrand::Rng;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use reveille_shared::definition::{Dst, Timing};
+use reveille_shared::due::DueTimes;
 
-use super::model::{Field, Fields, Readings};
-use super::{all_between, cron, utc};
+use super::model::{Field, Fields, Readings, Rule};
+use super::{all_between, utc};
 
 /// How many transitions are looked at; `REVEILLE_DUE_CASES` raises it, up to all there are.
-const CASES: usize = 100;
+const CASES: usize = 60;
 
 /// Every change of an offset in every zone from 1970 to 2040.
 fn transitions() -> Vec<(String, Timestamp)> {
@@ -62,36 +64,55 @@ fn due_times_are_those_of_a_clock_watched_at_every_tick() {
     for (name, change) in all.iter().step_by((all.len() / cases).max(1)) {
         let zone = TimeZone::get(name).unwrap();
         let hours = |hours| SignedDuration::from_hours(hours);
-        let odd = [-1, 1].iter().any(|side| zone.to_offset(*change + hours(*side)).seconds() % 60 != 0);
-        let with_seconds = odd || rng.u8(0..8) == 0;
-        let (begin, after, until, tick) = match with_seconds {
-            true => (*change - hours(3), *change - hours(1), *change + hours(2), 1),
-            false => (*change - hours(60), *change - hours(30), *change + hours(36), 60),
+        let offset = |hours: i64| zone.to_offset(*change + SignedDuration::from_hours(hours)).seconds();
+        let odd = offset(-1) % 60 != 0 || offset(1) % 60 != 0;
+        let small = (offset(1) - offset(-1)).abs() <= 3 * 3600;
+        let with_seconds = odd || small && rng.u8(0..8) == 0;
+        // The clock is watched for longer than is asked for, so that what comes round the change is known.
+        let (begin, after, until, end, tick) = match with_seconds {
+            true => (*change - hours(4), *change - hours(1), *change + hours(2), *change + hours(5), 1),
+            false => (*change - hours(60), *change - hours(30), *change + hours(36), *change + hours(62), 60),
         };
-        let readings = Readings::new(&zone, begin, until, tick);
+        let readings = Readings::new(&zone, begin, end, tick);
         for _ in 0..4 {
             let fields = random_fields(&mut rng, &zone, *change, with_seconds);
-            check(&fields, name, &readings, (after, until), &mut rng);
+            let own = Rule::of(&fields);
+            let matches = readings.matches(&fields);
+            for rule in Rule::ALL {
+                // What the text would do by itself mostly goes undeclared.
+                let declared = Dst {
+                    gap: (rule.gap != own.gap || rng.u8(0..8) == 0).then_some(rule.gap),
+                    fold: (rule.fold != own.fold || rng.u8(0..8) == 0).then_some(rule.fold),
+                };
+                let expected = readings.due_times(&matches, rule, after, until);
+                check((&fields.text(), name, declared), &expected, (after, until), &mut rng);
+            }
         }
     }
 }
 
-fn check(fields: &Fields, zone: &str, readings: &Readings, (after, until): (Timestamp, Timestamp), rng: &mut Rng) {
-    let text = fields.text();
-    let expected = readings.due_times(fields, after);
-    let due_times = match cron(&text, zone) {
+fn check((text, zone, dst): (&str, &str, Dst), expected: &[Timestamp], span: (Timestamp, Timestamp), rng: &mut Rng) {
+    let (after, until) = span;
+    let due_times = match DueTimes::new(&Timing::Cron(text.to_owned()), zone, dst) {
         Ok(due_times) => due_times,
-        Err(error) => return assert_eq!((expected, error.field), (Vec::new(), None), "{text} was refused"),
+        Err(error) => return assert_eq!((expected, error.field), (&[][..], None), "{text} was refused"),
     };
     let found = all_between(&due_times, after, until);
-    assert_eq!(found, expected, "{text} in {zone} after {after}");
+    assert_eq!(found, expected, "{text} in {zone} with {dst:?} after {after}");
 
     let span = (until - after).total(jiff::Unit::Millisecond).unwrap() as i64;
-    for _ in 0..10 {
+    for _ in 0..5 {
         let from = after + SignedDuration::from_millis(rng.i64(0..span));
         let next = due_times.next_after(from);
-        assert!(next.is_none_or(|next| next > from), "{text} in {zone} after {from}");
-        let expected = expected.iter().find(|due| **due > from).copied();
-        assert_eq!(next.filter(|next| *next <= until), expected, "{text} in {zone} after {from}");
+        assert!(next.is_none_or(|next| next > from), "{text} in {zone} with {dst:?} after {from}");
+        let rest = &expected[expected.partition_point(|due| *due <= from)..];
+        assert_eq!(
+            next.filter(|next| *next <= until),
+            rest.first().copied(),
+            "{text} in {zone} with {dst:?} after {from}"
+        );
+        let counted = due_times.stretch(from, until).map(|stretch| (stretch.first, stretch.last, stretch.count));
+        let listed = rest.first().zip(rest.last()).map(|(first, last)| (*first, *last, rest.len() as i64));
+        assert_eq!(counted, listed, "{text} in {zone} with {dst:?} after {from}");
     }
 }

@@ -86,7 +86,7 @@ async fn a_forgotten_key_is_free_again(bed: Bed) {
 }
 
 async fn accepting_rings_the_dispatcher(bed: Bed) {
-    let nudge = bed.store.due_nudge();
+    let nudge = bed.store.nudge(reveille_shared::store::Hint::Due);
     bed.accepted().await;
     tokio::time::timeout(Duration::from_secs(10), nudge.notified()).await.expect("no nudge");
 }

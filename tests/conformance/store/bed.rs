@@ -7,7 +7,6 @@ use harness::services::Database;
 use harness::wait::eventually;
 use jiff::Timestamp;
 use reveille_shared::clock::TestClock;
-use reveille_shared::duration::HumanDuration;
 use reveille_shared::state::{Refusal, Status};
 use reveille_shared::store::{
     Acceptance, Claim, Claimed, Generation, NewWorkRequest, Outcome, Outgoing, Report, Store,
@@ -137,19 +136,9 @@ impl Bed {
 
     /// A work request to be, of job `copy` and queue `main`.
     pub(crate) async fn new_request(&self) -> NewWorkRequest {
-        NewWorkRequest {
-            id: WorkRequestId::new(self.now().await),
-            namespace: NAMESPACE.into(),
-            job: "copy".into(),
-            job_version: 1,
-            queue: "main".into(),
-            timeout: HumanDuration::from_secs(60),
-            fire: None,
-            input: json!({ "from": "here" }),
-            resource: None,
-            delay: HumanDuration::default(),
-            by: "test".into(),
-        }
+        let job = super::definitions::job("copy", "");
+        let id = WorkRequestId::new(self.now().await);
+        NewWorkRequest { input: json!({ "from": "here" }), ..NewWorkRequest::new(id, &job, 1, "test") }
     }
 
     pub(crate) async fn accept(&self, request: NewWorkRequest) -> WorkRequestId {

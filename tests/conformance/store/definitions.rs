@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use reveille_shared::definition::{Definitions, Handler, Job, Overlap, Schedule, Timing};
 use reveille_shared::duration::HumanDuration;
-use reveille_shared::store::{Applied, FireOutcome, FirePlan, SkipReason, StoreError};
+use reveille_shared::store::{Applied, FireOutcome, FirePlan, OverlapRule, SkipReason, StoreError};
 use serde_json::json;
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -74,10 +74,10 @@ async fn new_definitions_are_in_force(bed: Bed) {
 async fn unchanged_definitions_change_nothing(bed: Bed) {
     let same = definitions(vec![schedule("ping", every(10)), schedule("pong", Timing::Cron("0 2 * * *".into()))]);
     apply(&bed, &same, "d1").await;
-    let before = bed.store.schedules(NAMESPACE, "", 10).await.unwrap();
+    let before = bed.store.schedules(NAMESPACE, "", "", 10).await.unwrap();
     bed.pass(Duration::from_millis(5)).await;
     assert_eq!(apply(&bed, &same, "d1").await, Applied::default());
-    assert_eq!(bed.store.schedules(NAMESPACE, "", 10).await.unwrap(), before);
+    assert_eq!(bed.store.schedules(NAMESPACE, "", "", 10).await.unwrap(), before);
     assert_eq!(bed.store.job(NAMESPACE, "copy").await.unwrap().unwrap().version, 1);
     assert_eq!(bed.store.in_force().await.unwrap().unwrap().version, 2, "the set is counted all the same");
 }
@@ -210,6 +210,9 @@ async fn planning_while_definitions_are_applied_keeps_the_cursor(bed: Bed) {
             key: key("ping"),
             version: row.version,
             cursor: row.cursor,
+            planned_at: row.cursor,
+            overlap: OverlapRule::of(&row.schedule),
+            fired: None,
             decisions: vec![],
             next_cursor,
             next_due_at,
@@ -233,5 +236,5 @@ async fn names_are_paged_per_namespace(bed: Bed) {
     assert_eq!(names("", 2).await, ["a", "b"]);
     assert_eq!(names("b", 2).await, ["c"]);
     assert_eq!(bed.store.jobs("other", "", 10).await.unwrap().len(), 1);
-    assert_eq!(bed.store.schedules(NAMESPACE, "s1", 10).await.unwrap().len(), 1);
+    assert_eq!(bed.store.schedules(NAMESPACE, "s1", "", 10).await.unwrap().len(), 1);
 }

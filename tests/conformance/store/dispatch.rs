@@ -173,9 +173,9 @@ async fn a_backlog_does_not_hide_lost_triggers_of_other_queues(bed: Bed) {
 
 async fn a_nudge_crosses_processes(bed: Bed) {
     let other = bed.second().await;
-    let nudge = other.due_nudge();
+    let nudge = other.nudge(reveille_shared::store::Hint::Due);
     let mut listening = JoinSet::new();
-    listening.spawn(async move { other.listen_for_due().await });
+    listening.spawn(async move { other.listen().await });
     harness::wait::eventually("a nudge from another process", Duration::from_secs(20), async || {
         // The listener may not listen yet, so that a first hint can be lost.
         bed.accepted().await;

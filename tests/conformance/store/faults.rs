@@ -8,7 +8,6 @@ use std::time::Duration;
 use harness::services::Database;
 use harness::wait::eventually;
 use reveille_shared::clock::SystemClock;
-use reveille_shared::duration::HumanDuration;
 use reveille_shared::store::{Acceptance, NewWorkRequest, Store, StoreError};
 use reveille_shared::work_request::WorkRequestId;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -19,17 +18,8 @@ use crate::bed::{NAMESPACE, connect};
 
 async fn request(store: &Store, size: usize) -> Result<NewWorkRequest, StoreError> {
     Ok(NewWorkRequest {
-        id: WorkRequestId::new(store.now().await?),
-        namespace: NAMESPACE.into(),
-        job: "copy".into(),
-        job_version: 1,
-        queue: "main".into(),
-        timeout: HumanDuration::from_secs(60),
-        fire: None,
         input: json!("x".repeat(size)),
-        resource: None,
-        delay: HumanDuration::default(),
-        by: "test".into(),
+        ..NewWorkRequest::new(WorkRequestId::new(store.now().await?), &super::definitions::job("copy", ""), 1, "test")
     })
 }
 

@@ -108,8 +108,8 @@ pub(crate) async fn trigger_job(
         input: body.input.unwrap_or(Value::Null),
         resource: body.resource,
         delay: body.delay.unwrap_or_default(),
-        fire: None,
         by: "api".to_owned(),
+        ..plan::Ask::default()
     };
     let request = plan::request(&job, ask, state.clock.now());
     let id = match state.store.accept(request, key.as_ref()).await? {

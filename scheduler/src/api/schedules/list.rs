@@ -24,7 +24,7 @@ pub(crate) async fn list_schedules(
 ) -> Result<Response, Problem> {
     let list = List::of(&("schedules", &namespace));
     let after = list.place(paging.page.as_deref(), name)?.unwrap_or_default();
-    let found = state.store.schedules(&namespace, &after, i64::from(paging.limit) + 1).await?;
+    let found = state.store.schedules(&namespace, &after, "", i64::from(paging.limit) + 1).await?;
     let page = Page::cut(found, paging.limit, &list, |last| last.schedule.name.clone().into_bytes());
     Ok(page.map(View::from).answer(&uri))
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use reveille_shared::store::{Decision, FirePlan, Planned, SkipReason};
-use serde_json::{Value, json};
+use reveille_shared::store::{Decision, FirePlan, OverlapRule, Planned, SkipReason};
+use serde_json::json;
 
 use super::{Answer, Api};
 
@@ -138,15 +138,13 @@ async fn the_ledger_says_what_became_of_due_times() {
     let third = second + Duration::from_secs(30);
     let job = api.store.job("default", "hello").await.unwrap().unwrap();
     let ask = crate::plan::Ask {
-        input: Value::Null,
-        resource: None,
-        delay: Default::default(),
         fire: Some(reveille_shared::work_request::FireRef {
             schedule: "often".into(),
             due_at: third,
             origin: reveille_shared::work_request::Origin::Schedule,
         }),
         by: "schedule".into(),
+        ..Default::default()
     };
     let request = crate::plan::request(&job, ask, third);
     let id = request.id.to_string();
@@ -154,6 +152,9 @@ async fn the_ledger_says_what_became_of_due_times() {
         key,
         version: row.version,
         cursor: row.cursor,
+        planned_at: row.cursor,
+        overlap: OverlapRule::of(&row.schedule),
+        fired: None,
         decisions: vec![
             Decision {
                 due_at: first,
@@ -161,12 +162,7 @@ async fn the_ledger_says_what_became_of_due_times() {
                 count: 2,
                 planned: Planned::Skip(SkipReason::Late, "nobody was there".into()),
             },
-            Decision {
-                due_at: third,
-                last_due_at: third,
-                count: 1,
-                planned: Planned::Trigger { requests: vec![request], unless_running: true },
-            },
+            Decision { due_at: third, last_due_at: third, count: 1, planned: Planned::Trigger(vec![request]) },
         ],
         next_cursor: third,
         next_due_at: Some(third + Duration::from_secs(30)),

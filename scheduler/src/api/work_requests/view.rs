@@ -145,6 +145,9 @@ impl View {
 
 fn waiting_for(phase: &Phase, attempt: u32, now: Timestamp) -> Option<String> {
     match phase {
+        Phase::Held { since } => {
+            Some(format!("held since {}: runs of an earlier fire have not ended", Instant(*since)))
+        }
         Phase::Due { at } if *at <= now => Some(format!("to be sent since {}", Instant(*at))),
         Phase::Due { at } if attempt > 0 => Some(format!("attempt {} due at {}", attempt + 1, Instant(*at))),
         Phase::Due { at } => Some(format!("due at {}", Instant(*at))),
@@ -188,6 +191,8 @@ pub(crate) struct EventView {
 #[allow(dead_code, reason = "declares the texts of the shared history to the OpenAPI document")]
 pub(crate) enum EventType {
     Accepted,
+    Held,
+    Admitted,
     Started,
     AttemptFailed,
     Released,
@@ -209,6 +214,8 @@ impl From<HistoryEvent> for EventView {
         };
         match what {
             Happening::Accepted { by } => view("accepted", format!("accepted; asked for by {by}")),
+            Happening::Held { reason } => view("held", format!("held {reason}")),
+            Happening::Admitted => view("admitted", "let go: what it was held for is over".to_owned()),
             Happening::Started { attempt, worker } => Self {
                 attempt: Some(attempt),
                 worker: Some(worker),

@@ -16,18 +16,24 @@ use tokio::task::JoinSet;
 use super::database::{Database, Tx};
 use super::reads::prelude::*;
 use super::reads::{impl_plain, impl_reads};
-use super::{Kind, SCHEMA, StoreError};
+use super::{Hint, Kind, SCHEMA, StoreError};
 
-/// The channel on which processes tell each other that triggers are due.
-const DUE: &str = "reveille_due";
+/// The channel on which processes give each other a hint.
+const fn channel(hint: Hint) -> &'static str {
+    match hint {
+        Hint::Due => "reveille_due",
+        Hint::Ended => "reveille_ended",
+        Hint::Schedules => "reveille_schedules",
+    }
+}
 
 /// Connections per process: enough for several group commits under way at once, few enough for many processes.
 const CONNECTIONS: u32 = 16;
 
 pub(crate) struct Postgres {
     read: PgPool,
-    /// Rings the task that passes hints on to other processes.
-    announce: Arc<Notify>,
+    /// Rings the tasks that pass hints on to other processes.
+    hints: [Arc<Notify>; Hint::ALL.len()],
     listener: Mutex<Option<PgListener>>,
     /// Ends with the store.
     _tasks: JoinSet<()>,
@@ -77,10 +83,12 @@ impl Postgres {
             .connect_with(options)
             .await
             .map_err(failed)?;
-        let announce = Arc::<Notify>::default();
+        let hints: [Arc<Notify>; Hint::ALL.len()] = Default::default();
         let mut tasks = JoinSet::new();
-        tasks.spawn(pass_hints_on(pool.clone(), Arc::clone(&announce)));
-        Ok(Self { read: pool, announce, listener: Mutex::new(None), _tasks: tasks })
+        for hint in Hint::ALL {
+            tasks.spawn(pass_on(hint, pool.clone(), Arc::clone(&hints[hint as usize])));
+        }
+        Ok(Self { read: pool, hints, listener: Mutex::new(None), _tasks: tasks })
     }
 }
 
@@ -103,14 +111,14 @@ async fn migrate(pool: &PgPool) -> Result<()> {
     migrator.set_ignore_missing(true).run(pool).await.map_err(StoreError::Migrate)
 }
 
-/// Tells other processes that triggers are due: after the commit, apart from it (a NOTIFY inside would
-/// serialise all commits), and many hints as one.
-async fn pass_hints_on(pool: PgPool, announce: Arc<Notify>) {
+/// Passes a hint on to other processes: after the commit, apart from it (a NOTIFY inside would
+/// serialise all commits), and many as one.
+async fn pass_on(hint: Hint, pool: PgPool, given: Arc<Notify>) {
     loop {
-        announce.notified().await;
-        if let Err(error) = sqlx::query("SELECT pg_notify($1, '')").bind(DUE).execute(&pool).await {
-            // Only a hint: dispatchers look each second anyway.
-            tracing::debug!(error = crate::telemetry::chain(&error), "could not pass on that triggers are due");
+        given.notified().await;
+        if let Err(error) = sqlx::query("SELECT pg_notify($1, '')").bind(channel(hint)).execute(&pool).await {
+            // Only a hint: everyone looks each second anyway.
+            tracing::debug!(error = crate::telemetry::chain(&error), ?hint, "could not pass a hint on");
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -144,23 +152,27 @@ impl Database for Postgres {
         Ok(Box::new(PgTx { tx, now }))
     }
 
-    fn announce_due(&self) {
-        self.announce.notify_one();
+    fn hint(&self, hint: Hint) {
+        self.hints[hint as usize].notify_one();
     }
 
-    async fn due_announced(&self) -> Result<()> {
+    async fn hinted(&self) -> Result<Hint> {
         let mut slot = self.listener.lock().await;
-        if slot.is_none() {
-            let mut listener = PgListener::connect_with(&self.read).await.map_err(step("listen for hints"))?;
-            listener.listen(DUE).await.map_err(step("listen for hints"))?;
-            *slot = Some(listener);
+        let mut listener = match slot.take() {
+            Some(listener) => listener,
+            None => {
+                let mut listener = PgListener::connect_with(&self.read).await.map_err(step("listen for hints"))?;
+                listener.listen_all(Hint::ALL.map(channel)).await.map_err(step("listen for hints"))?;
+                listener
+            }
+        };
+        loop {
+            let heard = listener.recv().await.map_err(step("listen for hints"))?;
+            if let Some(hint) = Hint::ALL.into_iter().find(|hint| channel(*hint) == heard.channel()) {
+                *slot = Some(listener);
+                return Ok(hint);
+            }
         }
-        let Some(listener) = slot.as_mut() else { return Ok(()) };
-        let heard = listener.recv().await;
-        if heard.is_err() {
-            *slot = None;
-        }
-        heard.map(drop).map_err(step("listen for hints"))
     }
 }
 

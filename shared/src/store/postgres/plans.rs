@@ -5,8 +5,9 @@ use std::collections::{HashMap, HashSet};
 use async_trait::async_trait;
 
 use super::PgTx;
+use crate::store::changes::Change;
 use crate::store::database::Plans;
-use crate::store::fires::{CursorMove, FireOutcome};
+use crate::store::fires::CursorMove;
 use crate::store::reads::prelude::*;
 use crate::work_request::Origin;
 
@@ -16,14 +17,45 @@ fn names(keys: &[ScheduleKey]) -> (Vec<&str>, Vec<&str>) {
 
 #[async_trait]
 impl Plans for PgTx {
-    async fn hold(&mut self, generation: Generation) -> Result<bool> {
+    async fn leading(&mut self) -> Result<Generation> {
         // The lock makes whoever deposes this leader wait for the transaction, and lets the leader's own writes follow
         // one another: definitions that are applied while fires are recorded must not put a cursor back.
-        let last: i64 = sqlx::query_scalar("SELECT generation FROM leader FOR NO KEY UPDATE")
+        sqlx::query_scalar("SELECT generation FROM leader FOR NO KEY UPDATE")
             .fetch_one(&mut *self.tx)
             .await
-            .map_err(step("check leadership"))?;
-        Ok(last == generation.0)
+            .map(Generation)
+            .map_err(step("check leadership"))
+    }
+
+    async fn lock_schedules(&mut self, keys: &[ScheduleKey]) -> Result<Vec<ScheduleRow>> {
+        let (namespaces, names) = names(keys);
+        let rows: Vec<ScheduleDbRow> = sqlx::query_as(
+            "SELECT s.spec, s.version, s.cursor, s.next_due_at, s.fired, s.failures, s.paused_at, s.paused_by,
+                    s.pause_reason
+             FROM schedules s
+             JOIN unnest($1::text[], $2::text[]) AS u (namespace, name) ON u.namespace = s.namespace AND u.name = s.name
+             ORDER BY s.namespace, s.name FOR NO KEY UPDATE OF s",
+        )
+        .bind(namespaces)
+        .bind(names)
+        .fetch_all(&mut *self.tx)
+        .await
+        .map_err(step("lock schedules"))?;
+        all(rows)
+    }
+
+    async fn jobs_in_force(&mut self, keys: &[ScheduleKey]) -> Result<Vec<Versioned<Job>>> {
+        let (namespaces, names) = names(keys);
+        let rows: Vec<VersionedJobRow> = sqlx::query_as(
+            "SELECT v.version, v.spec FROM unnest($1::text[], $2::text[]) AS u (namespace, name)
+             JOIN jobs j USING (namespace, name) JOIN job_versions v USING (namespace, name, version)",
+        )
+        .bind(namespaces)
+        .bind(names)
+        .fetch_all(&mut *self.tx)
+        .await
+        .map_err(step("read jobs"))?;
+        all(rows)
     }
 
     async fn move_cursors(&mut self, moves: &[CursorMove]) -> Result<HashSet<ScheduleKey>> {
@@ -32,6 +64,7 @@ impl Plans for PgTx {
              FROM unnest($1::text[], $2::text[], $3::bigint[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[])
                   AS u (namespace, name, version, from_cursor, to_cursor, next_due_at)
              WHERE s.namespace = u.namespace AND s.name = u.name AND s.version = u.version AND s.cursor = u.from_cursor
+                   AND s.paused_at IS NULL
              RETURNING s.namespace, s.name",
         )
         .bind(moves.iter().map(|m| m.key.namespace.as_str()).collect::<Vec<_>>())
@@ -46,16 +79,37 @@ impl Plans for PgTx {
         Ok(moved.into_iter().map(|(namespace, name)| ScheduleKey { namespace, name }).collect())
     }
 
-    async fn running(&mut self, keys: &[ScheduleKey]) -> Result<HashMap<ScheduleKey, WorkRequestId>> {
-        let (namespaces, names) = names(keys);
+    async fn count_fired(&mut self, counts: &[(ScheduleKey, u64, bool)]) -> Result<()> {
+        if counts.is_empty() {
+            return Ok(());
+        }
+        sqlx::query(
+            "UPDATE schedules s
+             SET fired = u.fired, next_due_at = CASE WHEN u.exhausted THEN NULL ELSE s.next_due_at END
+             FROM unnest($1::text[], $2::text[], $3::bigint[], $4::boolean[]) AS u (namespace, name, fired, exhausted)
+             WHERE s.namespace = u.namespace AND s.name = u.name",
+        )
+        .bind(counts.iter().map(|(key, ..)| key.namespace.as_str()).collect::<Vec<_>>())
+        .bind(counts.iter().map(|(key, ..)| key.name.as_str()).collect::<Vec<_>>())
+        .bind(counts.iter().map(|(_, fired, _)| i64::try_from(*fired).unwrap_or(i64::MAX)).collect::<Vec<_>>())
+        .bind(counts.iter().map(|(.., exhausted)| *exhausted).collect::<Vec<_>>())
+        .execute(&mut *self.tx)
+        .await
+        .map_err(step("count fires"))?;
+        Ok(())
+    }
+
+    async fn running(&mut self, keys: &[(ScheduleKey, bool)]) -> Result<HashMap<ScheduleKey, WorkRequestId>> {
         let rows: Vec<(String, String, Uuid)> = sqlx::query_as(
             "SELECT u.namespace, u.name, d.id
-             FROM unnest($1::text[], $2::text[]) AS u (namespace, name)
+             FROM unnest($1::text[], $2::text[], $3::boolean[]) AS u (namespace, name, manual)
              CROSS JOIN LATERAL (SELECT id FROM deliveries
-                                 WHERE namespace = u.namespace AND schedule = u.name LIMIT 1) d",
+                                 WHERE namespace = u.namespace AND schedule = u.name
+                                   AND (origin = 'schedule' OR u.manual AND origin = 'manual') LIMIT 1) d",
         )
-        .bind(namespaces)
-        .bind(names)
+        .bind(keys.iter().map(|(key, _)| key.namespace.as_str()).collect::<Vec<_>>())
+        .bind(keys.iter().map(|(key, _)| key.name.as_str()).collect::<Vec<_>>())
+        .bind(keys.iter().map(|(_, manual)| *manual).collect::<Vec<_>>())
         .fetch_all(&mut *self.tx)
         .await
         .map_err(step("look for unended runs"))?;
@@ -75,60 +129,92 @@ impl Plans for PgTx {
         .bind(dues.iter().map(|(key, _)| key.namespace.as_str()).collect::<Vec<_>>())
         .bind(dues.iter().map(|(key, _)| key.name.as_str()).collect::<Vec<_>>())
         .bind(dues.iter().map(|(_, due_at)| At(*due_at)).collect::<Vec<_>>())
-        .bind(Origin::Schedule.as_str())
+        .bind(Origin::Schedule.to_string())
         .fetch_all(&mut *self.tx)
         .await
         .map_err(step("look for earlier decisions"))?;
         Ok(rows.into_iter().map(|(namespace, name, at)| (ScheduleKey { namespace, name }, at.0)).collect())
     }
 
-    async fn insert_fires(&mut self, fires: &[Fire]) -> Result<Vec<usize>> {
+    async fn extend_fires(&mut self, skips: &[Fire]) -> Result<HashSet<(ScheduleKey, Timestamp)>> {
+        let rows: Vec<(String, String, At)> = sqlx::query_as(
+            "UPDATE fires f SET last_due_at = u.last_due_at, count = f.count + u.count
+             FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::bigint[],
+                         $7::text[], $8::text[], $9::bigint[])
+                  AS u (namespace, schedule, origin, due_at, last_due_at, count, reason, detail, version)
+             WHERE f.namespace = u.namespace AND f.schedule = u.schedule AND f.origin = u.origin
+               AND f.due_at = (SELECT max(p.due_at) FROM fires p
+                               WHERE p.namespace = u.namespace AND p.schedule = u.schedule AND p.origin = u.origin
+                                 AND p.due_at < u.due_at)
+               AND f.reason = u.reason AND f.detail = u.detail AND f.version = u.version
+             RETURNING u.namespace, u.schedule, u.due_at",
+        )
+        .bind(skips.iter().map(|fire| fire.key.namespace.as_str()).collect::<Vec<_>>())
+        .bind(skips.iter().map(|fire| fire.key.name.as_str()).collect::<Vec<_>>())
+        .bind(skips.iter().map(|fire| fire.origin.to_string()).collect::<Vec<_>>())
+        .bind(skips.iter().map(|fire| At(fire.due_at)).collect::<Vec<_>>())
+        .bind(skips.iter().map(|fire| At(fire.last_due_at)).collect::<Vec<_>>())
+        .bind(skips.iter().map(|fire| fire.count).collect::<Vec<_>>())
+        .bind(skips.iter().map(|fire| fire.outcome.columns().0).collect::<Vec<_>>())
+        .bind(skips.iter().map(|fire| fire.outcome.columns().1).collect::<Vec<_>>())
+        .bind(skips.iter().map(|fire| fire.version).collect::<Vec<_>>())
+        .fetch_all(&mut *self.tx)
+        .await
+        .map_err(step("lengthen stretches of skips"))?;
+        Ok(rows.into_iter().map(|(namespace, name, at)| (ScheduleKey { namespace, name }, at.0)).collect())
+    }
+
+    async fn insert_fires(&mut self, fires: &[Fire]) -> Result<usize> {
         if fires.is_empty() {
-            return Ok(Vec::new());
+            return Ok(0);
         }
-        let skip = |fire: &Fire| match &fire.outcome {
-            FireOutcome::Triggered(_) => (None, None),
-            FireOutcome::Skipped(reason, detail) => (Some(reason.as_str()), Some(detail.clone())),
-        };
-        let (reasons, details): (Vec<_>, Vec<_>) = fires.iter().map(skip).unzip();
-        let work_requests = |fire: &Fire| match &fire.outcome {
-            FireOutcome::Triggered(ids) => Json(ids.iter().map(|id| id.0).collect::<Vec<_>>()),
-            FireOutcome::Skipped(..) => Json(Vec::new()),
-        };
-        let inserted: Vec<(String, String, String, At)> = sqlx::query_as(
+        let inserted = sqlx::query(
             "INSERT INTO fires (namespace, schedule, origin, due_at, last_due_at, count, reason, detail, work_requests,
                                 version, decided_at)
              SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[],
                                   $6::bigint[], $7::text[], $8::text[], $9::jsonb[], $10::bigint[], $11::timestamptz[])
-             ON CONFLICT DO NOTHING
-             RETURNING namespace, schedule, origin, due_at",
+             ON CONFLICT DO NOTHING",
         )
         .bind(fires.iter().map(|fire| fire.key.namespace.as_str()).collect::<Vec<_>>())
         .bind(fires.iter().map(|fire| fire.key.name.as_str()).collect::<Vec<_>>())
-        .bind(fires.iter().map(|fire| fire.origin.as_str()).collect::<Vec<_>>())
+        .bind(fires.iter().map(|fire| fire.origin.to_string()).collect::<Vec<_>>())
         .bind(fires.iter().map(|fire| At(fire.due_at)).collect::<Vec<_>>())
         .bind(fires.iter().map(|fire| At(fire.last_due_at)).collect::<Vec<_>>())
         .bind(fires.iter().map(|fire| fire.count).collect::<Vec<_>>())
-        .bind(reasons)
-        .bind(details)
-        .bind(fires.iter().map(work_requests).collect::<Vec<_>>())
+        .bind(fires.iter().map(|fire| fire.outcome.columns().0).collect::<Vec<_>>())
+        .bind(fires.iter().map(|fire| fire.outcome.columns().1).collect::<Vec<_>>())
+        .bind(fires.iter().map(|fire| Json(fire.outcome.columns().2)).collect::<Vec<_>>())
         .bind(fires.iter().map(|fire| fire.version).collect::<Vec<_>>())
         .bind(fires.iter().map(|fire| At(fire.decided_at)).collect::<Vec<_>>())
-        .fetch_all(&mut *self.tx)
+        .execute(&mut *self.tx)
         .await
         .map_err(step("record fires"))?;
-        if inserted.len() == fires.len() {
-            return Ok((0..fires.len()).collect());
+        Ok(usize::try_from(inserted.rows_affected()).unwrap_or(usize::MAX))
+    }
+
+    async fn insert_changes(&mut self, changes: &[Change<'_>]) -> Result<()> {
+        if changes.is_empty() {
+            return Ok(());
         }
-        let at: HashMap<_, _> = fires
-            .iter()
-            .enumerate()
-            .map(|(at, fire)| ((&*fire.key.namespace, &*fire.key.name, fire.origin.as_str(), fire.due_at), at))
-            .collect();
-        Ok(inserted
-            .iter()
-            .filter_map(|(ns, name, origin, due)| at.get(&(&**ns, &**name, &**origin, due.0)).copied())
-            .collect())
+        sqlx::query(
+            "INSERT INTO changes (namespace, kind, name, version, action, actor, reason, spec, at)
+             SELECT u.*, $9
+             FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::jsonb[])
+                  AS u",
+        )
+        .bind(changes.iter().map(|change| change.key.namespace.as_str()).collect::<Vec<_>>())
+        .bind(changes.iter().map(|change| change.kind.as_str()).collect::<Vec<_>>())
+        .bind(changes.iter().map(|change| change.key.name.as_str()).collect::<Vec<_>>())
+        .bind(changes.iter().map(|change| change.version).collect::<Vec<_>>())
+        .bind(changes.iter().map(|change| change.action.as_str()).collect::<Vec<_>>())
+        .bind(changes.iter().map(|change| change.actor).collect::<Vec<_>>())
+        .bind(changes.iter().map(|change| change.reason).collect::<Vec<_>>())
+        .bind(changes.iter().map(|change| change.spec.as_ref().map(Json)).collect::<Vec<_>>())
+        .bind(At(self.now))
+        .execute(&mut *self.tx)
+        .await
+        .map_err(step("record changes"))?;
+        Ok(())
     }
 
     async fn last_job_versions(&mut self, keys: &[ScheduleKey]) -> Result<HashMap<ScheduleKey, i64>> {
@@ -151,8 +237,8 @@ impl Plans for PgTx {
         let (namespaces, names) = names(keys);
         let rows: Vec<(String, String, i64)> = sqlx::query_as(
             "SELECT u.namespace, u.name, f.version FROM unnest($1::text[], $2::text[]) AS u (namespace, name)
-             CROSS JOIN LATERAL (SELECT max(version) AS version FROM fires
-                                 WHERE namespace = u.namespace AND schedule = u.name) f
+             CROSS JOIN LATERAL (SELECT max(version) AS version FROM changes
+                                 WHERE namespace = u.namespace AND kind = 'schedule' AND name = u.name) f
              WHERE f.version IS NOT NULL",
         )
         .bind(namespaces)
@@ -207,13 +293,17 @@ impl Plans for PgTx {
         if rows.is_empty() {
             return Ok(());
         }
+        let pause = |row: &ScheduleRow| row.pause.clone();
         sqlx::query(
-            "INSERT INTO schedules (namespace, name, version, spec, cursor, next_due_at)
+            "INSERT INTO schedules (namespace, name, version, spec, cursor, next_due_at, fired, failures, paused_at,
+                                    paused_by, pause_reason)
              SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::jsonb[], $5::timestamptz[],
-                                  $6::timestamptz[])
+                                  $6::timestamptz[], $7::bigint[], $8::integer[], $9::timestamptz[], $10::text[],
+                                  $11::text[])
              ON CONFLICT (namespace, name) DO UPDATE
              SET version = excluded.version, spec = excluded.spec, cursor = excluded.cursor,
-                 next_due_at = excluded.next_due_at",
+                 next_due_at = excluded.next_due_at, fired = excluded.fired, failures = excluded.failures,
+                 paused_at = excluded.paused_at, paused_by = excluded.paused_by, pause_reason = excluded.pause_reason",
         )
         .bind(rows.iter().map(|row| row.schedule.namespace.as_str()).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.schedule.name.as_str()).collect::<Vec<_>>())
@@ -221,6 +311,11 @@ impl Plans for PgTx {
         .bind(rows.iter().map(|row| Json(&row.schedule)).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| At(row.cursor)).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.next_due_at.map(At)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| i64::try_from(row.fired).unwrap_or(i64::MAX)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| number(row.failures)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| pause(row).map(|pause| At(pause.at))).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| pause(row).map(|pause| pause.by)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| pause(row).and_then(|pause| pause.reason)).collect::<Vec<_>>())
         .execute(&mut *self.tx)
         .await
         .map_err(step("put schedules in force"))?;

@@ -11,8 +11,8 @@ use crate::store::database::{Runs, Which};
 use crate::store::leases::Progress;
 use crate::store::reads::LOCKED;
 use crate::store::reads::prelude::*;
-use crate::store::rows::{Claimable, ClaimableRow, LockedRow, number, phase_columns, stream_column};
-use crate::store::texts::{clean, without_nul};
+use crate::store::rows::{Claimable, ClaimableRow, LockedRow, phase_columns, seq, stream_column};
+use crate::store::texts::clean;
 use crate::store::transition::Locked;
 use crate::work_request::Happening;
 
@@ -24,6 +24,13 @@ impl Runs for PgTx {
             // One order for all, so that two batches over the same rows can't deadlock.
             Which::Ids(ids) => {
                 query.push("WHERE d.id = ANY(").push_bind(ids).push(") ORDER BY d.id FOR UPDATE OF d");
+            }
+            Which::OfSchedules(keys) if keys.is_empty() => return Ok(Vec::new()),
+            Which::OfSchedules(keys) => {
+                query.push("WHERE (d.namespace, d.schedule) IN (SELECT * FROM unnest(");
+                query.push_bind(keys.iter().map(|key| key.namespace.as_str()).collect::<Vec<_>>()).push("::text[], ");
+                query.push_bind(keys.iter().map(|key| key.name.as_str()).collect::<Vec<_>>()).push("::text[]))");
+                query.push(" ORDER BY d.id FOR UPDATE OF d");
             }
             Which::Due { limit } => {
                 query.push("WHERE d.phase = 'due' AND d.phase_at <= ").push_bind(At(self.now));
@@ -60,12 +67,13 @@ impl Runs for PgTx {
             requests.iter().map(|r| r.fire.as_ref().map(|f| f.schedule.as_str())).collect();
         sqlx::query(
             "INSERT INTO work_requests (id, namespace, job, job_version, queue, schedule, due_at, origin, status,
-                                        input, resource, accepted_at)
+                                        input, resource, accepted_at, chained_from)
              SELECT u.id, u.namespace, u.job, u.job_version, u.queue, u.schedule, u.due_at, u.origin, 'ACCEPTED',
-                    u.input, u.resource, $11
+                    u.input, u.resource, $11, u.chained_from
              FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::timestamptz[],
-                         $8::text[], $9::jsonb[], $10::jsonb[])
-                  AS u (id, namespace, job, job_version, queue, schedule, due_at, origin, input, resource)",
+                         $8::text[], $9::jsonb[], $10::jsonb[], $12::uuid[])
+                  AS u (id, namespace, job, job_version, queue, schedule, due_at, origin, input, resource,
+                        chained_from)",
         )
         .bind(&ids)
         .bind(&namespaces)
@@ -74,19 +82,23 @@ impl Runs for PgTx {
         .bind(&queues)
         .bind(&schedules)
         .bind(requests.iter().map(|r| r.fire.as_ref().map(|f| At(f.due_at))).collect::<Vec<_>>())
-        .bind(requests.iter().map(|r| r.fire.as_ref().map(|f| f.origin.as_str())).collect::<Vec<_>>())
+        .bind(requests.iter().map(|r| r.fire.as_ref().map(|f| f.origin.to_string())).collect::<Vec<_>>())
         .bind(requests.iter().map(|r| Json(clean(&r.input))).collect::<Vec<_>>())
         .bind(requests.iter().map(|r| r.resource.as_ref().map(|json| Json(clean(json)))).collect::<Vec<_>>())
         .bind(At(self.now))
+        .bind(requests.iter().map(|r| r.chained_from.map(|id| id.0)).collect::<Vec<_>>())
         .execute(&mut *self.tx)
         .await
         .map_err(step("insert work requests"))?;
+        let histories: Vec<_> = requests.iter().map(|r| (r.id.0, r.history())).collect();
         let due = |r: &NewWorkRequest| At(self.now.saturating_add(r.delay.signed()).unwrap_or(Timestamp::MAX));
         sqlx::query(
-            "INSERT INTO deliveries (id, namespace, queue, schedule, phase, phase_at, timeout_ms, seq)
-             SELECT u.id, u.namespace, u.queue, u.schedule, 'due', u.phase_at, u.timeout_ms, 1
-             FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::bigint[])
-                  AS u (id, namespace, queue, schedule, phase_at, timeout_ms)",
+            "INSERT INTO deliveries (id, namespace, queue, schedule, origin, phase, phase_at, timeout_ms, seq, follow)
+             SELECT u.id, u.namespace, u.queue, u.schedule, coalesce(u.origin, 'manual'), u.phase, u.phase_at,
+                    u.timeout_ms, u.seq, u.follow
+             FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::bigint[], $7::text[],
+                         $8::text[], $9::integer[], $10::boolean[])
+                  AS u (id, namespace, queue, schedule, phase_at, timeout_ms, origin, phase, seq, follow)",
         )
         .bind(&ids)
         .bind(&namespaces)
@@ -94,12 +106,28 @@ impl Runs for PgTx {
         .bind(&schedules)
         .bind(requests.iter().map(due).collect::<Vec<_>>())
         .bind(requests.iter().map(|r| i64::try_from(r.timeout.as_millis()).unwrap_or(i64::MAX)).collect::<Vec<_>>())
+        .bind(requests.iter().map(|r| r.fire.as_ref().map(|f| f.origin.to_string())).collect::<Vec<_>>())
+        .bind(requests.iter().map(|r| if r.held.is_some() { "held" } else { "due" }).collect::<Vec<_>>())
+        .bind(histories.iter().map(|(_, history)| seq(history.len())).collect::<Vec<_>>())
+        .bind(requests.iter().map(|r| r.follow).collect::<Vec<_>>())
         .execute(&mut *self.tx)
         .await
         .map_err(step("insert deliveries"))?;
-        let accepted: Vec<_> = requests.iter().map(|r| Happening::Accepted { by: without_nul(r.by.clone()) }).collect();
-        let ones = vec![1; ids.len()];
-        self.insert_events(&ids, &ones, &accepted.iter().map(Json).collect::<Vec<_>>()).await
+        let entries =
+            || histories.iter().flat_map(|(id, history)| history.iter().zip(1..).map(|(what, n)| (*id, n, what)));
+        let ids: Vec<Uuid> = entries().map(|(id, ..)| id).collect();
+        let seqs: Vec<i32> = entries().map(|(_, n, _)| n).collect();
+        self.insert_events(&ids, &seqs, &entries().map(|(.., what)| Json(what)).collect::<Vec<_>>()).await
+    }
+
+    async fn take_follow_ups(&mut self, ids: &[Uuid]) -> Result<HashSet<Uuid>> {
+        let taken: Vec<Uuid> =
+            sqlx::query_scalar("DELETE FROM follow_ups WHERE work_request_id = ANY($1) RETURNING work_request_id")
+                .bind(ids)
+                .fetch_all(&mut *self.tx)
+                .await
+                .map_err(step("take what has ended"))?;
+        Ok(taken.into_iter().collect())
     }
 
     async fn claimable(&mut self, ids: &[Uuid]) -> Result<Vec<Claimable>> {
@@ -182,10 +210,10 @@ impl PgTx {
         sqlx::query(
             "UPDATE deliveries d
              SET phase = u.phase, phase_at = u.phase_at, token = u.token, worker = u.worker, sends = u.sends,
-                 resends = u.resends, attempt = u.attempt, failures = u.failures, seq = u.seq
+                 resends = u.resends, attempt = u.attempt, failures = u.failures, seq = u.seq, follow = u.follow
              FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::uuid[], $5::uuid[], $6::integer[],
-                         $7::integer[], $8::integer[], $9::integer[], $10::integer[])
-                  AS u (id, phase, phase_at, token, worker, sends, resends, attempt, failures, seq)
+                         $7::integer[], $8::integer[], $9::integer[], $10::integer[], $11::boolean[])
+                  AS u (id, phase, phase_at, token, worker, sends, resends, attempt, failures, seq, follow)
              WHERE d.id = u.id",
         )
         .bind(live.iter().map(|row| row.id.0).collect::<Vec<_>>())
@@ -198,6 +226,7 @@ impl PgTx {
         .bind(live.iter().map(|row| number(row.run.attempt)).collect::<Vec<_>>())
         .bind(live.iter().map(|row| number(row.run.failures)).collect::<Vec<_>>())
         .bind(live.iter().map(|row| row.seq).collect::<Vec<_>>())
+        .bind(live.iter().map(|row| row.follow).collect::<Vec<_>>())
         .execute(&mut *self.tx)
         .await
         .map_err(step("move deliveries"))?;

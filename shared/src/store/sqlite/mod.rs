@@ -15,7 +15,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Transaction};
 use super::database::{Database, Tx};
 use super::reads::prelude::*;
 use super::reads::{impl_plain, impl_reads};
-use super::{Kind, SCHEMA, StoreError};
+use super::{Hint, Kind, SCHEMA, StoreError};
 use crate::clock::Clock;
 
 /// The file under the data folder.
@@ -125,9 +125,9 @@ impl Database for Sqlite {
         Ok(Box::new(SqliteTx { tx, now: self.clock.now() }))
     }
 
-    fn announce_due(&self) {}
+    fn hint(&self, _: Hint) {}
 
-    async fn due_announced(&self) -> Result<()> {
+    async fn hinted(&self) -> Result<Hint> {
         std::future::pending().await
     }
 }

@@ -5,19 +5,54 @@ use std::collections::{HashMap, HashSet};
 use async_trait::async_trait;
 
 use super::SqliteTx;
+use crate::store::changes::Change;
 use crate::store::database::Plans;
-use crate::store::fires::{CursorMove, FireOutcome};
+use crate::store::fires::CursorMove;
 use crate::store::reads::prelude::*;
 use crate::work_request::Origin;
 
 #[async_trait]
 impl Plans for SqliteTx {
-    async fn hold(&mut self, generation: Generation) -> Result<bool> {
-        let last: i64 = sqlx::query_scalar("SELECT generation FROM leader")
+    async fn leading(&mut self) -> Result<Generation> {
+        sqlx::query_scalar("SELECT generation FROM leader")
             .fetch_one(&mut *self.tx)
             .await
-            .map_err(step("check leadership"))?;
-        Ok(last == generation.0)
+            .map(Generation)
+            .map_err(step("check leadership"))
+    }
+
+    async fn lock_schedules(&mut self, keys: &[ScheduleKey]) -> Result<Vec<ScheduleRow>> {
+        let mut rows: Vec<ScheduleDbRow> = Vec::new();
+        for key in keys {
+            let row = sqlx::query_as(
+                "SELECT spec, version, cursor, next_due_at, fired, failures, paused_at, paused_by, pause_reason
+                 FROM schedules WHERE namespace = $1 AND name = $2",
+            )
+            .bind(&key.namespace)
+            .bind(&key.name)
+            .fetch_optional(&mut *self.tx)
+            .await
+            .map_err(step("lock schedules"))?;
+            rows.extend(row);
+        }
+        all(rows)
+    }
+
+    async fn jobs_in_force(&mut self, keys: &[ScheduleKey]) -> Result<Vec<Versioned<Job>>> {
+        let mut rows: Vec<VersionedJobRow> = Vec::new();
+        for key in keys {
+            let row = sqlx::query_as(
+                "SELECT v.version, v.spec FROM jobs j JOIN job_versions v USING (namespace, name, version)
+                 WHERE namespace = $1 AND name = $2",
+            )
+            .bind(&key.namespace)
+            .bind(&key.name)
+            .fetch_optional(&mut *self.tx)
+            .await
+            .map_err(step("read jobs"))?;
+            rows.extend(row);
+        }
+        all(rows)
     }
 
     async fn move_cursors(&mut self, moves: &[CursorMove]) -> Result<HashSet<ScheduleKey>> {
@@ -25,7 +60,7 @@ impl Plans for SqliteTx {
         for step_to in moves {
             let done = sqlx::query(
                 "UPDATE schedules SET cursor = $5, next_due_at = $6
-                 WHERE namespace = $1 AND name = $2 AND version = $3 AND cursor = $4",
+                 WHERE namespace = $1 AND name = $2 AND version = $3 AND cursor = $4 AND paused_at IS NULL",
             )
             .bind(&step_to.key.namespace)
             .bind(&step_to.key.name)
@@ -43,16 +78,36 @@ impl Plans for SqliteTx {
         Ok(moved)
     }
 
-    async fn running(&mut self, keys: &[ScheduleKey]) -> Result<HashMap<ScheduleKey, WorkRequestId>> {
+    async fn count_fired(&mut self, counts: &[(ScheduleKey, u64, bool)]) -> Result<()> {
+        for (key, fired, exhausted) in counts {
+            sqlx::query(
+                "UPDATE schedules SET fired = $3, next_due_at = CASE WHEN $4 THEN NULL ELSE next_due_at END
+                 WHERE namespace = $1 AND name = $2",
+            )
+            .bind(&key.namespace)
+            .bind(&key.name)
+            .bind(i64::try_from(*fired).unwrap_or(i64::MAX))
+            .bind(exhausted)
+            .execute(&mut *self.tx)
+            .await
+            .map_err(step("count fires"))?;
+        }
+        Ok(())
+    }
+
+    async fn running(&mut self, keys: &[(ScheduleKey, bool)]) -> Result<HashMap<ScheduleKey, WorkRequestId>> {
         let mut running = HashMap::new();
-        for key in keys {
-            let id: Option<Uuid> =
-                sqlx::query_scalar("SELECT id FROM deliveries WHERE namespace = $1 AND schedule = $2 LIMIT 1")
-                    .bind(&key.namespace)
-                    .bind(&key.name)
-                    .fetch_optional(&mut *self.tx)
-                    .await
-                    .map_err(step("look for unended runs"))?;
+        for (key, manual) in keys {
+            let id: Option<Uuid> = sqlx::query_scalar(
+                "SELECT id FROM deliveries WHERE namespace = $1 AND schedule = $2
+                 AND (origin = 'schedule' OR $3 AND origin = 'manual') LIMIT 1",
+            )
+            .bind(&key.namespace)
+            .bind(&key.name)
+            .bind(manual)
+            .fetch_optional(&mut *self.tx)
+            .await
+            .map_err(step("look for unended runs"))?;
             running.extend(id.map(|id| (key.clone(), WorkRequestId(id))));
         }
         Ok(running)
@@ -67,7 +122,7 @@ impl Plans for SqliteTx {
             )
             .bind(&key.namespace)
             .bind(&key.name)
-            .bind(Origin::Schedule.as_str())
+            .bind(Origin::Schedule.to_string())
             .bind(At(*due_at))
             .fetch_optional(&mut *self.tx)
             .await
@@ -79,13 +134,40 @@ impl Plans for SqliteTx {
         Ok(decided)
     }
 
-    async fn insert_fires(&mut self, fires: &[Fire]) -> Result<Vec<usize>> {
-        let mut inserted = Vec::with_capacity(fires.len());
-        for (at, fire) in fires.iter().enumerate() {
-            let (reason, detail, ids) = match &fire.outcome {
-                FireOutcome::Triggered(ids) => (None, None, ids.iter().map(|id| id.0).collect()),
-                FireOutcome::Skipped(reason, detail) => (Some(reason.as_str()), Some(detail), Vec::new()),
-            };
+    async fn extend_fires(&mut self, skips: &[Fire]) -> Result<HashSet<(ScheduleKey, Timestamp)>> {
+        let mut extended = HashSet::new();
+        for skip in skips {
+            let (reason, detail, _) = skip.outcome.columns();
+            let done = sqlx::query(
+                "UPDATE fires SET last_due_at = $5, count = count + $6
+                 WHERE namespace = $1 AND schedule = $2 AND origin = $3
+                   AND due_at = (SELECT max(due_at) FROM fires
+                                 WHERE namespace = $1 AND schedule = $2 AND origin = $3 AND due_at < $4)
+                   AND reason = $7 AND detail = $8 AND version = $9",
+            )
+            .bind(&skip.key.namespace)
+            .bind(&skip.key.name)
+            .bind(skip.origin.to_string())
+            .bind(At(skip.due_at))
+            .bind(At(skip.last_due_at))
+            .bind(skip.count)
+            .bind(reason)
+            .bind(detail)
+            .bind(skip.version)
+            .execute(&mut *self.tx)
+            .await
+            .map_err(step("lengthen stretches of skips"))?;
+            if done.rows_affected() == 1 {
+                extended.insert((skip.key.clone(), skip.due_at));
+            }
+        }
+        Ok(extended)
+    }
+
+    async fn insert_fires(&mut self, fires: &[Fire]) -> Result<usize> {
+        let mut inserted = 0;
+        for fire in fires {
+            let (reason, detail, ids) = fire.outcome.columns();
             let done = sqlx::query(
                 "INSERT INTO fires (namespace, schedule, origin, due_at, last_due_at, count, reason, detail,
                                     work_requests, version, decided_at)
@@ -93,7 +175,7 @@ impl Plans for SqliteTx {
             )
             .bind(&fire.key.namespace)
             .bind(&fire.key.name)
-            .bind(fire.origin.as_str())
+            .bind(fire.origin.to_string())
             .bind(At(fire.due_at))
             .bind(At(fire.last_due_at))
             .bind(fire.count)
@@ -105,11 +187,31 @@ impl Plans for SqliteTx {
             .execute(&mut *self.tx)
             .await
             .map_err(step("record fires"))?;
-            if done.rows_affected() == 1 {
-                inserted.push(at);
-            }
+            inserted += usize::from(done.rows_affected() == 1);
         }
         Ok(inserted)
+    }
+
+    async fn insert_changes(&mut self, changes: &[Change<'_>]) -> Result<()> {
+        for change in changes {
+            sqlx::query(
+                "INSERT INTO changes (namespace, kind, name, version, action, actor, reason, spec, at)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+            )
+            .bind(&change.key.namespace)
+            .bind(change.kind.as_str())
+            .bind(&change.key.name)
+            .bind(change.version)
+            .bind(change.action.as_str())
+            .bind(change.actor)
+            .bind(change.reason)
+            .bind(change.spec.as_ref().map(Json))
+            .bind(At(self.now))
+            .execute(&mut *self.tx)
+            .await
+            .map_err(step("record changes"))?;
+        }
+        Ok(())
     }
 
     async fn last_job_versions(&mut self, keys: &[ScheduleKey]) -> Result<HashMap<ScheduleKey, i64>> {
@@ -130,13 +232,14 @@ impl Plans for SqliteTx {
     async fn last_schedule_versions(&mut self, keys: &[ScheduleKey]) -> Result<HashMap<ScheduleKey, i64>> {
         let mut versions = HashMap::new();
         for key in keys {
-            let last: Option<i64> =
-                sqlx::query_scalar("SELECT max(version) FROM fires WHERE namespace = $1 AND schedule = $2")
-                    .bind(&key.namespace)
-                    .bind(&key.name)
-                    .fetch_one(&mut *self.tx)
-                    .await
-                    .map_err(step("read the last versions of schedules"))?;
+            let last: Option<i64> = sqlx::query_scalar(
+                "SELECT max(version) FROM changes WHERE namespace = $1 AND kind = 'schedule' AND name = $2",
+            )
+            .bind(&key.namespace)
+            .bind(&key.name)
+            .fetch_one(&mut *self.tx)
+            .await
+            .map_err(step("read the last versions of schedules"))?;
             versions.extend(last.map(|last| (key.clone(), last)));
         }
         Ok(versions)
@@ -184,11 +287,14 @@ impl Plans for SqliteTx {
     async fn put_schedules(&mut self, rows: &[ScheduleRow]) -> Result<()> {
         for row in rows {
             sqlx::query(
-                "INSERT INTO schedules (namespace, name, version, spec, cursor, next_due_at)
-                 VALUES ($1, $2, $3, $4, $5, $6)
+                "INSERT INTO schedules (namespace, name, version, spec, cursor, next_due_at, fired, failures, paused_at,
+                                        paused_by, pause_reason)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
                  ON CONFLICT (namespace, name) DO UPDATE
                  SET version = excluded.version, spec = excluded.spec, cursor = excluded.cursor,
-                     next_due_at = excluded.next_due_at",
+                     next_due_at = excluded.next_due_at, fired = excluded.fired, failures = excluded.failures,
+                     paused_at = excluded.paused_at, paused_by = excluded.paused_by,
+                     pause_reason = excluded.pause_reason",
             )
             .bind(&row.schedule.namespace)
             .bind(&row.schedule.name)
@@ -196,6 +302,11 @@ impl Plans for SqliteTx {
             .bind(Json(&row.schedule))
             .bind(At(row.cursor))
             .bind(row.next_due_at.map(At))
+            .bind(i64::try_from(row.fired).unwrap_or(i64::MAX))
+            .bind(number(row.failures))
+            .bind(row.pause.as_ref().map(|pause| At(pause.at)))
+            .bind(row.pause.as_ref().map(|pause| pause.by.as_str()))
+            .bind(row.pause.as_ref().and_then(|pause| pause.reason.as_deref()))
             .execute(&mut *self.tx)
             .await
             .map_err(step("put schedules in force"))?;

@@ -10,10 +10,10 @@ use crate::store::database::{Runs, Which};
 use crate::store::leases::Progress;
 use crate::store::reads::LOCKED;
 use crate::store::reads::prelude::*;
-use crate::store::rows::{Claimable, ClaimableRow, LockedRow, number, phase_columns, stream_column};
-use crate::store::texts::{clean, without_nul};
+use crate::store::rows::{Claimable, ClaimableRow, LockedRow, phase_columns, seq, stream_column};
+use crate::store::texts::clean;
 use crate::store::transition::Locked;
-use crate::work_request::Happening;
+use crate::work_request::{Happening, Origin};
 
 #[async_trait]
 impl Runs for SqliteTx {
@@ -27,6 +27,16 @@ impl Runs for SqliteTx {
                     query.push("WHERE d.id = ").push_bind(id);
                     let row = query.build_query_as().fetch_optional(&mut *self.tx).await;
                     rows.extend(row.map_err(step("lock work requests"))?);
+                }
+            }
+            Which::OfSchedules(keys) => {
+                for key in keys {
+                    let mut query = sqlx::QueryBuilder::<sqlx::Sqlite>::new(LOCKED);
+                    query.push("WHERE d.namespace = ").push_bind(&key.namespace);
+                    query.push(" AND d.schedule = ").push_bind(&key.name).push(" ORDER BY d.id");
+                    let of_one: Vec<LockedRow> =
+                        query.build_query_as().fetch_all(&mut *self.tx).await.map_err(step("lock work requests"))?;
+                    rows.extend(of_one);
                 }
             }
             Which::Due { limit } => {
@@ -74,8 +84,8 @@ impl Runs for SqliteTx {
             let fire = request.fire.as_ref();
             sqlx::query(
                 "INSERT INTO work_requests (id, namespace, job, job_version, queue, schedule, due_at, origin, status,
-                                            input, resource, accepted_at)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'ACCEPTED', $9, $10, $11)",
+                                            input, resource, accepted_at, chained_from)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'ACCEPTED', $9, $10, $11, $12)",
             )
             .bind(request.id.0)
             .bind(&request.namespace)
@@ -84,16 +94,18 @@ impl Runs for SqliteTx {
             .bind(&request.queue)
             .bind(fire.map(|fire| fire.schedule.as_str()))
             .bind(fire.map(|fire| At(fire.due_at)))
-            .bind(fire.map(|fire| fire.origin.as_str()))
+            .bind(fire.map(|fire| fire.origin.to_string()))
             .bind(Json(clean(&request.input)))
             .bind(request.resource.as_ref().map(|json| Json(clean(json))))
             .bind(At(self.now))
+            .bind(request.chained_from.map(|id| id.0))
             .execute(&mut *self.tx)
             .await
             .map_err(step("insert work requests"))?;
+            let history = request.history();
             sqlx::query(
-                "INSERT INTO deliveries (id, namespace, queue, schedule, phase, phase_at, timeout_ms, seq)
-                 VALUES ($1, $2, $3, $4, 'due', $5, $6, 1)",
+                "INSERT INTO deliveries (id, namespace, queue, schedule, phase_at, timeout_ms, origin, phase, seq, follow)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
             )
             .bind(request.id.0)
             .bind(&request.namespace)
@@ -101,12 +113,33 @@ impl Runs for SqliteTx {
             .bind(fire.map(|fire| fire.schedule.as_str()))
             .bind(At(self.now.saturating_add(request.delay.signed()).unwrap_or(Timestamp::MAX)))
             .bind(i64::try_from(request.timeout.as_millis()).unwrap_or(i64::MAX))
+            .bind(fire.map_or(Origin::Manual, |fire| fire.origin.clone()).to_string())
+            .bind(if request.held.is_some() { "held" } else { "due" })
+            .bind(seq(history.len()))
+            .bind(request.follow)
             .execute(&mut *self.tx)
             .await
             .map_err(step("insert deliveries"))?;
-            self.insert_event(request.id, 1, &Happening::Accepted { by: without_nul(request.by.clone()) }).await?;
+            for (what, n) in history.iter().zip(1..) {
+                self.insert_event(request.id, n, what).await?;
+            }
         }
         Ok(())
+    }
+
+    async fn take_follow_ups(&mut self, ids: &[Uuid]) -> Result<HashSet<Uuid>> {
+        let mut taken = HashSet::new();
+        for id in ids {
+            let done = sqlx::query("DELETE FROM follow_ups WHERE work_request_id = $1")
+                .bind(id)
+                .execute(&mut *self.tx)
+                .await
+                .map_err(step("take what has ended"))?;
+            if done.rows_affected() == 1 {
+                taken.insert(*id);
+            }
+        }
+        Ok(taken)
     }
 
     async fn claimable(&mut self, ids: &[Uuid]) -> Result<Vec<Claimable>> {
@@ -192,7 +225,7 @@ impl SqliteTx {
         sqlx::query(
             "UPDATE deliveries
              SET phase = $2, phase_at = $3, token = $4, worker = $5, sends = $6, resends = $7, attempt = $8,
-                 failures = $9, seq = $10
+                 failures = $9, seq = $10, follow = $11
              WHERE id = $1",
         )
         .bind(row.id.0)
@@ -205,6 +238,7 @@ impl SqliteTx {
         .bind(number(row.run.attempt))
         .bind(number(row.run.failures))
         .bind(row.seq)
+        .bind(row.follow)
         .execute(&mut *self.tx)
         .await
         .map_err(step("move deliveries"))?;

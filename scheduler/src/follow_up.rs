@@ -1,0 +1,182 @@
+//! Pass: what waits for the end of a run → chained runs, held fires, backfills.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use reveille_shared::clock::Clock;
+use reveille_shared::definition::Job;
+use reveille_shared::due::Compiler;
+use reveille_shared::periodic::Pass;
+use reveille_shared::store::{Backfill, EndedRun, FollowUp, Store, StoreError};
+use tokio::time::Instant;
+
+use crate::jobs::Jobs;
+use crate::plan;
+
+/// How often to look if no hint comes.
+pub const PERIOD: Duration = Duration::from_secs(1);
+/// The most ends that are followed up in one transaction.
+const BATCH: i64 = 200;
+/// How often to look for held fires that nothing holds any more.
+const STRANDED: Duration = Duration::from_secs(10);
+/// Versions of jobs that are kept in memory.
+const VERSIONS: usize = 10_000;
+/// Distinct cron texts of backfills that are kept compiled.
+const COMPILED: usize = 100;
+
+/// What a pass of the follow-ups did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FollowUpReport {
+    /// Ends of runs that were followed up.
+    pub ended: usize,
+    /// Chained runs that were born.
+    pub chained: usize,
+    /// Held runs that were let go.
+    pub admitted: usize,
+    /// Schedules that were paused after failures.
+    pub paused: usize,
+    /// Fires of backfills.
+    pub backfilled: usize,
+}
+
+/// Draws the consequences of ended runs, and goes on with backfills. Needs no leadership: whoever deletes a follow-up, or
+/// moves a backfill's cursor, has the right to act on it.
+///
+/// - Reads: follow-ups with their runs, the jobs that ran and those in force, backfills that run.
+/// - Writes: in one transaction for each batch the end of the follow-ups and what they call for; of a backfill its cursor
+///   and the fires up to it.
+/// - Repeating is safe: a follow-up is deleted once, and a cursor is compared before it is moved.
+/// - A crash here leaves nothing behind: what is not committed is found again.
+pub struct FollowUps {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    jobs: Jobs,
+    versions: HashMap<(String, String, i64), Option<Arc<Job>>>,
+    compiler: Compiler,
+    look_for_stranded: Instant,
+}
+
+impl FollowUps {
+    /// A pass that has not looked yet.
+    #[must_use]
+    pub fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            store,
+            clock,
+            jobs: Jobs::default(),
+            versions: HashMap::new(),
+            compiler: Compiler::new(COMPILED),
+            look_for_stranded: Instant::now(),
+        }
+    }
+
+    async fn follow_up(&mut self, report: &mut FollowUpReport) -> Result<(), StoreError> {
+        loop {
+            let ended = self.store.ended_runs(BATCH).await?;
+            if ended.is_empty() {
+                return Ok(());
+            }
+            let more = i64::try_from(ended.len()).is_ok_and(|len| len >= BATCH);
+            self.refresh().await?;
+            let mut follow_ups = Vec::with_capacity(ended.len());
+            for run in ended {
+                follow_ups.push(self.chain(run).await?);
+            }
+            let done = self.store.follow(follow_ups).await?;
+            for key in &done.paused {
+                tracing::warn!(schedule = %key, "paused, as too many runs in a row have failed");
+            }
+            report.ended += done.ended;
+            report.chained += done.chained;
+            report.admitted += done.admitted;
+            report.paused += done.paused.len();
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Runs that one that has ended calls for.
+    async fn chain(&mut self, run: EndedRun) -> Result<FollowUp, StoreError> {
+        let key = (run.namespace.clone(), run.job.clone(), run.job_version);
+        if !self.versions.contains_key(&key) {
+            if self.versions.len() >= VERSIONS {
+                self.versions.clear();
+            }
+            let job = self.store.job_version(&run.namespace, &run.job, run.job_version).await?;
+            self.versions.insert(key.clone(), job.map(Arc::new));
+        }
+        let Some(job) = self.versions[&key].as_ref().filter(|job| job.is_chained()) else {
+            return Ok(FollowUp { run, births: Vec::new() });
+        };
+        self.jobs.load(&self.store, &run.namespace).await?;
+        let (births, missing) = plan::chained(&run, job, self.clock.now(), |name| self.jobs.get(&run.namespace, name));
+        for name in missing {
+            metrics::counter!("reveille_chains_broken_total").increment(1);
+            tracing::warn!(work_request = %run.id, job = name, "a job that the end of a run calls is not in force any more");
+        }
+        Ok(FollowUp { run, births })
+    }
+
+    async fn backfill(&mut self, report: &mut FollowUpReport) -> Result<(), StoreError> {
+        for backfill in self.store.running_backfills().await? {
+            self.refresh().await?;
+            report.backfilled += self.advance(backfill).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes the fires of a backfill that there is room for.
+    async fn advance(&mut self, backfill: Backfill) -> Result<usize, StoreError> {
+        let key = backfill.asked.key.clone();
+        self.jobs.load(&self.store, &key.namespace).await?;
+        let due = match self.compiler.compile(&backfill.asked.schedule) {
+            Ok(due) => due,
+            Err(source) => return Err(StoreError::Timing { schedule: key.to_string(), source }),
+        };
+        let now = self.store.now().await?;
+        let step = plan::backfill_step(&backfill, &due, now, |name| self.jobs.get(&key.namespace, name));
+        let Some(step) = step else { return Ok(0) };
+        let made = if self.store.advance_backfill(&step).await? { step.fires.len() } else { 0 };
+        if step.done {
+            tracing::info!(schedule = %key, backfill = step.id, "backfill is done");
+        }
+        Ok(made)
+    }
+
+    async fn refresh(&mut self) -> Result<(), StoreError> {
+        let version = self.store.in_force().await?.map(|in_force| in_force.version);
+        self.jobs.of_version(version);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Pass for FollowUps {
+    const NAME: &'static str = "follow-ups";
+    type Report = FollowUpReport;
+    type Error = StoreError;
+
+    async fn run_once(&mut self) -> Result<(FollowUpReport, Option<Duration>), StoreError> {
+        let mut report = FollowUpReport::default();
+        self.follow_up(&mut report).await?;
+        self.backfill(&mut report).await?;
+        if Instant::now() >= self.look_for_stranded {
+            let stranded = self.store.admit_stranded().await?;
+            report.admitted += stranded;
+            self.look_for_stranded = Instant::now() + STRANDED;
+        }
+        for (what, count) in [
+            ("chained", report.chained),
+            ("admitted", report.admitted),
+            ("paused", report.paused),
+            ("backfilled", report.backfilled),
+        ] {
+            metrics::counter!("reveille_follow_ups_total", "what" => what).increment(count as u64);
+        }
+        let again = (report.backfilled > 0).then_some(Duration::ZERO);
+        Ok((report, again))
+    }
+}

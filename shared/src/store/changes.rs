@@ -1,0 +1,140 @@
+//! Who changed which definition, when and why.
+
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::definitions::Versioned;
+use super::schedules::{ScheduleKey, ScheduleRow};
+use super::{Result, Store};
+use crate::definition::Job;
+
+/// What kind of definition a change is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DefinitionKind {
+    /// A job.
+    Job,
+    /// A schedule.
+    Schedule,
+}
+
+/// What was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// It came into force, for the first time or again.
+    Created,
+    /// It has another definition.
+    Changed,
+    /// It is out of force.
+    Removed,
+    /// A schedule is not due until it is resumed.
+    Paused,
+    /// A schedule is due again.
+    Resumed,
+}
+
+impl DefinitionKind {
+    /// The text in the store and on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Job => "job",
+            Self::Schedule => "schedule",
+        }
+    }
+}
+
+impl Action {
+    const ALL: [Self; 5] = [Self::Created, Self::Changed, Self::Removed, Self::Paused, Self::Resumed];
+
+    /// The text in the store and on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Changed => "changed",
+            Self::Removed => "removed",
+            Self::Paused => "paused",
+            Self::Resumed => "resumed",
+        }
+    }
+}
+
+impl FromStr for Action {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        Self::ALL.into_iter().find(|action| action.as_str() == text).ok_or_else(|| text.to_owned())
+    }
+}
+
+/// A change to be recorded, at the transaction's instant.
+#[derive(Debug, Clone)]
+pub(crate) struct Change<'a> {
+    pub(crate) key: ScheduleKey,
+    pub(crate) kind: DefinitionKind,
+    pub(crate) version: i64,
+    pub(crate) action: Action,
+    pub(crate) actor: &'a str,
+    pub(crate) reason: Option<&'a str>,
+    pub(crate) spec: Option<Value>,
+}
+
+impl<'a> Change<'a> {
+    pub(crate) fn of_schedule(row: &ScheduleRow, action: Action, actor: &'a str, reason: Option<&'a str>) -> Self {
+        let spec = match action {
+            Action::Created | Action::Changed => serde_json::to_value(&row.schedule).ok(),
+            Action::Removed | Action::Paused | Action::Resumed => None,
+        };
+        Self { key: row.key(), kind: DefinitionKind::Schedule, version: row.version, action, actor, reason, spec }
+    }
+
+    pub(crate) fn of_job(job: &Versioned<&Job>, action: Action, actor: &'a str, reason: Option<&'a str>) -> Self {
+        let spec = (action != Action::Removed).then(|| serde_json::to_value(job.item).ok()).flatten();
+        Self {
+            key: ScheduleKey::of_job(job.item),
+            kind: DefinitionKind::Job,
+            version: job.version,
+            action,
+            actor,
+            reason,
+            spec,
+        }
+    }
+}
+
+/// A change that was recorded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RecordedChange {
+    /// Orders the changes of one definition.
+    pub seq: i64,
+    /// The definition's version from then on.
+    pub version: i64,
+    /// What was done.
+    pub action: Action,
+    /// When, by the database's clock.
+    pub at: Timestamp,
+    /// Who did it.
+    pub actor: String,
+    /// Why, in their words.
+    pub reason: Option<String>,
+    /// The definition from then on, where it changed.
+    pub spec: Option<Value>,
+}
+
+impl Store {
+    /// Up to `limit` changes of a job or schedule before number `before`, newest first, be it in force or not.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn changes(
+        &self,
+        kind: DefinitionKind,
+        key: &ScheduleKey,
+        before: i64,
+        limit: i64,
+    ) -> Result<Vec<RecordedChange>> {
+        self.db.changes(kind, key, before, limit).await
+    }
+}
