@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::calendars::Calendars;
+use super::cycles;
 use super::nearest::did_you_mean;
 use super::node::{MOST_REMARKS, short};
 use super::outline::{Name, Once, Outline};
@@ -69,7 +70,7 @@ impl<'a> Across<'a> {
         across
     }
 
-    fn files(&self) -> impl Iterator<Item = (usize, &'a Outline)> + use<'a, '_> {
+    fn files(&self) -> impl Iterator<Item = (usize, &'a Outline)> + Clone + use<'a, '_> {
         self.outlines.iter().enumerate().filter_map(|(file, outline)| Some((file, (*outline)?)))
     }
 
@@ -82,9 +83,8 @@ impl<'a> Across<'a> {
         let mut calendars = Hints::new("calendar", "calendars", self.calendars.names());
         for (file, outline) in self.files() {
             let namespace = &*outline.namespace;
-            let unknown_jobs =
-                outline.triggers.iter().filter(|job| !self.jobs.contains_key(&(namespace, outline.text(**job))));
-            findings.extend(unknown_jobs.take(MOST_REMARKS).map(|name| (file, jobs.unknown(outline, *name))));
+            let unknown_jobs = outline.called().filter(|job| !self.jobs.contains_key(&(namespace, outline.text(*job))));
+            findings.extend(unknown_jobs.take(MOST_REMARKS).map(|name| (file, jobs.unknown(outline, name))));
             let unknown_calendars =
                 outline.days.iter().filter(|name| !self.calendars.contains(namespace, outline.text(**name)));
             findings.extend(unknown_calendars.take(MOST_REMARKS).map(|name| (file, calendars.unknown(outline, *name))));
@@ -93,6 +93,11 @@ impl<'a> Across<'a> {
                 return;
             }
         }
+    }
+
+    /// Remarks on jobs that call each other without end.
+    pub(super) fn check_chains(&self, findings: &mut Findings, place: &dyn Fn(usize, Span) -> String) {
+        cycles::check(self.files(), findings, place);
     }
 
     fn check_once(&self, outline: &Outline, once: &Once) -> Option<Remark> {

@@ -57,6 +57,6 @@ fn shape(of: &Shape, parts: &mut Map<String, Value>) -> Value {
         Shape::List { items, least } => json!({"type": "array", "items": shape(items, parts), "minItems": least}),
         Shape::Either { shapes, .. } => json!({"anyOf": shapes.iter().map(|of| shape(of, parts)).collect::<Vec<_>>()}),
         Shape::Json { .. } => json!({}),
-        Shape::JsonObject => json!({"type": "object"}),
+        Shape::JsonObject { .. } => json!({"type": "object"}),
     }
 }

@@ -11,8 +11,10 @@ mod build;
 mod calendars;
 mod check;
 mod config;
+mod cycles;
 mod days;
 mod difference;
+mod digest;
 mod fault;
 mod file;
 mod files;
@@ -27,12 +29,11 @@ mod rules;
 mod scalar;
 pub mod schedule;
 mod schema;
+mod scope;
 mod source;
 mod text;
 
 use std::path::Path;
-
-use serde_json::Value;
 
 pub use self::config::read_config;
 pub use self::difference::{ChangedMember, changed_members};
@@ -63,14 +64,4 @@ pub fn read_texts(texts: &[(String, String)]) -> Result<Definitions, Faults> {
     let mut reader = Reader::default();
     reader.read_texts(texts)?;
     Ok(reader.into_definitions())
-}
-
-impl Definitions {
-    /// A fingerprint of the content: equal definitions have equal ones, whatever files and order they come from.
-    #[must_use]
-    pub fn digest(&self) -> String {
-        let mut json = serde_json::to_value(self).unwrap_or(Value::Null);
-        json.sort_all_objects();
-        blake3::hash(json.to_string().as_bytes()).to_hex().to_string()
-    }
 }

@@ -22,6 +22,8 @@ pub(super) struct Outline {
     pub(super) schedules: Box<[Name]>,
     /// The jobs that schedules call.
     pub(super) triggers: Box<[Name]>,
+    /// Jobs, and the jobs that the end of their runs calls.
+    pub(super) calls: Box<[(Name, Name)]>,
     pub(super) calendars: Box<[(Name, Vec<DayRule>)]>,
     /// The calendars that schedules name.
     pub(super) days: Box<[Name]>,
@@ -30,7 +32,7 @@ pub(super) struct Outline {
 }
 
 /// A name, and where it stands in its file.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Name {
     start: u32,
     end: u32,
@@ -58,7 +60,13 @@ impl Outline {
         let mut letters = String::new();
         let section = |name: &str| root.get(name).map(Node::entries).unwrap_or_default();
         let mut keys = |name: &str| section(name).iter().map(|(key, _)| letters.name(&key.text, key.span)).collect();
-        let (jobs, schedules) = (keys("jobs"), keys("schedules"));
+        let (jobs, schedules): (Box<[Name]>, Box<[Name]>) = (keys("jobs"), keys("schedules"));
+        let mut calls = Vec::new();
+        for ((_, job), caller) in section("jobs").iter().zip(&jobs) {
+            for list in CHAINS.iter().filter_map(|chain| job.get(chain)) {
+                calls.extend(distinct_jobs(list.one_or_many()).map(|(job, span)| (*caller, letters.name(job, span))));
+            }
+        }
         let mut triggers = Vec::new();
         let mut named = Vec::new();
         let mut once = Vec::new();
@@ -77,8 +85,13 @@ impl Outline {
         let calendars = section("calendars").iter().map(calendar).collect();
         letters.shrink_to_fit();
         let namespace = root.get("namespace").and_then(Node::text).unwrap_or(DEFAULT_NAMESPACE).into();
-        let (triggers, days, once) = (triggers.into(), named.into(), once.into());
-        Self { namespace, letters, jobs, schedules, triggers, calendars, days, once }
+        let (triggers, calls, days, once) = (triggers.into(), calls.into(), named.into(), once.into());
+        Self { namespace, letters, jobs, schedules, triggers, calls, calendars, days, once }
+    }
+
+    /// All the jobs that something calls.
+    pub(super) fn called(&self) -> impl Iterator<Item = Name> {
+        self.triggers.iter().copied().chain(self.calls.iter().map(|(_, called)| *called))
     }
 
     pub(super) fn text(&self, name: Name) -> &str {
@@ -101,11 +114,21 @@ impl Letters for String {
     }
 }
 
-/// The text, if it can be the name of a job.
-pub(super) fn called_job(node: &Node) -> Option<&str> {
+/// The keys of a job that call others.
+pub(super) const CHAINS: [&str; 3] = ["on_success", "on_failure", "on_finish"];
+
+/// The name of the job that an item of a list calls, if it can be one, and where it stands.
+pub(super) fn called_job(node: &Node) -> Option<(&str, Span)> {
+    match &node.kind {
+        Kind::Map(_) => plain_name(node.get("job")?),
+        _ => plain_name(node),
+    }
+}
+
+fn plain_name(node: &Node) -> Option<(&str, Span)> {
     match &node.kind {
         Kind::Scalar { text, plain } if !plain || matches!(meaning(text), Plain::Text | Plain::YesNo) => {
-            Text::Name.check(text).is_ok().then_some(text)
+            Text::Name.check(text).is_ok().then_some((text, node.span))
         }
         _ => None,
     }
@@ -114,14 +137,14 @@ pub(super) fn called_job(node: &Node) -> Option<&str> {
 /// The jobs of a list, each once.
 fn distinct_jobs(calls: &[Node]) -> impl Iterator<Item = (&str, Span)> {
     let mut seen = std::collections::HashSet::new();
-    calls.iter().filter_map(move |node| called_job(node).filter(|job| seen.insert(*job)).map(|job| (job, node.span)))
+    calls.iter().filter_map(called_job).filter(move |(job, _)| seen.insert(*job))
 }
 
 fn calendars_in<'a>(schedule: &'a Node, key: &str) -> impl Iterator<Item = (&'a str, Span)> {
     let days = schedule.get(key).map(Node::one_or_many).unwrap_or_default();
     days.iter().filter_map(|node| {
-        let name = called_job(node)?;
-        matches!(days::read(name), Ok(DayRule::Calendar { .. })).then_some((name, node.span))
+        let (name, span) = plain_name(node)?;
+        matches!(days::read(name), Ok(DayRule::Calendar { .. })).then_some((name, span))
     })
 }
 

@@ -99,6 +99,7 @@ impl Reader {
         let outlines = self.outlines.iter().map(Option::as_ref).collect();
         let across = Across::new(outlines, complete, &mut findings, &place);
         across.check_names(&mut findings);
+        across.check_chains(&mut findings, &place);
         let mut between: HashMap<usize, Vec<_>> = HashMap::new();
         for (file, remark) in findings {
             between.entry(file).or_default().push(remark);

@@ -7,8 +7,8 @@ use std::collections::HashSet;
 pub(super) use self::schedule::day_remark;
 use super::build::RawRetry;
 use super::check::Checker;
-use super::node::{Key, MOST_REMARKS, Node, short};
-use super::outline::called_job;
+use super::node::{MOST_REMARKS, Node, short};
+use super::outline::{CHAINS, called_job};
 use super::source::{Remark, Source};
 use crate::duration::HumanDuration;
 
@@ -22,13 +22,16 @@ pub(super) fn check(source: &Source, root: &Node) -> Vec<Remark> {
     for (_, job) in entries("jobs") {
         remarks.extend(job.get("retry").and_then(|node| retry_remark(node, defaults_of)));
         remarks.extend(job.get("command").and_then(exit_code_remark));
+        for chain in CHAINS {
+            remarks.extend(job.get(chain).into_iter().flat_map(|list| twice(list, &format!("`{chain}`"))));
+        }
     }
     for (_, node) in entries("schedules") {
         if remarks.len() >= MOST_REMARKS {
             break;
         }
         schedule::check(&mut Checker { source, remarks: &mut remarks }, node);
-        remarks.extend(node.entries().iter().flat_map(|entry| twice(entry, "trigger", "one fire")));
+        remarks.extend(node.get("trigger").into_iter().flat_map(|list| twice(list, "one fire")));
     }
     remarks
 }
@@ -58,14 +61,10 @@ fn exit_code_remark(command: &Node) -> Option<Remark> {
 }
 
 /// Remarks on jobs that a list names a second time.
-fn twice((key, list): &(Key, Node), of: &str, by: &str) -> Vec<Remark> {
-    if &*key.text != of {
-        return Vec::new();
-    }
+fn twice(list: &Node, by: &str) -> Vec<Remark> {
     let mut seen = HashSet::new();
-    let again = list.one_or_many().iter().filter_map(|node| Some((node, called_job(node)?)));
-    let again = again.filter(|(_, job)| !seen.insert(*job)).map(|(node, job)| {
-        Remark::new(node.span, format!("`{}` is called twice by {by}", short(job))).hint("remove one of them")
-    });
-    again.collect()
+    let again = list.one_or_many().iter().filter_map(called_job).filter(|(job, _)| !seen.insert(*job));
+    let remark =
+        |(job, span)| Remark::new(span, format!("`{}` is called twice by {by}", short(job))).hint("remove one of them");
+    again.map(remark).collect()
 }

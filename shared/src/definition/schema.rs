@@ -5,6 +5,7 @@ mod schedule;
 
 use self::job::{DEFAULTS, JOB};
 use self::schedule::{CALENDAR, SCHEDULE};
+use super::scope::Scope;
 use super::text::Text;
 
 /// What a value may be.
@@ -32,12 +33,15 @@ pub(super) enum Shape {
         shapes: &'static [Shape; 2],
         hint: &'static str,
     },
-    /// Any JSON; `references` if `${env:NAME}` is resolved in it.
+    /// Any JSON, with templates in its texts; `references` if `${env:NAME}` is resolved in it.
     Json {
         references: bool,
+        templates: Scope,
     },
-    /// Any JSON object.
-    JsonObject,
+    /// Any JSON object, with templates in its texts.
+    JsonObject {
+        templates: Scope,
+    },
 }
 
 /// One of a few words.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::days;
 use super::node::short;
+use super::scope::Scope;
 use crate::due;
 use crate::duration::HumanDuration;
 
@@ -39,8 +40,10 @@ pub(super) enum Text {
     Header,
     /// May hold `${env:NAME}`.
     Environment,
-    /// Program, argument or folder: holds no `${env:NAME}`.
+    /// Program or argument: holds no `${env:NAME}`.
     Argument,
+    /// Holds neither `${env:NAME}` nor templates.
+    Folder,
     HeaderName,
     VariableName,
 }
@@ -68,7 +71,7 @@ impl Text {
     /// With its article, for "expected …".
     pub(super) fn expected(self) -> &'static str {
         match self {
-            Self::Free | Self::Argument | Self::Header | Self::Environment => "a text",
+            Self::Free | Self::Argument | Self::Folder | Self::Header | Self::Environment => "a text",
             Self::Name | Self::CalendarName | Self::HeaderName | Self::VariableName => "a name",
             Self::Function => "the name of a function",
             Self::Duration => "a duration like 30s, 10m or 1h30m",
@@ -78,6 +81,14 @@ impl Text {
             Self::DayOrCalendar => "a day like 2026-12-24, SAT or MON-FRI or the name of a calendar",
             Self::Timestamp => "a time with an offset like 2026-12-31T23:59:00+01:00",
             Self::Url => "an absolute URL like https://example.com/run",
+        }
+    }
+
+    /// What templates in it know, if it may hold any.
+    pub(super) const fn templates(self) -> Option<Scope> {
+        match self {
+            Self::Url | Self::Header | Self::Environment | Self::Argument => Some(Scope::Run),
+            _ => None,
         }
     }
 
@@ -119,7 +130,7 @@ impl Text {
                 Err(complaint("a header value of several lines", "write it in one line"))
             }
             Self::Header | Self::Environment => references(text),
-            Self::Argument => no_references(text),
+            Self::Argument | Self::Folder => no_references(text),
             Self::HeaderName => {
                 matching(text, |b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b), "header")
             }

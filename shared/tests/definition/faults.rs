@@ -77,20 +77,8 @@ fn what_later_versions_bring_is_refused() {
         format!("{head}{}", indent(lines))
     };
     let top = ["notifications", "webhooks"].map(|key| (key, format!("version: 1\n{key}: x\n")));
-    let of_job = [
-        "on_success",
-        "on_failure",
-        "on_finish",
-        "concurrency",
-        "rate",
-        "unique",
-        "expires",
-        "priority",
-        "verify",
-        "ssh",
-        "external",
-    ]
-    .map(|key| (key, job(&format!("{key}: x"))));
+    let of_job = ["concurrency", "rate", "unique", "expires", "priority", "verify", "ssh", "external"]
+        .map(|key| (key, job(&format!("{key}: x"))));
     let of_schedule =
         ["paused", "unique", "expires", "priority", "on_failure"].map(|key| (key, schedule(&format!("{key}: x"))));
     for (word, text) in top.into_iter().chain(of_job).chain(of_schedule) {
@@ -174,9 +162,11 @@ jobs:
     http: { url: "https://me:hunter2@host", headers: { Authorization: hunter2, X: 5, "b c": hunter2 } }
   b: { command: { argv: [x], env: { PASSWORD: "hunter2 ${env:BAD-NAME}", 1X: hunter2 } } }
   c: { http: { url: "http://host", headers: [hunter2], oops: 1 } }
+  d: { http: { url: "http://host", headers: { A: "x{{hunter2}}", B: "x{%hunter2", C: "{{ 'hunter2' }} {{ oops }}" } } }
+  e: { command: { argv: [x], env: { PASSWORD: "p{{ hunter2 | hunter2 }}" } } }
 "#,
     );
-    assert!(told.len() >= 6, "{told}");
+    assert!(told.len() >= 11, "{told}");
     let json = serde_json::to_string(&told).unwrap();
     assert!(!told.to_string().contains("hunter2") && !json.contains("hunter2"), "{told}\n{json}");
     let broken = "version: 1\njobs:\n  a:\n    http:\n      headers:\n        Authorization: \"hunter2\n";

@@ -33,7 +33,10 @@ fn with_every_key() -> Value {
                 "description": "d",
                 "http": {"method": "GET", "url": "http://a", "headers": {"A": "b"}, "body": [1], "success": [200]},
             },
-            "c": {"command": ["a", "b"], "on_lost": "fail", "queue": "q", "timeout": "1h30m"},
+            "c": {
+                "command": ["a", "b"], "on_lost": "fail", "queue": "q", "timeout": "1h30m",
+                "on_success": "f", "on_failure": {"job": "l", "input": {"a": 1}}, "on_finish": ["h", {"job": "f"}],
+            },
             "l": {"command": {"argv": ["a"], "env": {"A": "b"}, "working_dir": "/", "success": [1], "no_retry": [2]}},
             "f": {"function": "f", "retry": {"initial": "1s", "max": "2s", "backoff": "constant"}},
         },

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod calendars;
+mod chains;
 mod faults;
 mod files;
 mod json_schema;
@@ -10,6 +11,7 @@ mod limits;
 mod properties;
 mod schedules;
 mod schema_check;
+mod templates;
 
 use reveille_shared::definition::{Definitions, Faults, read_texts};
 

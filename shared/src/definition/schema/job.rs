@@ -1,5 +1,6 @@
 //! The keys of a job and of a file's defaults.
 
+use super::super::scope::Scope;
 use super::super::text::Text;
 use super::{Choice, DURATION, NAME, Object, PLAIN, Shape, key, required};
 
@@ -24,22 +25,32 @@ pub(super) static JOB: Object = Object {
         key("function", Shape::Text(Text::Function), "Call a Rust function registered in the worker"),
         key("timeout", DURATION, "How long one attempt may take, like 45m. Default: 10m"),
         key("retry", Shape::Object(&RETRY), "What follows a failed attempt"),
+        key("on_success", CALLS, "Jobs to call when a run has succeeded"),
+        key("on_failure", CALLS, "Jobs to call when a run has failed, after its last attempt"),
+        key("on_finish", CALLS, "Jobs to call when a run has ended in any way, canceled ones included"),
         key("on_lost", Shape::Choice(&ON_LOST), "What follows when a worker dies in mid-run. Default: retry"),
     ],
     one_of: &["http", "command", "function"],
     later_one_of: &["ssh", "external"],
-    later: &[
-        "on_success",
-        "on_failure",
-        "on_finish",
-        "concurrency",
-        "rate",
-        "unique",
-        "expires",
-        "priority",
-        "verify",
-        "resource",
-        "limits",
+    later: &["concurrency", "rate", "unique", "expires", "priority", "verify", "resource", "limits"],
+    ..PLAIN
+};
+
+const CALLS: Shape = Shape::Either { shapes: &[CALL, Shape::List { items: &CALL, least: 1 }], hint: HOW_TO_CALL };
+
+const CALL: Shape = Shape::Either { shapes: &[NAME, Shape::Object(&CALL_WITH_INPUT)], hint: HOW_TO_CALL };
+
+const HOW_TO_CALL: &str = "write the name of a job or { job: name, input: {…} }, or a list of them";
+
+static CALL_WITH_INPUT: Object = Object {
+    name: "call",
+    keys: &[
+        required("job", NAME, "The job to call"),
+        key(
+            "input",
+            Shape::JsonObject { templates: Scope::Chain },
+            "Given to its run; may hold {{ templates }}. Default: the ended run's input, with its output added",
+        ),
     ],
     ..PLAIN
 };
@@ -54,7 +65,7 @@ static HTTP: Object = Object {
             Shape::Map { keys: Text::HeaderName, values: &Shape::Text(Text::Header) },
             "Request headers; ${env:NAME} is resolved on the worker and never stored",
         ),
-        key("body", Shape::Json { references: true }, "Sent as JSON unless it is a text"),
+        key("body", Shape::Json { references: true, templates: Scope::Run }, "Sent as JSON unless it is a text"),
         key(
             "success",
             Shape::List { items: &Shape::Integer { min: 100, max: 599 }, least: 1 },
@@ -83,7 +94,7 @@ static COMMAND: Object = Object {
             Shape::Map { keys: Text::VariableName, values: &Shape::Text(Text::Environment) },
             "Added to the worker's small environment; ${env:NAME} is resolved on the worker and never stored",
         ),
-        key("working_dir", Shape::Text(Text::Argument), "The folder to run in"),
+        key("working_dir", Shape::Text(Text::Folder), "The folder to run in"),
         key("success", EXIT_CODES, "Exit codes that mean success. Default: 0"),
         key("no_retry", EXIT_CODES, "Exit codes after which a retry is pointless"),
     ],

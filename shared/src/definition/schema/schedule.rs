@@ -1,5 +1,6 @@
 //! The keys of a schedule, and of calendars.
 
+use super::super::scope::Scope;
 use super::super::text::Text;
 use super::{Choice, DURATION, NAME, Object, PLAIN, Shape, key, required};
 
@@ -31,7 +32,7 @@ pub(super) static SCHEDULE: Object = Object {
             },
             "The job or jobs to call, in order, waiting for none",
         ),
-        key("input", Shape::JsonObject, "Given to each run"),
+        key("input", Shape::JsonObject { templates: Scope::Fire }, "Given to each run; may hold {{ templates }}"),
         key(
             "overlap",
             Shape::Either {
