@@ -38,12 +38,14 @@ pub(crate) enum What {
     StallBroker,
     /// Its clock is off by little.
     Step,
-    /// Its clock is off by an hour.
-    Hour,
+    /// Its clock is an hour ahead.
+    HourAhead,
+    /// Its clock is an hour behind.
+    HourBehind,
 }
 
 /// How often each happens, and how long it lasts at least and at most, in milliseconds.
-const KINDS: [(What, u32, u64, u64); 8] = [
+const KINDS: [(What, u32, u64, u64); 9] = [
     (What::Kill, 6, 0, 6_000),
     (What::Freeze, 6, 1_000, 12_000),
     (What::CutDatabase, 3, 1_000, 9_000),
@@ -51,7 +53,8 @@ const KINDS: [(What, u32, u64, u64); 8] = [
     (What::StallDatabase, 3, 1_000, 9_000),
     (What::StallBroker, 1, 1_000, 9_000),
     (What::Step, 3, 1_000, 6_000),
-    (What::Hour, 2, 3_000, 8_000),
+    (What::HourAhead, 1, 3_000, 8_000),
+    (What::HourBehind, 1, 3_000, 8_000),
 ];
 
 /// One thing that happens to one scheduler.
@@ -107,7 +110,8 @@ fn fault(rng: &mut Rng, whom: Whom, kinds: &[What]) -> Fault {
     let lasts = Duration::from_millis(rng.u64(least..=most));
     // Kills, freezes and cuts happen under wrong clocks too.
     let clock_ms = match what {
-        What::Hour => HOUR_MS * if rng.bool() { 1 } else { -1 },
+        What::HourAhead => HOUR_MS,
+        What::HourBehind => -HOUR_MS,
         What::Step => off_by_little(rng),
         _ if kinds.contains(&What::Step) && rng.u32(0..3) == 0 => off_by_little(rng),
         _ => 0,
@@ -131,7 +135,8 @@ impl What {
             Self::StallDatabase => "stall the database",
             Self::StallBroker => "stall the broker",
             Self::Step => "step the clock",
-            Self::Hour => "clock an hour off",
+            Self::HourAhead => "clock an hour ahead",
+            Self::HourBehind => "clock an hour behind",
         }
     }
 }

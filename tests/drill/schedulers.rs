@@ -47,6 +47,10 @@ struct Arguments {
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<What>,
 
+    /// Only say what would happen
+    #[arg(long)]
+    dry_run: bool,
+
     /// Keep the logs of all processes in this new folder
     #[arg(long, value_name = "FOLDER")]
     logs: Option<PathBuf>,
@@ -64,7 +68,12 @@ async fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(0..1_000_000));
     let kinds = if arguments.only.is_empty() { What::value_variants() } else { &arguments.only };
+    let rounds = rounds::draw(seed, arguments.rounds, kinds);
     println!("{} rounds of seed {seed}", arguments.rounds);
+    if arguments.dry_run {
+        rounds.iter().for_each(|round| println!("{round}"));
+        return Ok(());
+    }
     let temporary = TempDir::with_prefix("reveille-drill-")?;
     let folder = arguments.logs.as_deref().unwrap_or(temporary.path());
     if arguments.logs.is_some() {
@@ -72,7 +81,7 @@ async fn main() -> Result<()> {
     }
     let folder = folder.canonicalize()?;
     let mut stand = Stand::start(&folder).await?;
-    let drilled = drill(&mut stand, &rounds::draw(seed, arguments.rounds, kinds)).await;
+    let drilled = drill(&mut stand, &rounds).await;
     if drilled.is_err() {
         eprintln!("{}", stand.logs());
     }

@@ -69,7 +69,7 @@ async fn suffer(scheduler: &mut Scheduler, fault: &Fault) -> Result<()> {
             lasts.await;
             Ok(())
         }
-        What::Hour => {
+        What::HourAhead | What::HourBehind => {
             scheduler.set_clock(fault.clock_ms)?;
             let said = says_that_it_does_not_plan(scheduler).await;
             lasts.await;

@@ -372,12 +372,20 @@ impl Service {
         self.process.wait_exit(limit).await
     }
 
+    /// Starts it again, after killing it if it runs.
+    ///
+    /// # Errors
+    /// It doesn't start.
+    pub fn start_again(&mut self) -> Result<()> {
+        self.process.restart()
+    }
+
     /// Starts it again, after killing it if it runs, and waits until it is ready.
     ///
     /// # Errors
     /// It doesn't start, or isn't ready within a minute.
     pub async fn restart(&mut self) -> Result<()> {
-        self.process.restart()?;
+        self.start_again()?;
         self.wait_ready().await
     }
 }
