@@ -2,7 +2,8 @@
 //! writers had the leader's row.
 //!
 //! Whoever takes leadership changes that row, and every leader's write has it locked until it commits. So the numbers
-//! that the triggers draw meanwhile tell the true order of what was committed.
+//! that the triggers draw meanwhile tell the true order of what was committed. A write that came too late to change
+//! a row counts as well: its generation should have been refused before.
 
 use anyhow::{Context as _, Result, ensure};
 use sqlx::PgConnection;
@@ -27,7 +28,8 @@ BEGIN
 END $$;
 CREATE TRIGGER drill_leads AFTER UPDATE ON leader FOR EACH ROW
     WHEN (NEW.generation <> OLD.generation) EXECUTE FUNCTION drill_witness();
-CREATE TRIGGER drill_writes AFTER INSERT ON fires FOR EACH STATEMENT EXECUTE FUNCTION drill_witness();
+CREATE TRIGGER drill_decides AFTER INSERT ON fires FOR EACH STATEMENT EXECUTE FUNCTION drill_witness();
+CREATE TRIGGER drill_moves AFTER UPDATE ON schedules FOR EACH STATEMENT EXECUTE FUNCTION drill_witness();
 ";
 
 /// What was seen.
@@ -35,7 +37,7 @@ CREATE TRIGGER drill_writes AFTER INSERT ON fires FOR EACH STATEMENT EXECUTE FUN
 pub(crate) struct Testimony {
     /// Changes of leadership.
     pub(crate) generations: i64,
-    /// Transactions with decisions.
+    /// Statements that record decisions or move cursors.
     pub(crate) writes: i64,
 }
 
