@@ -64,7 +64,8 @@ impl Cron {
         Some(self.first_match(shown)? - steady.offset)
     }
 
-    fn first_match(&self, local: Range<i64>) -> Option<i64> {
+    /// The first local second of a range that matches.
+    pub(super) fn first_match(&self, local: Range<i64>) -> Option<i64> {
         if local.is_empty() { None } else { self.pattern.first_from(local.start).filter(|found| *found < local.end) }
     }
 }

@@ -22,11 +22,13 @@
 //! has no say in this. `docs/time.md` has the table of cases.
 
 mod calendar;
+mod changes;
 mod compiler;
 mod count;
 mod cron;
 mod parse;
 mod pattern;
+mod tzdata;
 mod walk;
 mod why_not;
 mod zone;
@@ -38,7 +40,9 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 pub use self::calendar::exclusion;
+pub use self::changes::{ClockChange, ClockEffect};
 pub use self::compiler::Compiler;
+pub use self::tzdata::{TimezoneData, timezone_data};
 pub use self::zone::{nearest_timezone, timezone};
 use self::{cron::Cron, walk::ClockRule};
 use crate::definition::{Dst, Schedule, Timing};

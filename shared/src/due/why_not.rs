@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::cron::Cron;
 use super::parse::{Source, nickname, sources};
 use super::pattern::{Days, has, local_datetime};
-use super::walk::Steady;
+use super::walk::{REACH, Steady};
 use super::{DueTimes, Rule, whole_second};
 use crate::definition::{Fold, Gap};
 
@@ -90,7 +90,7 @@ impl Cron {
         let seconds_shown = offset(second).map(|offset| second + offset);
         let instant = seconds_shown.and_then(|local| {
             Steady::walk(zone, second)
-                .take_while(|steady| steady.begin < second + 2 * super::walk::LARGEST_OFFSET)
+                .take_while(|steady| steady.begin < second + REACH)
                 .find(|steady| steady.shown(zone, self.rule).contains(&local))
                 .and_then(|steady| Timestamp::from_second(local - steady.offset).ok())
         });
@@ -151,11 +151,11 @@ impl Days {
     }
 }
 
-fn whole_date(local: DateTime) -> String {
+pub(super) fn whole_date(local: DateTime) -> String {
     local.strftime("%A, %-d %B %Y").to_string()
 }
 
 /// Hours and minutes, and seconds where there are any.
-fn time_of(local: DateTime) -> String {
+pub(super) fn time_of(local: DateTime) -> String {
     local.strftime(if local.second() == 0 { "%H:%M" } else { "%H:%M:%S" }).to_string()
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is a failed test")]
 
+mod changes;
 mod days;
 mod model;
 mod properties;
