@@ -39,7 +39,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-pub use self::calendar::exclusion;
+pub use self::calendar::{exclusion, written};
 pub use self::changes::{ClockChange, ClockEffect};
 pub use self::compiler::Compiler;
 pub use self::tzdata::{TimezoneData, timezone_data};
