@@ -209,6 +209,8 @@ impl Parts {
             Some(dispatcher) => planner.handing_over(dispatcher),
             None => planner,
         };
+        status.may_lead(Arc::clone(&leadership));
+        let planner = Telling { planner, status: Arc::clone(status) };
         let planner = self.spawn(lifecycle, planner, planner::PERIOD);
         let (changed, wake, stop) = (store.nudge(Hint::Schedules), Arc::clone(&planner), self.stop.clone());
         lifecycle.spawn("schedules", async move {
@@ -289,6 +291,25 @@ impl Parts {
             looped.await;
             Ok(())
         });
+    }
+}
+
+/// The planner, with a word to operators on when it decided something last.
+struct Telling {
+    planner: Planner,
+    status: Arc<Status>,
+}
+
+#[async_trait]
+impl Pass for Telling {
+    const NAME: &'static str = Planner::NAME;
+    type Report = <Planner as Pass>::Report;
+    type Error = <Planner as Pass>::Error;
+
+    async fn run_once(&mut self) -> Result<(Self::Report, Option<Duration>), Self::Error> {
+        let (report, wait) = self.planner.run_once().await?;
+        report.last_decision.into_iter().for_each(|at| self.status.tell_decision(at));
+        Ok((report, wait))
     }
 }
 

@@ -65,3 +65,13 @@ pub fn read_texts(texts: &[(String, String)]) -> Result<Definitions, Faults> {
     reader.read_texts(texts)?;
     Ok(reader.into_definitions())
 }
+
+/// Reads texts that are a part of what is in force: they may name jobs and calendars that none of them defines.
+///
+/// # Errors
+/// Everything that is wrong with any of the texts.
+pub fn read_part(texts: &[(String, String)]) -> Result<Definitions, Faults> {
+    let mut reader = Reader::of_part();
+    reader.read_texts(texts)?;
+    Ok(reader.into_definitions())
+}

@@ -31,6 +31,8 @@ pub struct Reader {
     /// How many texts there were so far.
     count: u32,
     parsed: usize,
+    /// The texts are not all that there is.
+    partial: bool,
 }
 
 /// What is remembered of a text.
@@ -48,6 +50,12 @@ struct Text {
 }
 
 impl Reader {
+    /// A reader of texts that are not all that there is: what they name and don't define may be defined elsewhere.
+    #[must_use]
+    pub fn of_part() -> Self {
+        Self { partial: true, ..Self::default() }
+    }
+
     /// Reads a file, or every `*.yaml` and `*.yml` of a folder (not of folders within it). Gives the same as
     /// [`read_path`](super::read_path).
     ///
@@ -87,7 +95,7 @@ impl Reader {
 
     /// Reads texts; `faults` are those of files that have none.
     fn take(&mut self, texts: &[(String, String)], mut faults: Faults) -> Result<&Definitions, Faults> {
-        let complete = faults.is_empty();
+        let complete = faults.is_empty() && !self.partial;
         let mut at_fault = self.parse_new(texts);
         let sources: RefCell<HashMap<usize, Source>> = RefCell::default();
         let place = |file: usize, span: Span| {
