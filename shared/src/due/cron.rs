@@ -10,6 +10,8 @@ use super::walk::{ClockRule, LARGEST_OFFSET, Steady};
 /// A cron text, compiled for one time zone.
 #[derive(Debug)]
 pub(super) struct Cron {
+    /// As it is written.
+    pub(super) text: Box<str>,
     pub(super) pattern: Pattern,
     pub(super) rule: ClockRule,
 }
@@ -62,7 +64,8 @@ impl Cron {
         Some(self.first_match(shown)? - steady.offset)
     }
 
-    fn first_match(&self, local: Range<i64>) -> Option<i64> {
+    /// The first local second of a range that matches.
+    pub(super) fn first_match(&self, local: Range<i64>) -> Option<i64> {
         if local.is_empty() { None } else { self.pattern.first_from(local.start).filter(|found| *found < local.end) }
     }
 }
@@ -78,6 +81,7 @@ mod tests {
     /// The due times of a text on 10 April 2026, with the offset in hours behind each.
     fn on_the_night(text: &str, zone: &TimeZone, gap: Gap, fold: Fold) -> String {
         let cron = Cron {
+            text: text.into(),
             pattern: parse(text).unwrap(),
             rule: ClockRule::new(false, Dst { gap: Some(gap), fold: Some(fold) }),
         };

@@ -21,12 +21,16 @@
 //! `*` follows **elapsed time** (`skip`, `both`), all others name **fixed times** (`run_after`, `first`). The seconds field
 //! has no say in this. `docs/time.md` has the table of cases.
 
+mod calendar;
+mod changes;
 mod compiler;
 mod count;
 mod cron;
 mod parse;
 mod pattern;
+mod tzdata;
 mod walk;
+mod why_not;
 mod zone;
 
 use std::ops::Range;
@@ -35,10 +39,14 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+pub use self::calendar::exclusion;
+pub use self::changes::{ClockChange, ClockEffect};
 pub use self::compiler::Compiler;
+pub use self::tzdata::{TimezoneData, timezone_data};
 pub use self::zone::{nearest_timezone, timezone};
 use self::{cron::Cron, walk::ClockRule};
 use crate::definition::{Dst, Schedule, Timing};
+use crate::duration::HumanDuration;
 
 /// The due times of a schedule: a pure function of its timing and its time zone.
 ///
@@ -55,8 +63,7 @@ struct Compiled {
 #[derive(Debug)]
 enum Rule {
     Cron(cron::Cron),
-    /// Nanoseconds.
-    Every(i128),
+    Every(HumanDuration),
     At(Timestamp),
 }
 
@@ -103,12 +110,12 @@ impl DueTimes {
         let rule = match timing {
             Timing::Cron(text) => {
                 let pattern = parse::parse(text)?;
-                Rule::Cron(Cron { rule: ClockRule::new(pattern.elapsed, dst), pattern })
+                Rule::Cron(Cron { text: text.as_str().into(), rule: ClockRule::new(pattern.elapsed, dst), pattern })
             }
             Timing::Every(interval) if interval.as_millis() < 1000 => {
                 return Err(fault(format!("the interval {interval} is too short: the shortest is 1s")));
             }
-            Timing::Every(interval) => Rule::Every(interval.signed().as_nanos()),
+            Timing::Every(interval) => Rule::Every(*interval),
             Timing::At(instant) => Rule::At(whole_micros(*instant)),
         };
         let due_times = Self(Arc::new(Compiled { zone, rule }));
@@ -123,6 +130,12 @@ impl DueTimes {
         Ok(due_times)
     }
 
+    /// The time zone on whose local calendar the schedule is read.
+    #[must_use]
+    pub fn zone(&self) -> &TimeZone {
+        &self.0.zone
+    }
+
     /// The first due time strictly after `after`; none when there is none any more.
     ///
     /// Cron times are whole seconds, multiples of an interval whole milliseconds, and a single time
@@ -134,7 +147,10 @@ impl DueTimes {
                 let due = cron.next_after(&self.0.zone, whole_second(after))?;
                 Timestamp::from_second(due).ok()
             }
-            Rule::Every(interval) => Timestamp::from_nanosecond((intervals(after, *interval) + 1) * interval).ok(),
+            Rule::Every(interval) => {
+                let nanos = interval.signed().as_nanos();
+                Timestamp::from_nanosecond((intervals(after, nanos) + 1) * nanos).ok()
+            }
             Rule::At(instant) => (*instant > after).then_some(*instant),
         }
     }
@@ -163,8 +179,9 @@ impl DueTimes {
                 Some(Stretch { first: instant(first)?, last: instant(last)?, count })
             }
             Rule::Every(interval) => {
-                let (before, reached) = (intervals(after, *interval), intervals(until, *interval));
-                let instant = |number| Timestamp::from_nanosecond(number * interval).ok();
+                let nanos = interval.signed().as_nanos();
+                let (before, reached) = (intervals(after, nanos), intervals(until, nanos));
+                let instant = |number| Timestamp::from_nanosecond(number * nanos).ok();
                 let count = i64::try_from(reached - before).ok().filter(|count| *count > 0)?;
                 Some(Stretch { first: instant(before + 1)?, last: instant(reached)?, count })
             }
@@ -174,8 +191,8 @@ impl DueTimes {
 }
 
 /// How many whole intervals have passed since 1970.
-fn intervals(instant: Timestamp, interval: i128) -> i128 {
-    instant.as_nanosecond().div_euclid(interval)
+fn intervals(instant: Timestamp, nanos: i128) -> i128 {
+    instant.as_nanosecond().div_euclid(nanos)
 }
 
 /// Early enough to find what is due in the first hours of 1970 in any zone.

@@ -53,27 +53,27 @@ const NICKNAMES: [(&str, &str); 7] = [
 ];
 
 /// A field's text and where it stands.
-struct Source<'t> {
-    text: &'t str,
+pub(super) struct Source<'t> {
+    pub(super) text: &'t str,
     range: Range<usize>,
+}
+
+/// The texts of all fields. Those of a nickname are what it stands for.
+pub(super) struct Sources<'t> {
+    pub(super) second: Option<Source<'t>>,
+    pub(super) minute: Source<'t>,
+    pub(super) hour: Source<'t>,
+    pub(super) day_of_month: Source<'t>,
+    pub(super) month: Source<'t>,
+    pub(super) day_of_week: Source<'t>,
+    pub(super) year: Option<Source<'t>>,
 }
 
 /// Reads a cron text of five, six (seconds first) or seven (year last) fields, or a nickname.
 pub(super) fn parse(text: &str) -> Result<Pattern, InvalidTiming> {
-    let sources = split(text);
-    if let [Source { text, range }] = &sources[..]
-        && text.starts_with('@')
-    {
-        return nickname(text, range);
-    }
-    let (second, minute, hour, day_of_month, month, day_of_week, year) = match &sources[..] {
-        [minute, hour, dom, month, dow] => (None, minute, hour, dom, month, dow, None),
-        [second, minute, hour, dom, month, dow] => (Some(second), minute, hour, dom, month, dow, None),
-        [second, minute, hour, dom, month, dow, year] => (Some(second), minute, hour, dom, month, dow, Some(year)),
-        _ => return Err(wrong_count(text, sources.len())),
-    };
+    let Sources { second, minute, hour, day_of_month, month, day_of_week, year } = &sources(text)?;
     Ok(Pattern {
-        seconds: second.map_or(Ok(1), |second| SECOND.set(second))?,
+        seconds: second.as_ref().map_or(Ok(1), |second| SECOND.set(second))?,
         minutes: MINUTE.set(minute)?,
         hours: HOUR.set(hour)?,
         days: days(day_of_month, day_of_week)?,
@@ -86,18 +86,42 @@ pub(super) fn parse(text: &str) -> Result<Pattern, InvalidTiming> {
     })
 }
 
-fn nickname(text: &str, range: &Range<usize>) -> Result<Pattern, InvalidTiming> {
-    match NICKNAMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(text)) {
-        Some((_, fields)) => parse(fields),
-        None => Err(InvalidTiming {
+/// Tells the fields of a cron text apart.
+pub(super) fn sources(text: &str) -> Result<Sources<'_>, InvalidTiming> {
+    let mut fields = split(text);
+    if let [Source { text, range }] = &fields[..]
+        && text.starts_with('@')
+    {
+        let known = nickname(text).ok_or_else(|| InvalidTiming {
             message: format!(
                 "unknown nickname {}: known are {}",
                 quoted(text),
                 NICKNAMES.map(|(name, _)| name).join(", ")
             ),
             field: Some(range.clone()),
-        }),
+        })?;
+        fields = split(known);
     }
+    let count = fields.len();
+    let mut rest = fields.into_iter();
+    let mut next = || rest.next().ok_or_else(|| wrong_count(text, count));
+    if !(5..=7).contains(&count) {
+        return Err(wrong_count(text, count));
+    }
+    Ok(Sources {
+        second: if count > 5 { Some(next()?) } else { None },
+        minute: next()?,
+        hour: next()?,
+        day_of_month: next()?,
+        month: next()?,
+        day_of_week: next()?,
+        year: if count > 6 { Some(next()?) } else { None },
+    })
+}
+
+/// What a nickname stands for.
+pub(super) fn nickname(text: &str) -> Option<&'static str> {
+    NICKNAMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(text.trim())).map(|(_, fields)| *fields)
 }
 
 fn wrong_count(text: &str, count: usize) -> InvalidTiming {

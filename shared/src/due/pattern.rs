@@ -131,6 +131,12 @@ impl Pattern {
 impl Days {
     /// The due days of the month that begins on `first`.
     pub(super) fn in_month(&self, first: Date) -> u64 {
+        let (of_month, of_week) = self.by_field(first);
+        if self.either { of_month | of_week } else { of_month & of_week }
+    }
+
+    /// The days of that month that match the day-of-month field, and those that match the day-of-week field.
+    pub(super) fn by_field(&self, first: Date) -> (u64, u64) {
         let length = usize::from(first.days_in_month().unsigned_abs());
         let weekday_of_first = usize::from(first.weekday().to_sunday_zero_offset().unsigned_abs());
         let weekday = |day: usize| (weekday_of_first + day - 1) % 7;
@@ -162,7 +168,7 @@ impl Days {
                 of_week |= 1 << such.ilog2();
             }
         }
-        if self.either { of_month | of_week } else { of_month & of_week }
+        (of_month, of_week)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::definition::{Dst, Fold, Gap};
 /// No offset from UTC is larger (the largest is 25:59:59).
 pub(super) const LARGEST_OFFSET: i64 = 26 * 3600;
 /// What the clock showed longer ago than this, it cannot show again.
-const REACH: i64 = 2 * LARGEST_OFFSET;
+pub(super) const REACH: i64 = 2 * LARGEST_OFFSET;
 
 /// What becomes of local times that the clock skips or shows twice: declared, or else the text's own rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,8 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is a failed test")]
 
+mod changes;
+mod days;
 mod model;
 mod properties;
+mod reasons;
 mod stretches;
 mod tables;
 mod texts;
