@@ -5,6 +5,7 @@
 //! - [`plan`]: the only way in which a work request is born. Pure.
 //! - [`planner`]: pass: schedules that are due → decisions and work requests.
 //! - [`follow_up`]: pass: runs that have ended → chained runs, held fires, backfills.
+//! - [`explain`]: what became, or will become, of an instant of a schedule, in words. Pure.
 //! - [`dispatch`]: due triggers → the broker. The only publisher.
 //! - [`reconcile`]: pass: dead workers, overdue attempts → their runs go on elsewhere, or end.
 //! - [`dead_letters`]: what the broker gave up on → sent again, or an end with a reason.
@@ -19,6 +20,7 @@ mod dashboard;
 pub mod dead_letters;
 pub mod definitions;
 pub mod dispatch;
+pub mod explain;
 pub mod follow_up;
 pub mod housekeeping;
 mod jobs;

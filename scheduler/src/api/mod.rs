@@ -5,9 +5,12 @@
 //! - [`jobs`], [`schedules`], [`work_requests`], [`operations`]: a folder per resource, a file per verb.
 //! - [`openapi`]: the routes, and the document that is generated from them.
 
+mod body;
 mod error;
 mod extract;
 mod guard;
+mod hide;
+mod history;
 mod jobs;
 mod openapi;
 mod operations;
@@ -16,6 +19,7 @@ mod schedules;
 #[cfg(test)]
 mod tests;
 mod time;
+mod verbs;
 mod work_requests;
 
 use std::net::SocketAddr;

@@ -59,6 +59,14 @@ pub fn read_texts(texts: &[(String, String)]) -> Result<Definitions, Faults> {
     finish(texts, true, Faults::default())
 }
 
+/// Reads texts that are a part of what is in force: they may name jobs that none of them defines.
+///
+/// # Errors
+/// Everything that is wrong with any of the texts.
+pub fn read_part(texts: &[(String, String)]) -> Result<Definitions, Faults> {
+    finish(texts, false, Faults::default())
+}
+
 /// `complete` if the texts are all that there are, so that a job that none of them defines doesn't exist.
 fn finish(texts: &[(String, String)], complete: bool, mut faults: Faults) -> Result<Definitions, Faults> {
     let mut files: Vec<File> = texts.iter().map(|(name, text)| check_file(name, text)).collect();

@@ -47,8 +47,12 @@ pub(crate) trait Reads {
     async fn job_version(&self, namespace: &str, name: &str, version: i64) -> Result<Option<Job>>;
     async fn jobs(&self, namespace: &str, from: NamePage<'_>) -> Result<Vec<Versioned<Job>>>;
     async fn schedules(&self, namespace: &str, from: NamePage<'_>) -> Result<Vec<ScheduleRow>>;
+    async fn every_job(&self) -> Result<Vec<Versioned<Job>>>;
+    async fn every_schedule(&self) -> Result<Vec<ScheduleRow>>;
     async fn due_schedules(&self, until: Timestamp, limit: i64) -> Result<Vec<ScheduleRow>>;
     async fn queues(&self) -> Result<Vec<String>>;
+    /// The generation whose lease has not ended, if there is one.
+    async fn leader(&self, now: Timestamp) -> Result<Option<Generation>>;
     async fn changes(
         &self,
         kind: DefinitionKind,

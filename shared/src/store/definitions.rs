@@ -164,6 +164,35 @@ impl Store {
         self.db.jobs(namespace, NamePage::After { name: after, part: "", limit }).await
     }
 
+    /// Up to `limit` jobs of a namespace behind the name `after` whose name holds `part`, by name.
+    ///
+    /// # Errors
+    /// [`StoreError::Query`].
+    pub async fn search_jobs(
+        &self,
+        namespace: &str,
+        after: &str,
+        part: &str,
+        limit: i64,
+    ) -> Result<Vec<Versioned<Job>>> {
+        self.db.jobs(namespace, NamePage::After { name: after, part, limit }).await
+    }
+
+    /// Everything that is in force, of all namespaces, and the version of the whole. Holds up nobody who writes.
+    ///
+    /// # Errors
+    /// [`StoreError::Query`].
+    pub async fn all_in_force(&self) -> Result<(Option<InForce>, Vec<Versioned<Job>>, Vec<ScheduleRow>)> {
+        loop {
+            let before = self.in_force().await?;
+            let (jobs, schedules) = (self.db.every_job().await?, self.db.every_schedule().await?);
+            // Again if others were put in force meanwhile.
+            if self.in_force().await?.map(|in_force| in_force.version) == before.as_ref().map(|before| before.version) {
+                return Ok((before, jobs, schedules));
+            }
+        }
+    }
+
     /// A version of a job, be it in force or not.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse as _, Response};
 use reveille_shared::telemetry;
 
 use crate::api::ApiState;
+use crate::api::verbs::Pattern;
 
 /// Counts a request and how long it took, by the pattern of its path: names in paths would grow without bound.
 pub(crate) async fn count(request: Request, next: Next) -> Response {
@@ -20,6 +21,7 @@ pub(crate) async fn count(request: Request, next: Next) -> Response {
     };
     let begin = Instant::now();
     let response = next.run(request).await;
+    let pattern = response.extensions().get::<Pattern>().map_or(pattern, |Pattern(own)| (*own).to_owned());
     let labels = [("method", method), ("path", pattern), ("status", response.status().as_str().to_owned())];
     metrics::counter!("reveille_http_requests_total", &labels).increment(1);
     metrics::histogram!("reveille_http_request_seconds", &labels).record(begin.elapsed());
