@@ -71,7 +71,9 @@ fn of_schedules(schedules: &[Schedule], now: Timestamp) -> Vec<Finding> {
         findings
             .push(Finding::note("paused", names(&paused, words)).advise("if that is over: `reveille resume SCHEDULE`"));
     }
-    let over: Vec<_> = schedules.iter().filter(|schedule| schedule.next_due.is_none()).collect();
+    // One that is paused has no next due time until it is resumed.
+    let over = |schedule: &&Schedule| schedule.next_due.is_none() && schedule.paused.is_none();
+    let over: Vec<_> = schedules.iter().filter(over).collect();
     if !over.is_empty() {
         findings.push(
             Finding::note("never due again", names(&over, |_| String::new()))

@@ -5,7 +5,7 @@ use jiff::tz::TimeZone;
 use reveille_shared::clock::{Clock as _, SystemClock};
 use serde::Deserialize;
 
-use crate::client::Client;
+use crate::client::{Client, ClientError};
 use crate::failure::{Exit, Failure, say};
 use crate::moment::{Moment, Pass, moment};
 use crate::output::{Output, distance, printable, span, there};
@@ -42,7 +42,15 @@ struct Explanation {
 /// Says in plain words what happened at an instant, or will happen, and why; then the facts.
 pub(crate) async fn run(arguments: &Arguments, client: &Client, output: &mut Output) -> Result<Exit, Failure> {
     let name = arguments.schedule.as_str();
-    let schedule: Schedule = client.get(&["schedules", name], &[]).await?.read()?;
+    let schedule: Schedule = match client.get(&["schedules", name], &[]).await {
+        Ok(answer) => answer.read()?,
+        // Of one that is not in force any more, this says who removed it.
+        Err(ClientError::Refused(problem)) if problem.status == 404 => {
+            client.get(&["schedules", name, "explain"], &[]).await?;
+            return Err(ClientError::Refused(problem).into());
+        }
+        Err(error) => return Err(error.into()),
+    };
     let zone = schedule.zone();
     let mut query = Vec::new();
     if arguments.at != Moment::Now {
@@ -57,6 +65,10 @@ pub(crate) async fn run(arguments: &Arguments, client: &Client, output: &mut Out
     }
     let explanation: Explanation = answer.read()?;
     explanation.explanation.lines().try_for_each(|line| output.line(&output.foreign(line)))?;
+    // Who asks why nothing runs may have asked about an instant at which nothing is due.
+    if let Some(paused) = &schedule.paused {
+        output.line(&format!("It is paused now, since {} {}.", there(paused.since, &zone), paused.words()))?;
+    }
     output.line("")?;
     let rows = facts(&explanation, &zone, SystemClock.now());
     let rows = rows.iter().map(|(name, fact)| vec![Output::cell(name), Output::cell(fact)]).collect();

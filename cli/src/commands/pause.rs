@@ -28,12 +28,8 @@ pub(crate) async fn pause(arguments: &Arguments, client: &Client, output: &mut O
     let paused = schedule.paused.as_ref();
     let words = paused.map(|paused| format!(" since {} {}", output.local(paused.since), paused.words()));
     output.line(&format!("{} is paused{}", schedule.name, words.unwrap_or_default()))?;
-    let next = schedule.next_due.map(|due| format!(", the next one {} ({})", output.local(due), away(due)));
-    output.line(&format!(
-        "its due times are skipped until `reveille resume {}`{}; runs that have begun go on",
-        schedule.name,
-        next.unwrap_or_default()
-    ))?;
+    let resume = format!("reveille resume {}", schedule.name);
+    output.line(&format!("its due times are skipped until `{resume}`; runs that have begun go on"))?;
     Ok(Exit::Done)
 }
 

@@ -7,6 +7,7 @@ mod dev;
 mod doctor;
 mod explain;
 mod next;
+mod operate;
 mod pause;
 mod plan;
 mod stub;

@@ -27,8 +27,7 @@ fn pausing_tells_who_when_and_why_and_sends_them() {
     command.arg("moving house");
     let done = run(command, "").exits(0);
     done.says("nightly is paused since 2026-11-25 01:00:00 by anna@desk: moving house")
-        .says("skipped until `reveille resume nightly`")
-        .says("2126-11-25 02:00:00");
+        .says("skipped until `reveille resume nightly`");
     assert_eq!(stub.sent("POST"), json!({"by": "anna@desk", "reason": "moving house"}));
     let json = bench.run(&format!("pause nightly --json {}", stub.server())).exits(0).json();
     assert_eq!(json["paused"]["by"], "anna@desk");
