@@ -99,6 +99,9 @@ impl ClientError {
                 "start a scheduler with `reveille dev`, or name a running one with --server URL or REVEILLE_SERVER"
                     .to_owned(),
             ),
+            Self::Refused(problem) if problem.status == 404 && problem.detail.starts_with("there is no path") => {
+                Some("the server is older than this program: see `reveille doctor`".to_owned())
+            }
             Self::Refused(problem) if problem.status == 404 => {
                 Some("see `reveille runs` and `reveille schedules`; names and ids are needed in full".to_owned())
             }

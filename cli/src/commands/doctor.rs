@@ -112,17 +112,17 @@ mod tests {
         serde_json::from_value(json!({"name": name, "timezone": "UTC", "trigger": ["j"], "nextDue": next_due})).unwrap()
     }
 
-    fn told(schedules: &[Schedule]) -> Vec<(&'static str, State)> {
+    fn told(schedules: &[Schedule]) -> Vec<(String, State)> {
         let now = "2026-11-25T02:00:00Z".parse().unwrap();
-        of_schedules(schedules, now).iter().map(|finding| (finding.name, finding.state)).collect()
+        of_schedules(schedules, now).iter().map(|finding| (finding.name.clone(), finding.state)).collect()
     }
 
     #[test]
     fn what_is_never_due_is_noted_and_what_is_overdue_is_wrong() {
         let well = schedule("a", Some("2026-11-25T02:00:10Z"));
-        assert_eq!(told(&[]), [("schedules", State::Note)]);
-        assert_eq!(told(&[well]), [("schedules", State::Well)]);
-        assert_eq!(told(&[schedule("b", None)])[1], ("never due again", State::Note));
-        assert_eq!(told(&[schedule("c", Some("2026-11-25T01:58:00Z"))])[1], ("not decided", State::Wrong));
+        assert_eq!(told(&[]), [("schedules".to_owned(), State::Note)]);
+        assert_eq!(told(&[well]), [("schedules".to_owned(), State::Well)]);
+        assert_eq!(told(&[schedule("b", None)])[1], ("never due again".to_owned(), State::Note));
+        assert_eq!(told(&[schedule("c", Some("2026-11-25T01:58:00Z"))])[1], ("not decided".to_owned(), State::Wrong));
     }
 }

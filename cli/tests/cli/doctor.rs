@@ -26,8 +26,11 @@ fn all_is_well() {
         "leader": {"leading": true, "generation": 3, "lastDecision": "2026-11-25T01:00:00.000Z"}});
     let stub = Stub::start(server(200, ready, json!([schedule("a")])));
     let done = bench.run(&format!("doctor {}", stub.server())).exits(0).never_says("✗");
-    let done =
-        done.says("✓ server").says("✓ version").says("database: answers").says("this scheduler leads (generation 3)");
+    let done = done
+        .says("✓ server")
+        .says("✓ version")
+        .says("✓ database           answers")
+        .says("this scheduler leads (generation 3)");
     done.says("1 schedule in force")
         .says("! time zones")
         .says("2020a on the server")
@@ -54,7 +57,7 @@ fn every_thing_that_is_wrong_comes_with_what_to_do() {
     let dated = "Date: Wed, 25 Nov 2020 02:00:00 GMT\r\n";
     let stub = Stub::dated(dated, server(503, ready, json!([paused, over])));
     let done = bench.run(&format!("doctor {}", stub.server())).exits(1);
-    let done = done.says("✗ part").says("broker: connection refused").says("REVEILLE_BROKER_URL");
+    let done = done.says("✗ broker             connection refused").says("REVEILLE_BROKER_URL");
     let done = done.says("no scheduler leads").says("a.yaml:3:1: bad").says("reveille check PATH");
     let done = done
         .says("ahead of the server")

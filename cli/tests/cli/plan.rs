@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::stub::{Asked, Stub, missing, problem};
-use crate::workbench::{Workbench, taken_port};
+use crate::workbench::{Workbench, run, taken_port};
 
 const FILE: &str = "version: 1\njobs: { j: { command: [x] } }\nschedules: { s: { every: 1h, trigger: j } }\n";
 
@@ -150,4 +150,32 @@ fn what_has_moved_is_not_applied() {
     let done = bench.run(&format!("apply jobs --if-version 6 {}", stub.server())).exits(1);
     done.says("version 7 is in force, not 6; nothing was applied").says("reveille plan PATH");
     assert_eq!(stub.asked().iter().filter(|asked| asked.line.contains("apply")).count(), 1);
+}
+
+/// What a person at a terminal sees who answers so, and the exit code.
+fn at_a_terminal(bench: &Workbench, arguments: &str, answer: &str) -> (Option<i32>, String) {
+    let mut command = std::process::Command::new("script");
+    let call = format!("{} {arguments}", env!("CARGO_BIN_EXE_reveille"));
+    command.args(["-qec", &call, "/dev/null"]).current_dir(bench.path());
+    let done = run(command, answer);
+    (done.code, done.stdout)
+}
+
+#[test]
+fn people_at_a_terminal_are_asked_first() {
+    let bench = bench();
+    let stub = Stub::start(server(plan()));
+    let apply = format!("apply jobs {}", stub.server());
+    for answer in ["n\n", "\n", "what\n"] {
+        let (code, seen) = at_a_terminal(&bench, &apply, answer);
+        assert!(
+            code == Some(1) && seen.contains("Apply this? [y/N]") && seen.contains("nothing was applied"),
+            "{seen}"
+        );
+    }
+    assert!(!stub.asked().iter().any(|asked| asked.line.contains("apply")));
+    let (code, seen) = at_a_terminal(&bench, &apply, "y\n");
+    assert!(code == Some(0) && seen.contains("Applied: version 8"), "{seen}");
+    let (code, seen) = at_a_terminal(&bench, &format!("{apply} --yes"), "");
+    assert!(code == Some(0) && !seen.contains("[y/N]"), "{seen}");
 }

@@ -23,7 +23,7 @@ pub(super) enum State {
 #[derive(Debug, Serialize)]
 pub(super) struct Finding {
     /// What it is about.
-    pub(super) name: &'static str,
+    pub(super) name: String,
     pub(super) state: State,
     /// What was found.
     pub(super) detail: String,
@@ -33,20 +33,20 @@ pub(super) struct Finding {
 }
 
 impl Finding {
-    pub(super) fn well(name: &'static str, detail: impl Into<String>) -> Self {
-        Self { name, state: State::Well, detail: detail.into(), advice: None }
+    pub(super) fn well(name: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { name: name.into(), state: State::Well, detail: detail.into(), advice: None }
     }
 
-    pub(super) fn note(name: &'static str, detail: impl Into<String>) -> Self {
+    pub(super) fn note(name: impl Into<String>, detail: impl Into<String>) -> Self {
         Self { state: State::Note, ..Self::well(name, detail) }
     }
 
-    pub(super) fn wrong(name: &'static str, detail: impl Into<String>) -> Self {
+    pub(super) fn wrong(name: impl Into<String>, detail: impl Into<String>) -> Self {
         Self { state: State::Wrong, ..Self::well(name, detail) }
     }
 
     /// The server did not tell.
-    pub(super) fn failed(name: &'static str, error: &ClientError) -> Self {
+    pub(super) fn failed(name: &str, error: &ClientError) -> Self {
         Self { advice: error.hint(), ..Self::wrong(name, chain(error)) }
     }
 

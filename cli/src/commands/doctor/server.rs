@@ -60,13 +60,16 @@ pub(super) async fn examine(client: &Client) -> Vec<Finding> {
     };
     let mut findings = vec![Finding::well("server", format!("{server} answers"))];
     findings.push(version(client.probe("openapi.json").await.ok()));
-    findings.extend(readiness.parts.iter().map(part));
-    findings.extend(leader(readiness.leader.as_ref(), answered));
+    let leader = leader(readiness.leader.as_ref(), answered);
+    // What the part says of who leads is told better here.
+    let told = |part: &&Part| !(part.name == "leader" && part.ready && leader.is_some());
+    findings.extend(readiness.parts.iter().filter(told).map(part));
+    findings.extend(leader);
     findings.extend(probed.date.map(|date| clock(date, asked, answered)));
     findings.push(timezones(&readiness.timezone_data));
     findings.push(match readiness.faults.as_slice() {
-        [] => Finding::well("definitions", "no faults"),
-        faults => Finding::wrong("definitions", faults.join("\n\n"))
+        [] => Finding::well("files", "no faults"),
+        faults => Finding::wrong("files", faults.join("\n\n"))
             .advise("the last good ones stay in force; mend the files, and look with `reveille check PATH`"),
     });
     findings
@@ -83,11 +86,10 @@ fn version(openapi: Option<Probed>) -> Finding {
 }
 
 fn part(Part { name, ready, detail }: &Part) -> Finding {
-    let told = format!("{name}: {detail}");
     if *ready {
-        return Finding::well("part", told);
+        return Finding::well(name, detail);
     }
-    Finding::wrong("part", told).advise(match name.as_str() {
+    Finding::wrong(name, detail).advise(match name.as_str() {
         "database" => "see that the database runs and answers at REVEILLE_DATABASE_URL; nothing is lost meanwhile",
         "broker" => {
             "see that RabbitMQ runs and answers at REVEILLE_BROKER_URL; triggers wait in the database meanwhile"
@@ -126,10 +128,10 @@ fn clock(date: Timestamp, asked: Timestamp, answered: Timestamp) -> Finding {
     let behind = asked.duration_since(date) - SignedDuration::from_secs(1);
     let skew = ahead.max(behind).max(SignedDuration::ZERO);
     if skew <= MOST_SKEW {
-        return Finding::well("clock", "this machine and the server agree to within 2 s");
+        return Finding::well("clock here", "this machine and the server agree to within 2 s");
     }
     let which = if ahead > behind { "behind" } else { "ahead of" };
-    Finding::wrong("clock", format!("this machine is at least {} {which} the server", span(skew)))
+    Finding::wrong("clock here", format!("this machine is at least {} {which} the server", span(skew)))
         .advise("set both clocks by NTP")
 }
 
