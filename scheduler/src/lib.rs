@@ -2,6 +2,7 @@
 //!
 //! - [`app`]: settings, and which parts run together.
 //! - [`definitions`]: pass: the folder of definitions → what is in force.
+//! - [`definition_plan`]: what files of definitions would change. Pure.
 //! - [`plan`]: the only way in which a work request is born. Pure.
 //! - [`planner`]: pass: schedules that are due → decisions and work requests.
 //! - [`follow_up`]: pass: runs that have ended → chained runs, held fires, backfills.
@@ -18,6 +19,7 @@ pub mod api;
 pub mod app;
 mod dashboard;
 pub mod dead_letters;
+pub mod definition_plan;
 pub mod definitions;
 pub mod dispatch;
 pub mod explain;

@@ -10,8 +10,13 @@ const HIDDEN_OTHER: &str = "*** (another value)";
 /// What differs between two definitions of a job, or two stored forms of one.
 pub(crate) fn changes_of_job<T: serde::Serialize>(old: &T, new: &T) -> Vec<ChangedMember> {
     let mut changes = changed_members(old, new);
-    changes.iter_mut().filter(|changed| changed.member == "handler").for_each(hide);
+    secrets(&mut changes);
     changes
+}
+
+/// Hides what is secret in changes of a job; those of a schedule hold nothing of the kind.
+pub(crate) fn secrets(changes: &mut [ChangedMember]) {
+    changes.iter_mut().filter(|changed| changed.member == "handler").for_each(hide);
 }
 
 fn hide(ChangedMember { from, to, .. }: &mut ChangedMember) {

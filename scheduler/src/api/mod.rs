@@ -1,11 +1,13 @@
 //! The REST interface and what surrounds it. In reading order:
 //!
 //! - [`guard`]: whose requests are looked at at all, and for how long.
-//! - [`extract`]: what handlers take from a request; [`page`]: lists; [`error`]: what is answered when it fails.
-//! - [`jobs`], [`schedules`], [`work_requests`], [`operations`]: a folder per resource, a file per verb.
+//! - [`extract`], [`body`]: what handlers take from a request; [`page`]: lists; [`error`]: what is answered when it fails.
+//! - [`jobs`], [`schedules`], [`definitions`], [`work_requests`], [`operations`]: a folder per resource, a file per verb;
+//!   [`verbs`]: those that stand behind a name. [`history`], [`hide`]: what several of them show.
 //! - [`openapi`]: the routes, and the document that is generated from them.
 
 mod body;
+mod definitions;
 mod error;
 mod extract;
 mod guard;

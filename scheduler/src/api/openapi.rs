@@ -12,7 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::extract::{NAME_PATTERN, NAMESPACE_HEADER};
-use super::{ApiState, error, jobs, operations, schedules, verbs, work_requests};
+use super::{ApiState, definitions, error, jobs, operations, schedules, verbs, work_requests};
 
 /// Refusals that any operation can answer with.
 const COMMON: [(&str, &str); 5] = [
@@ -26,7 +26,7 @@ const COMMON: [(&str, &str); 5] = [
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Reveille", description = "A distributed job scheduler: trigger jobs, follow their work requests."),
-    components(schemas(error::Body)),
+    components(schemas(error::Body, definitions::files::FaultView)),
     // What `verbs` hands requests on to; all other paths come with their routes.
     paths(
         schedules::pause::pause_schedule,
@@ -37,6 +37,7 @@ const COMMON: [(&str, &str); 5] = [
     tags(
         (name = "jobs", description = "Definitions of business logic, and how to start it"),
         (name = "schedules", description = "When jobs run by themselves"),
+        (name = "definitions", description = "Jobs and schedules as a whole, as files hold them"),
         (name = "workRequests", description = "The durable record of each run"),
         (name = "operations", description = "For those who run the service"),
     )
@@ -58,6 +59,8 @@ fn api() -> OpenApiRouter<ApiState> {
         .routes(routes!(schedules::backfills::list::list_backfills))
         .routes(routes!(schedules::backfills::get::get_backfill, schedules::backfills::cancel::cancel_backfill))
         .route("/v1/schedules/{schedule}", post(verbs::of_schedule))
+        .routes(routes!(definitions::plan::plan_definitions))
+        .routes(routes!(definitions::apply::apply_definitions))
         .routes(routes!(work_requests::list::list_work_requests))
         .routes(routes!(work_requests::get::get_work_request, work_requests::cancel::cancel_work_request))
         .routes(routes!(work_requests::events::list_events))
@@ -87,7 +90,15 @@ fn text(document: utoipa::openapi::OpenApi) -> String {
         }
     }
     // What is read with `FromBody` refuses members that it does not know.
-    for body in ["TriggerRequest", "TriggerScheduleRequest", "Note", "BackfillRequest"] {
+    for body in [
+        "TriggerRequest",
+        "TriggerScheduleRequest",
+        "Note",
+        "BackfillRequest",
+        "DefinitionPlanRequest",
+        "DefinitionApplyRequest",
+        "DefinitionFile",
+    ] {
         document["components"]["schemas"][body]["additionalProperties"] = json!(false);
     }
     format!("{document:#}\n")
@@ -95,7 +106,8 @@ fn text(document: utoipa::openapi::OpenApi) -> String {
 
 /// Adds to an operation what holds for all of them.
 fn complete(path: &str, operation: &mut Value) {
-    if path.starts_with("/v1/") && !["/v1/workers", "/v1/queues"].contains(&path) {
+    let knows_no_tenant = ["/v1/workers", "/v1/queues", "/v1/definitions:plan", "/v1/definitions:apply"];
+    if path.starts_with("/v1/") && !knows_no_tenant.contains(&path) {
         let header = json!({
             "name": NAMESPACE_HEADER, "in": "header", "description": "The tenant; default is `default`",
             "schema": {"type": "string", "pattern": NAME_PATTERN},
@@ -160,7 +172,7 @@ mod tests {
                 assert!(operation["responses"]["503"]["headers"]["Retry-After"].is_object(), "{method} {path}");
             }
         }
-        assert_eq!(ids.len(), 29);
+        assert_eq!(ids.len(), 31);
         let text = document.to_string();
         for reference in text.split("\"#/components/schemas/").skip(1) {
             let name = reference.split('"').next().unwrap();

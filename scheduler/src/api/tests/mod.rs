@@ -1,6 +1,7 @@
 //! The whole router against a real SQLite store.
 
 mod backfills;
+mod definitions;
 mod lists;
 mod lives;
 mod probes;
