@@ -189,6 +189,8 @@ impl Parts {
         let leadership = Arc::new(Leadership::default());
         let (store, status) = (&self.store, &self.status);
         let planner = Planner::new(store.clone(), Arc::clone(&self.clock), Arc::clone(&leadership), skew, in_force);
+        status.may_lead(Arc::clone(&leadership));
+        let planner = Telling { planner, status: Arc::clone(status) };
         let planner = self.spawn(lifecycle, planner, planner::PERIOD);
         let (changed, wake, stop) = (store.nudge(Hint::Schedules), Arc::clone(&planner), self.stop.clone());
         lifecycle.spawn("schedules", async move {
@@ -269,6 +271,25 @@ impl Parts {
             looped.await;
             Ok(())
         });
+    }
+}
+
+/// The planner, with a word to operators on when it decided something last.
+struct Telling {
+    planner: Planner,
+    status: Arc<Status>,
+}
+
+#[async_trait]
+impl Pass for Telling {
+    const NAME: &'static str = Planner::NAME;
+    type Report = <Planner as Pass>::Report;
+    type Error = <Planner as Pass>::Error;
+
+    async fn run_once(&mut self) -> Result<(Self::Report, Option<Duration>), Self::Error> {
+        let (report, wait) = self.planner.run_once().await?;
+        report.last_decision.into_iter().for_each(|at| self.status.tell_decision(at));
+        Ok((report, wait))
     }
 }
 
