@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use reveille_shared::clock::Clock;
 use reveille_shared::periodic::Pass;
-use reveille_shared::store::{Store, StoreError};
+use reveille_shared::store::{CLOCK_TOLERANCE, Store, StoreError};
 use reveille_shared::telemetry::chain;
 
 use crate::status::Status;
@@ -15,7 +15,7 @@ use crate::status::Status;
 /// How often to look.
 pub const PERIOD: Duration = Duration::from_millis(1500);
 /// A scheduler whose clock differs by more than this from the database's does not plan.
-pub const BEARABLE: SignedDuration = SignedDuration::from_secs(2);
+pub const BEARABLE: SignedDuration = CLOCK_TOLERANCE;
 
 /// How far this machine's clock is ahead of the database's, as last measured.
 #[derive(Debug, Default)]
@@ -39,7 +39,8 @@ impl Skew {
         }
     }
 
-    fn set(&self, skew: SignedDuration) {
+    /// Takes note of a difference.
+    pub fn set(&self, skew: SignedDuration) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(skew);
     }
 }

@@ -1,6 +1,7 @@
 //! What every Reveille process shares. In reading order:
 //!
 //! - [`definition`]: YAML files → jobs and schedules, or every fault at once.
+//! - [`template`]: `{{ … }}` in texts and JSON values.
 //! - [`due`]: pure arithmetic: a schedule's timing → its due times.
 //! - [`state`]: the work request's whole state machine, one pure function.
 //! - [`retry`]: failed attempt → when to try again.

@@ -133,6 +133,7 @@ async fn perform(handlers: &Handlers, job: &Job, claimed: Claimed, handle: &Hand
         job: claimed.job,
         schedule,
         scheduled_for,
+        accepted_at: claimed.accepted_at,
         input: claimed.input,
         stop: handle.stop.clone(),
         deadline: now.checked_add(timeout).unwrap_or(now),

@@ -300,6 +300,7 @@ pub(crate) mod tests {
             job: "test".into(),
             schedule: None,
             scheduled_for,
+            accepted_at: scheduled_for + jiff::SignedDuration::from_secs(1),
             input,
             stop: CancellationToken::new(),
             deadline: std::time::Instant::now() + Duration::from_secs(60),

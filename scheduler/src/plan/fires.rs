@@ -99,6 +99,7 @@ pub fn decide(
         key: row.key(),
         version: row.version,
         cursor: row.cursor,
+        planned_at: now,
         overlap: OverlapRule::of(schedule),
         fired: schedule.max_fires.map(|max| (row.fired, max)),
         decisions: stretches.0,

@@ -9,8 +9,11 @@ pub(super) fn render(input: &Value, context: impl FnOnce() -> Value) -> (Value, 
     if !has_templates(input) {
         return (input.clone(), None);
     }
-    match Engine::new(context()).render_json("input", input) {
+    match Engine::new(&context()).render_json(input) {
         Ok(rendered) => (rendered, None),
-        Err(error) => (input.clone(), Some(RunError::new("Template", error.to_string()))),
+        Err(error) => {
+            let message = format!("input{} can't be rendered: {}", error.at, error.reason);
+            (input.clone(), Some(RunError::new("Template", message)))
+        }
     }
 }

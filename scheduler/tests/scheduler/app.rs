@@ -40,7 +40,18 @@ async fn from_a_file_to_triggers_and_a_clean_end() {
     let names: Vec<_> = running.status.parts().into_iter().map(|part| part.name).collect();
     assert_eq!(
         names,
-        ["broker", "clock", "database", "definitions", "dispatcher", "folder", "leader", "planner", "reconciler"]
+        [
+            "broker",
+            "clock",
+            "database",
+            "definitions",
+            "dispatcher",
+            "folder",
+            "follow-ups",
+            "leader",
+            "planner",
+            "reconciler"
+        ]
     );
     tokio::net::TcpStream::connect(running.address.unwrap()).await.unwrap();
 

@@ -4,6 +4,7 @@
 mod app;
 mod dispatching;
 mod folder;
+mod following;
 mod leading;
 mod planning;
 mod reconciling;

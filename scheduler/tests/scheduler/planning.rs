@@ -110,7 +110,7 @@ async fn after_a_night_off_the_latest_makes_up_for_the_rest() {
 async fn a_long_backlog_is_decided_in_full_over_several_plans() {
     let (world, clock) = World::at("2026-01-01T00:00:00Z").await;
     let generation = world.lead().await;
-    world.apply(generation, &one(&["every: 1s", "catch_up: { policy: all, window: 5m }"])).await;
+    world.apply(generation, &one(&["every: 1s", "catch_up: { policy: all, window: 5m, max: 400 }"])).await;
     clock.set("2026-01-01T08:00:00Z".parse().unwrap());
     let (mut planner, _) = world.planner(generation).await;
     let mut triggered = 0;

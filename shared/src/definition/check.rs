@@ -4,8 +4,10 @@ use super::nearest::{did_you_mean, nearest};
 use super::node::{Key, Kind, MOST_REMARKS, Node, short};
 use super::scalar::{Plain, meaning};
 use super::schema::{Choice, Object, Shape};
+use super::scope::Scope;
 use super::source::{Remark, Source, Span};
 use super::text::{Complaint, Text, no_references};
+use crate::template::{self, Mistake};
 
 /// Remarks on one file as they are found.
 pub(super) struct Checker<'a> {
@@ -35,6 +37,7 @@ impl Checker<'_> {
             (Shape::Integer { min, max }, Kind::Scalar { text, plain }) => {
                 self.integer(*min, *max, text, *plain, node, key);
             }
+            (Shape::Boolean, Kind::Scalar { text, plain: true }) if matches!(meaning(text), Plain::Bool(_)) => {}
             (Shape::Choice(choice), Kind::Scalar { text, .. }) => self.choice(choice, text, node, key),
             (Shape::Object(object), Kind::Map(entries)) => self.object(object, entries, key),
             (Shape::Map { keys, values }, Kind::Map(entries)) => {
@@ -54,7 +57,7 @@ impl Checker<'_> {
                     self.remarks.push(remark.hint(format!("write {}, or remove the key", shape.expected())));
                 }
                 for item in nodes.iter() {
-                    self.check(items, item, key);
+                    self.check(items, item, &Key { text: key.text.clone(), span: item.span });
                 }
             }
             (Shape::Either { shapes, .. }, kind) if shapes.iter().any(|shape| shape.takes(kind)) => {
@@ -62,8 +65,8 @@ impl Checker<'_> {
                     self.check(shape, node, key);
                 }
             }
-            (Shape::Json { references }, _) => self.json(*references, node),
-            (Shape::JsonObject, Kind::Map(_)) => self.json(false, node),
+            (Shape::Json { references, templates }, _) => self.json(*references, *templates, node),
+            (Shape::JsonObject { templates }, Kind::Map(_)) => self.json(false, *templates, node),
             (_, kind) => {
                 let found = describe(kind);
                 let remark = Remark::new(node.span, format!("`{}` can't be {found}", short(&key.text)));
@@ -121,7 +124,10 @@ impl Checker<'_> {
         } else {
             let known = format!("a {} may have: {}", object.name, names.join(", "));
             let later = object.later.iter().chain(object.later_one_of).copied();
-            let hint = did_you_mean(&key.text, names.iter().copied().chain(later), &known);
+            let hint = match object.instead.iter().find(|(word, _)| *word == &*key.text) {
+                Some((_, hint)) => (*hint).to_owned(),
+                None => did_you_mean(&key.text, names.iter().copied().chain(later), &known),
+            };
             (format!("unknown key `{}`", short(&key.text)), hint)
         };
         self.remarks.push(Remark::new(key.span, message).hint(hint));
@@ -150,6 +156,8 @@ impl Checker<'_> {
             self.remarks.push(Remark::new(node.span, message).hint(hint));
         } else if let Err(complaint) = kind.check(text) {
             self.complain(node.span, text, complaint);
+        } else if let Some(scope) = kind.templates() {
+            self.templates(scope, text, node);
         }
     }
 
@@ -180,7 +188,7 @@ impl Checker<'_> {
         }
     }
 
-    fn json(&mut self, references: bool, node: &Node) {
+    fn json(&mut self, references: bool, scope: Scope, node: &Node) {
         match &node.kind {
             Kind::Scalar { text, plain } => {
                 let reason = match meaning(text) {
@@ -188,7 +196,10 @@ impl Checker<'_> {
                         "old YAML readers take it for a boolean: write true or false, or put quotes around it"
                     }
                     Plain::Doubtful(reason) if *plain => reason,
-                    _ => return self.reference(references, text, node),
+                    _ => {
+                        self.reference(references, text, node);
+                        return self.templates(scope, text, node);
+                    }
                 };
                 let remark = Remark::new(node.span, "the meaning of this value is doubtful");
                 self.remarks.push(remark.hint(if reason.contains("quotes") {
@@ -198,8 +209,8 @@ impl Checker<'_> {
                 }));
             }
             _ if self.remarks.len() >= MOST_REMARKS => {}
-            Kind::List(items) => items.iter().for_each(|item| self.json(references, item)),
-            Kind::Map(entries) => entries.iter().for_each(|(_, value)| self.json(references, value)),
+            Kind::List(items) => items.iter().for_each(|item| self.json(references, scope, item)),
+            Kind::Map(entries) => entries.iter().for_each(|(_, value)| self.json(references, scope, value)),
         }
     }
 
@@ -207,6 +218,15 @@ impl Checker<'_> {
         let checked = if references { Text::Environment.check(text) } else { no_references(text) };
         if let Err(complaint) = checked {
             self.complain(node.span, text, complaint);
+        }
+    }
+
+    /// Remarks on templates that could never be rendered.
+    fn templates(&mut self, scope: Scope, text: &str, node: &Node) {
+        for Mistake { range, message, hint } in template::mistakes(text, scope.variables()) {
+            let hidden = self.source.is_secret(node.span);
+            let message = if hidden { "this template can't be rendered".to_owned() } else { message };
+            self.complain(node.span, text, Complaint { range: Some(range), message, hint });
         }
     }
 
@@ -234,12 +254,13 @@ impl Shape {
             Self::Integer { min, max } if min == max => format!("{min}"),
             Self::Integer { min, max: i64::MAX } => format!("a whole number of at least {min}"),
             Self::Integer { min, max } => format!("a whole number from {min} to {max}"),
+            Self::Boolean => "true or false".to_owned(),
             Self::Choice(choice) => Choice::expected(choice),
             Self::Object(object) => {
                 let names: Vec<_> = object.keys.iter().map(|key| key.name).collect();
                 format!("a map with keys of {}", names.join(", "))
             }
-            Self::Map { .. } | Self::JsonObject => "a map of keys and values".to_owned(),
+            Self::Map { .. } | Self::JsonObject { .. } => "a map of keys and values".to_owned(),
             Self::List { items, .. } => format!("a list, each item {}", items.expected()),
             Self::Either { shapes: [one, other], .. } => format!("{}, or {}", one.expected(), other.expected()),
             Self::Json { .. } => "any value".to_owned(),
@@ -248,10 +269,15 @@ impl Shape {
 
     /// Whether a node of this kind is of this shape as far as one can see from outside.
     fn takes(&self, kind: &Kind) -> bool {
+        if let Self::Either { shapes, .. } = self {
+            return shapes.iter().any(|shape| shape.takes(kind));
+        }
         match kind {
-            Kind::Scalar { .. } => matches!(self, Self::Text(_) | Self::Integer { .. } | Self::Choice(_)),
+            Kind::Scalar { .. } => {
+                matches!(self, Self::Text(_) | Self::Integer { .. } | Self::Boolean | Self::Choice(_))
+            }
             Kind::List(_) => matches!(self, Self::List { .. }),
-            Kind::Map(_) => matches!(self, Self::Object(_) | Self::Map { .. } | Self::JsonObject),
+            Kind::Map(_) => matches!(self, Self::Object(_) | Self::Map { .. } | Self::JsonObject { .. }),
         }
     }
 }

@@ -38,6 +38,7 @@ fn shape(of: &Shape, parts: &mut Map<String, Value>) -> Value {
         Shape::Text(kind) => kind.schema(),
         Shape::Integer { min, max } if min == max => json!({"const": min}),
         Shape::Integer { min, max } => json!({"type": "integer", "minimum": min, "maximum": max}),
+        Shape::Boolean => json!({"type": "boolean"}),
         Shape::Choice(Choice { words, .. }) => json!({"enum": words}),
         Shape::Object(part) => {
             if !parts.contains_key(part.name) {
@@ -56,6 +57,6 @@ fn shape(of: &Shape, parts: &mut Map<String, Value>) -> Value {
         Shape::List { items, least } => json!({"type": "array", "items": shape(items, parts), "minItems": least}),
         Shape::Either { shapes, .. } => json!({"anyOf": shapes.iter().map(|of| shape(of, parts)).collect::<Vec<_>>()}),
         Shape::Json { .. } => json!({}),
-        Shape::JsonObject => json!({"type": "object"}),
+        Shape::JsonObject { .. } => json!({"type": "object"}),
     }
 }

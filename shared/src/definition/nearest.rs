@@ -16,7 +16,7 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
 }
 
 /// A hint for `word`: the nearest candidate, or else `otherwise`.
-pub(super) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>, otherwise: &str) -> String {
+pub(crate) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>, otherwise: &str) -> String {
     match nearest(word, known) {
         Some(near) => format!("did you mean `{near}`?"),
         None => otherwise.to_owned(),

@@ -72,6 +72,11 @@ impl Source {
         self.secrets = secrets;
     }
 
+    /// Whether no message may show what is there.
+    pub(super) fn is_secret(&self, span: Span) -> bool {
+        self.secrets.binary_search(&span).is_ok()
+    }
+
     /// How many characters begin before `offset`, a character boundary.
     fn chars(&self, offset: usize) -> usize {
         let stride = (offset / STRIDE).min(self.chars_before.len().saturating_sub(1));

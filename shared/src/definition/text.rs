@@ -5,7 +5,9 @@ use std::ops::Range;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::days;
 use super::node::short;
+use super::scope::Scope;
 use crate::due;
 use crate::duration::HumanDuration;
 
@@ -26,14 +28,22 @@ pub(super) enum Text {
     Timezone,
     /// With an offset.
     Timestamp,
+    /// Of a calendar.
+    CalendarName,
+    /// A date, a weekday, or a range of them.
+    Day,
+    /// The same, or the name of a calendar.
+    DayOrCalendar,
     /// An absolute http or https URL; may hold `${env:NAME}`.
     Url,
     /// May hold `${env:NAME}`, but no line break.
     Header,
     /// May hold `${env:NAME}`.
     Environment,
-    /// Program, argument or folder: holds no `${env:NAME}`.
+    /// Program or argument: holds no `${env:NAME}`.
     Argument,
+    /// Holds neither `${env:NAME}` nor templates.
+    Folder,
     HeaderName,
     VariableName,
 }
@@ -46,13 +56,14 @@ pub(super) struct Complaint {
     pub(super) hint: String,
 }
 
-fn complaint(message: impl Into<String>, hint: impl Into<String>) -> Complaint {
+pub(super) fn complaint(message: impl Into<String>, hint: impl Into<String>) -> Complaint {
     Complaint { range: None, message: message.into(), hint: hint.into() }
 }
 
 const NAME: &str = "^[a-z0-9][a-z0-9._-]{0,63}$";
 const DURATION: &str = "^(?=[0-9])([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$";
 const VARIABLE: &str = "^[A-Za-z_][A-Za-z0-9_]*$";
+const DAY: &str = "^([0-9]{4}-[0-9]{2}-[0-9]{2}(/[0-9]{4}-[0-9]{2}-[0-9]{2})?|[A-Za-z]{3}(-[A-Za-z]{3})?)$";
 const HEADER: &str = "^[-A-Za-z0-9!#$%&'*+.^_`|~]+$";
 const LONGEST_FREE: usize = 1_000;
 
@@ -60,21 +71,33 @@ impl Text {
     /// With its article, for "expected …".
     pub(super) fn expected(self) -> &'static str {
         match self {
-            Self::Free | Self::Argument | Self::Header | Self::Environment => "a text",
-            Self::Name | Self::HeaderName | Self::VariableName => "a name",
+            Self::Free | Self::Argument | Self::Folder | Self::Header | Self::Environment => "a text",
+            Self::Name | Self::CalendarName | Self::HeaderName | Self::VariableName => "a name",
             Self::Function => "the name of a function",
             Self::Duration => "a duration like 30s, 10m or 1h30m",
             Self::Cron => "a cron text like \"*/5 * * * *\"",
             Self::Timezone => "an IANA time zone like Europe/Berlin",
+            Self::Day => "a day like 2026-12-24, SAT or MON-FRI",
+            Self::DayOrCalendar => "a day like 2026-12-24, SAT or MON-FRI or the name of a calendar",
             Self::Timestamp => "a time with an offset like 2026-12-31T23:59:00+01:00",
             Self::Url => "an absolute URL like https://example.com/run",
+        }
+    }
+
+    /// What templates in it know, if it may hold any.
+    pub(super) const fn templates(self) -> Option<Scope> {
+        match self {
+            Self::Url | Self::Header | Self::Environment | Self::Argument => Some(Scope::Run),
+            _ => None,
         }
     }
 
     /// The JSON Schema of such a text.
     pub(super) fn schema(self) -> Value {
         let pattern = match self {
-            Self::Name => NAME,
+            Self::Name | Self::CalendarName => NAME,
+            Self::Day => DAY,
+            Self::DayOrCalendar => return json!({"type": "string", "anyOf": [{"pattern": DAY}, {"pattern": NAME}]}),
             Self::Function => "^\\S{1,128}$",
             Self::Duration => DURATION,
             Self::Timestamp => "^\\d{4}-\\d\\d-\\d\\d[Tt ]\\d\\d:\\d\\d.*([Zz]|[-+]\\d\\d(:?\\d\\d)?)(\\[.*\\])?$",
@@ -99,12 +122,15 @@ impl Text {
             Self::Duration => duration(text),
             Self::Timezone => timezone(text).map(drop),
             Self::Timestamp => timestamp(text),
+            Self::CalendarName => days::check_name(text),
+            Self::Day => days::read_of_calendar(text).map(drop),
+            Self::DayOrCalendar => days::read(text).map(drop),
             Self::Url => references(text).and_then(|()| url(text)),
             Self::Header if text.contains(['\r', '\n']) => {
                 Err(complaint("a header value of several lines", "write it in one line"))
             }
             Self::Header | Self::Environment => references(text),
-            Self::Argument => no_references(text),
+            Self::Argument | Self::Folder => no_references(text),
             Self::HeaderName => {
                 matching(text, |b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b), "header")
             }

@@ -102,6 +102,8 @@ pub(crate) enum Which<'a> {
     OfSchedules(&'a [ScheduleKey]),
     /// Some whose trigger is due at `now`, earliest first, passing over those that others have locked.
     Due { limit: i64 },
+    /// Some whose trigger was sent after `from` and not after `until`, and is not claimed; likewise.
+    SentBetween { from: Timestamp, until: Timestamp, limit: i64 },
     /// Some in these queues whose trigger was sent longer ago than this, doubled with each time that it was sent again;
     /// likewise.
     Lost { patience: SignedDuration, queues: &'a [String], limit: i64 },

@@ -1,6 +1,6 @@
 //! The fire ledger: one decision per due time, each with its reason (I1, I8). `record` writes it.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::accept::NewWorkRequest;
 use super::schedules::ScheduleKey;
@@ -131,6 +131,8 @@ pub struct FirePlan {
     pub version: i64,
     /// The cursor that was planned from.
     pub cursor: Timestamp,
+    /// What the planner's clock showed: it must not be ahead of the database's, see [`CLOCK_TOLERANCE`].
+    pub planned_at: Timestamp,
     /// What happens to a fire while runs of earlier ones go on: judged when the plan is recorded.
     pub overlap: OverlapRule,
     /// Due times that had triggered, and how many may, if the schedule says so.
@@ -193,6 +195,10 @@ impl From<&FirePlan> for CursorMove {
         }
     }
 }
+
+/// A plan by a clock that is further ahead of the database's than this is refused: it would fire early, and take for
+/// missed what is on time.
+pub const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(2);
 
 /// Several schedules' plans, to be recorded in one transaction. Each schedule at most once.
 pub type FirePlans = Vec<FirePlan>;

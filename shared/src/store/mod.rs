@@ -52,7 +52,7 @@ use self::database::{Database, Tx};
 pub use self::definitions::{Applied, ChangeSet, InForce, Versioned};
 pub use self::dispatch::Outgoing;
 pub use self::fires::{
-    Decision, Fire, FireOutcome, FirePlan, FirePlans, FireVerdict, OverlapRule, Planned, SkipReason,
+    CLOCK_TOLERANCE, Decision, Fire, FireOutcome, FirePlan, FirePlans, FireVerdict, OverlapRule, Planned, SkipReason,
 };
 pub use self::follow::{EndedRun, FollowUp, Followed};
 pub use self::leader::Generation;
@@ -163,6 +163,9 @@ pub enum StoreError {
     /// Other definitions have come into force meanwhile; nothing was written.
     #[error("the definitions in force have changed since the plan was made")]
     Moved,
+    /// The caller's clock is ahead of the database's by so much; nothing was written.
+    #[error("this machine's clock is {:.1} s ahead of the database's", .0.as_secs_f64())]
+    ClockAhead(jiff::SignedDuration),
     /// The caller no longer leads; nothing was written.
     #[error("another scheduler leads now")]
     Deposed,

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use reveille_shared::definition::{MOST_BYTES, Schedule, Timing, read_path};
+use reveille_shared::definition::{Definitions, MOST_BYTES, Schedule, Timing, read_path};
 use reveille_shared::duration::HumanDuration;
 
 use super::{read, read_named};
@@ -89,6 +89,12 @@ fn the_digest_depends_on_the_content_alone() {
     assert_eq!(one.digest(), same.unwrap().digest());
     assert_ne!(one.digest(), other.digest());
     assert_eq!(one.digest().len(), 64);
+    let with = |input: &str| {
+        let schedules = format!("schedules: {{ s: {{ every: 5s, trigger: a, input: {input} }} }}");
+        read(&format!("version: 1\njobs: {{ a: {{ function: f }} }}\n{schedules}\n")).unwrap().digest()
+    };
+    assert_eq!(with("{ a: 1, b: { c: 2, d: 3 } }"), with("{ b: { d: 3, c: 2 }, a: 1 }"));
+    assert_ne!(with("{ a: 1, b: { c: 2, d: 3 } }"), with("{ a: 1, b: { c: 3, d: 2 } }"));
 }
 
 pub(crate) fn samples() -> PathBuf {
@@ -109,4 +115,64 @@ fn the_samples_are_faultless_and_soon_seen() {
             assert!(text.starts_with("# yaml-language-server: $schema=./reveille.schema.json\n"), "{}", path.display());
         }
     }
+}
+
+#[test]
+fn the_example_of_the_readme_is_faultless() {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).unwrap();
+    let example = readme.split("```").find_map(|block| block.strip_prefix("yaml\n")).unwrap();
+    read(example).unwrap_or_else(|faults| panic!("{faults}"));
+}
+
+/// What a build stored that knew nothing of chains, exclusions, jitter and the like.
+const STORED_EARLIER: &str = r#"{
+  "revision": 7,
+  "jobs": [{
+    "namespace": "billing", "name": "report", "queue": "slow",
+    "handler": {"command": {"argv": ["report"], "env": {"MODE": "full"}}},
+    "timeout": "20m",
+    "retry": {"maxAttempts": 5, "initial": "1s", "max": "5m", "backoff": "exponential"},
+    "onLost": "retry"
+  }],
+  "schedules": [
+    {
+      "namespace": "billing", "name": "nightly", "description": "Every night", "cron": "0 2 * * *",
+      "timezone": "Europe/Berlin", "trigger": ["report"], "input": {"full": true}, "overlap": "allow",
+      "catchUp": {"policy": "latest", "window": "6h"}
+    },
+    {
+      "namespace": "billing", "name": "ping", "every": "30s", "timezone": "UTC", "trigger": ["report"],
+      "overlap": "skip", "catchUp": {"policy": "none", "window": "1h"}
+    }
+  ]
+}"#;
+
+#[test]
+fn what_an_earlier_build_stored_is_what_is_read_today() {
+    let text = r"
+version: 1
+revision: 7
+namespace: billing
+defaults: { timeout: 20m, retry: { max_attempts: 5, initial: 1s }, queue: slow }
+jobs:
+  report: { command: { argv: [report], env: { MODE: full } } }
+schedules:
+  nightly:
+    description: Every night
+    cron: 0 2 * * *
+    timezone: Europe/Berlin
+    trigger: report
+    input: { full: true }
+    overlap: allow
+    catch_up: { window: 6h }
+  ping: { every: 30s, trigger: report, catch_up: none }
+";
+    let (stored, read) = (serde_json::from_str::<Definitions>(STORED_EARLIER).unwrap(), read(text).unwrap());
+    assert_eq!(stored, read);
+    let today: serde_json::Value = serde_json::to_value(&read).unwrap();
+    assert_eq!(
+        today,
+        serde_json::from_str::<serde_json::Value>(STORED_EARLIER).unwrap(),
+        "and it is written as it was"
+    );
 }

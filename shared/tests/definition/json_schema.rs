@@ -33,15 +33,30 @@ fn with_every_key() -> Value {
                 "description": "d",
                 "http": {"method": "GET", "url": "http://a", "headers": {"A": "b"}, "body": [1], "success": [200]},
             },
-            "c": {"command": ["a", "b"], "on_lost": "fail", "queue": "q", "timeout": "1h30m"},
+            "c": {
+                "command": ["a", "b"], "on_lost": "fail", "queue": "q", "timeout": "1h30m",
+                "on_success": "f", "on_failure": {"job": "l", "input": {"a": 1}}, "on_finish": ["h", {"job": "f"}],
+            },
             "l": {"command": {"argv": ["a"], "env": {"A": "b"}, "working_dir": "/", "success": [1], "no_retry": [2]}},
             "f": {"function": "f", "retry": {"initial": "1s", "max": "2s", "backoff": "constant"}},
         },
         "schedules": {
-            "c": {"cron": "* * * * *", "timezone": "UTC", "trigger": "c", "overlap": "allow", "catch_up": "none"},
-            "e": {"every": "5s", "trigger": ["c", "h"], "input": {"a": 1}, "catch_up": {"policy": "all", "window": "1h"}},
-            "a": {"at": "2026-12-31T23:59:00Z", "trigger": "c", "description": "d"},
+            "c": {
+                "cron": "* * * * *", "timezone": "UTC", "trigger": "c", "overlap": "allow", "catch_up": "none",
+                "dst": {"gap": "skip", "fold": "both"}, "except": ["days", "2026-12-24/2026-12-26"], "only": ["MON-FRI"],
+            },
+            "e": {
+                "every": "5s", "trigger": ["c", "h"], "input": {"a": 1},
+                "catch_up": {"policy": "all", "window": "1h", "max": 5}, "jitter": "1s",
+                "overlap": {"policy": "queue_all", "max": 20, "count_manual": true},
+                "max_fires": 7, "pause_after_failures": 3,
+            },
+            "a": {
+                "at": "2026-12-31T23:59:00Z", "trigger": "c", "description": "d",
+                "starts_at": "2026-01-01T00:00:00Z", "ends_at": "2027-01-01T00:00:00Z",
+            },
         },
+        "calendars": {"days": ["2026-05-01", "SAT"]},
     })
 }
 

@@ -2,12 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+mod calendars;
+mod chains;
 mod faults;
 mod files;
 mod json_schema;
 mod limits;
 mod properties;
+mod schedules;
 mod schema_check;
+mod templates;
 
 use reveille_shared::definition::{Definitions, Faults, read_texts};
 
@@ -21,4 +25,10 @@ fn faults(text: &str) -> Faults {
 
 fn read_named<const N: usize>(texts: [(&str, &str); N]) -> Result<Definitions, Faults> {
     read_texts(&texts.map(|(name, text)| (name.to_owned(), text.to_owned())))
+}
+
+/// The faults of each text, one text after the other.
+fn report(cases: &[(&str, &str)]) -> String {
+    let told = cases.iter().map(|(title, text)| format!("── {title}\n{}\n\n", faults(text)));
+    told.collect()
 }

@@ -48,34 +48,79 @@ fn handler() -> impl Strategy<Value = Handler> {
     ]
 }
 
+fn calls() -> impl Strategy<Value = Vec<Chained>> {
+    // A call with the input `null` is a call without one.
+    let input = prop::option::of(any_json()).prop_map(|input| input.filter(|input| !input.is_null()));
+    prop::collection::vec((name(), input).prop_map(|(job, input)| Chained { job, input }), 0..3)
+}
+
+fn instant() -> impl Strategy<Value = jiff::Timestamp> {
+    (0i64..4_000_000_000_000).prop_map(|ms| jiff::Timestamp::from_millisecond(ms).unwrap())
+}
+
+fn day_rules() -> impl Strategy<Value = Vec<DayRule>> {
+    let date = || (0i16..9999, 1i8..13, 1i8..29).prop_map(|(year, month, day)| jiff::civil::date(year, month, day));
+    let day = || prop::sample::select(vec![Day::Mon, Day::Tue, Day::Wed, Day::Thu, Day::Fri, Day::Sat, Day::Sun]);
+    let plain = prop_oneof![
+        (date(), date()).prop_map(|(from, to)| DayRule::Dates { from, to }),
+        (day(), day()).prop_map(|(from, to)| DayRule::Weekdays { from, to }),
+    ];
+    let calendar =
+        (name(), prop::collection::vec(plain.clone(), 0..3)).prop_map(|(name, days)| DayRule::Calendar { name, days });
+    prop::collection::vec(prop_oneof![plain, calendar], 0..3)
+}
+
 prop_compose! {
     fn any_job()(
         names in (name(), name(), name()), description in prop::option::of(".*"), handler in handler(),
         timeout in duration(), initial in duration(), max in duration(), max_attempts in 1u32..,
         backoff in prop::sample::select(vec![Backoff::Constant, Backoff::Exponential]),
         on_lost in prop::sample::select(vec![OnLost::Fail, OnLost::Retry]),
+        (on_success, on_failure, on_finish) in (calls(), calls(), calls()),
     ) -> Job {
         let (namespace, name, queue) = names;
         let retry = RetryPolicy { max_attempts, initial, max, backoff };
-        Job { description, queue, timeout, retry, on_lost, ..Job::new(namespace, name, handler) }
+        let plain = Job::new(namespace, name, handler);
+        Job { description, queue, timeout, retry, on_lost, on_success, on_failure, on_finish, ..plain }
+    }
+}
+
+prop_compose! {
+    fn any_limits()(
+        jitter in prop_oneof![Just(HumanDuration::ZERO), duration()],
+        starts_at in prop::option::of(instant()), ends_at in prop::option::of(instant()),
+        max_fires in prop::option::of(any::<u64>()), except in day_rules(), only in day_rules(),
+        pause_after_failures in prop::option::of(any::<u32>()), queue_max in any::<u32>(), count_manual in any::<bool>(),
+        gap in prop::option::of(prop::sample::select(vec![Gap::RunAfter, Gap::Skip])),
+        fold in prop::option::of(prop::sample::select(vec![Fold::First, Fold::Second, Fold::Both])),
+    ) -> Schedule {
+        let plain = Schedule::new("", "", Timing::Cron(String::new()), "");
+        let dst = Dst { gap, fold };
+        Schedule {
+            jitter, starts_at, ends_at, max_fires, except, only, pause_after_failures, queue_max, count_manual, dst, ..plain
+        }
     }
 }
 
 prop_compose! {
     fn any_schedule()(
+        limits in any_limits(),
         names in (name(), name()), description in prop::option::of(".*"),
         timing in prop_oneof![
             ".*".prop_map(Timing::Cron),
             duration().prop_map(Timing::Every),
-            (0i64..4_000_000_000_000).prop_map(|ms| Timing::At(jiff::Timestamp::from_millisecond(ms).unwrap())),
+            instant().prop_map(Timing::At),
         ],
         trigger in prop::collection::vec("[a-z]{1,5}", 1..4), input in any_json(), window in duration(),
-        overlap in prop::sample::select(vec![Overlap::Allow, Overlap::Skip]),
+        overlap in prop::sample::select(vec![
+            Overlap::Allow, Overlap::Skip, Overlap::QueueOne, Overlap::QueueAll, Overlap::CancelRunning,
+        ]),
         policy in prop::sample::select(vec![CatchUpPolicy::None, CatchUpPolicy::Latest, CatchUpPolicy::All]),
+        max in any::<u32>(),
     ) -> Schedule {
         let (namespace, name) = names;
-        let catch_up = CatchUp { policy, window, ..CatchUp::default() };
-        Schedule { description, trigger, input, overlap, catch_up, ..Schedule::new(namespace, name, timing, "") }
+        let catch_up = CatchUp { policy, window, max };
+        Schedule { namespace, name, description, timing, trigger, input, overlap, catch_up, ..limits }
     }
 }
 
@@ -124,6 +169,16 @@ const PIECES: &[&str] = &[
     "* * * * *",
     "defaults: ",
     "retry: ",
+    "calendars: ",
+    "except: [",
+    "only: [SAT",
+    "2026-12-24/",
+    "on_success: [",
+    "job: a",
+    "overlap: ",
+    "at: 2026-12-25T00:00:00Z\n",
+    "jitter: ",
+    "dst: ",
     "%",
     "@",
     "input: ",

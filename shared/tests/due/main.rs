@@ -5,6 +5,7 @@
 mod changes;
 mod days;
 mod model;
+mod page;
 mod properties;
 mod reasons;
 mod stretches;

@@ -210,6 +210,7 @@ async fn planning_while_definitions_are_applied_keeps_the_cursor(bed: Bed) {
             key: key("ping"),
             version: row.version,
             cursor: row.cursor,
+            planned_at: Timestamp::UNIX_EPOCH,
             overlap: OverlapRule::of(&row.schedule),
             fired: None,
             decisions: vec![],

@@ -19,6 +19,7 @@ on_both!(
     a_plan_by_an_old_cursor_or_version_records_nothing,
     of_two_planners_one_records,
     a_deposed_leader_records_nothing,
+    a_clock_that_is_ahead_records_nothing,
     a_fire_is_skipped_while_an_earlier_one_runs,
     overlap_can_be_allowed,
     a_stretch_of_skips_is_one_row,
@@ -33,38 +34,39 @@ pub(crate) fn key(name: &str) -> ScheduleKey {
     ScheduleKey { namespace: NAMESPACE.into(), name: name.into() }
 }
 
-fn after(at: Timestamp, seconds: i64) -> Timestamp {
+pub(crate) fn after(at: Timestamp, seconds: i64) -> Timestamp {
     at.saturating_add(SignedDuration::from_secs(seconds)).unwrap()
 }
 
 /// A bed on which the schedule `ping` is in force, and its row.
-async fn with_ping(bed: &Bed) -> ScheduleRow {
+pub(crate) async fn with_ping(bed: &Bed) -> ScheduleRow {
     apply(bed, &definitions(vec![schedule("ping", every(10))]), "d1").await;
     bed.store.schedule(&key("ping")).await.unwrap().unwrap()
 }
 
-async fn trigger(bed: &Bed, due_at: Timestamp) -> Decision {
+pub(crate) async fn trigger(bed: &Bed, due_at: Timestamp) -> Decision {
     let mut request = bed.new_request().await;
     request.fire = Some(FireRef { schedule: "ping".into(), due_at, origin: Origin::Schedule });
     Decision { due_at, last_due_at: due_at, count: 1, planned: Planned::Trigger(vec![request]) }
 }
 
-fn born(decision: &Decision) -> WorkRequestId {
+pub(crate) fn born(decision: &Decision) -> WorkRequestId {
     let Planned::Trigger(requests) = &decision.planned else { panic!("nothing is born") };
     requests[0].id
 }
 
-fn skip(due_at: Timestamp, last_due_at: Timestamp, count: i64) -> Decision {
+pub(crate) fn skip(due_at: Timestamp, last_due_at: Timestamp, count: i64) -> Decision {
     Decision { due_at, last_due_at, count, planned: Planned::Skip(SkipReason::Late, "nobody was there".into()) }
 }
 
 /// A plan that stands on `row` and leaves the cursor at its last decision.
-fn plan(row: &ScheduleRow, decisions: Vec<Decision>) -> FirePlan {
+pub(crate) fn plan(row: &ScheduleRow, decisions: Vec<Decision>) -> FirePlan {
     let next_cursor = decisions.last().map_or(row.cursor, |last| last.last_due_at);
     FirePlan {
         key: row.key(),
         version: row.version,
         cursor: row.cursor,
+        planned_at: Timestamp::UNIX_EPOCH,
         overlap: OverlapRule::of(&row.schedule),
         fired: row.schedule.max_fires.map(|max| (row.fired, max)),
         decisions,
@@ -73,19 +75,19 @@ fn plan(row: &ScheduleRow, decisions: Vec<Decision>) -> FirePlan {
     }
 }
 
-async fn record(bed: &Bed, plan: FirePlan) -> FireVerdict {
+pub(crate) async fn record(bed: &Bed, plan: FirePlan) -> FireVerdict {
     bed.store.record_fires(bed.lead().await, vec![plan]).await.unwrap().remove(0)
 }
 
-fn recorded(triggered: usize, skipped: usize) -> FireVerdict {
+pub(crate) fn recorded(triggered: usize, skipped: usize) -> FireVerdict {
     FireVerdict::Recorded { triggered, skipped }
 }
 
-async fn ping(bed: &Bed) -> ScheduleRow {
+pub(crate) async fn ping(bed: &Bed) -> ScheduleRow {
     bed.store.schedule(&key("ping")).await.unwrap().unwrap()
 }
 
-async fn ledger(bed: &Bed) -> Vec<(Timestamp, FireOutcome)> {
+pub(crate) async fn ledger(bed: &Bed) -> Vec<(Timestamp, FireOutcome)> {
     let fires = bed.store.fires(&key("ping"), Timestamp::MAX, 100).await.unwrap();
     fires.into_iter().map(|fire| (fire.due_at, fire.outcome)).collect()
 }
@@ -156,6 +158,15 @@ async fn a_deposed_leader_records_nothing(bed: Bed) {
     assert!(ledger(&bed).await.is_empty() && bed.take().await.is_empty());
 }
 
+async fn a_clock_that_is_ahead_records_nothing(bed: Bed) {
+    let row = with_ping(&bed).await;
+    let decisions = vec![trigger(&bed, row.next_due_at.unwrap()).await];
+    let early = FirePlan { planned_at: after(bed.now().await, 3600), ..plan(&row, decisions) };
+    let refused = bed.store.record_fires(bed.lead().await, vec![early]).await.unwrap_err();
+    assert!(matches!(refused, StoreError::ClockAhead(by) if by.as_secs() >= 3590), "{refused:?}");
+    assert!(ledger(&bed).await.is_empty() && ping(&bed).await == row);
+}
+
 async fn a_fire_is_skipped_while_an_earlier_one_runs(bed: Bed) {
     let row = with_ping(&bed).await;
     let due_at = row.next_due_at.unwrap();
@@ -169,7 +180,13 @@ async fn a_fire_is_skipped_while_an_earlier_one_runs(bed: Bed) {
 
     let third = trigger(&bed, after(due_at, 20)).await;
     assert_eq!(record(&bed, plan(&ping(&bed).await, vec![third])).await, recorded(0, 1));
-    assert_eq!(ledger(&bed).await[0], (after(due_at, 20), overlap));
+    let fires = bed.store.fires(&key("ping"), Timestamp::MAX, 10).await.unwrap();
+    assert_eq!(
+        (fires.len(), fires[0].last_due_at, fires[0].count),
+        (2, after(due_at, 20), 2),
+        "one stretch by one run"
+    );
+    assert_eq!(fires[0].outcome, overlap);
     assert_eq!(bed.take().await.len(), 1);
     bed.store.cancel(NAMESPACE, id, "ann".into()).await.unwrap();
     let fourth = trigger(&bed, after(due_at, 30)).await;

@@ -4,15 +4,19 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod accept;
+mod backfills;
 mod bed;
 mod definitions;
 mod dispatch;
 mod faults;
 mod fires;
+mod follow;
 mod history;
 mod leases;
 mod model;
 mod opening;
+mod overlap;
+mod pauses;
 mod requests;
 mod texts;
 mod workers;

@@ -341,7 +341,7 @@ mod tests {
         assert_eq!(code(call(&["true"]), json!("x".repeat(200_000))).await.code, "InputTooLarge");
         assert_eq!(
             code(call(&["echo", "{{ nope }}"]), Value::Null).await.message,
-            "command[1] can't be rendered: undefined value"
+            "command[1] can't be rendered: `nope` is undefined"
         );
         execute(&call(&["true"]), json!("x".repeat(MAX_VARIABLE - 2))).await.0.unwrap();
     }

@@ -37,6 +37,8 @@ pub struct Run {
     pub schedule: Option<String>,
     /// The due time; for a run that no schedule called for, when it was accepted.
     pub scheduled_for: Timestamp,
+    /// When the run was accepted.
+    pub accepted_at: Timestamp,
     /// What the run was given.
     pub input: Value,
     /// Fires when the run is to end early: someone canceled it, its time is over, or the worker stops. A handler

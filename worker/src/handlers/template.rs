@@ -1,62 +1,62 @@
-//! `{{ … }}` templates and `${env:NAME}` references → text.
+//! Texts of a job with `{{ … }}` templates and `${env:NAME}` references → what a handler uses.
 //!
 //! Values of the environment are put in after the template was rendered, in the place of marks that nobody can
 //! guess: a run's input can't name a variable, a value can't hold a template, and no error text shows one.
 
-use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Serde;
-use minijinja::{AutoEscape, Environment, UndefinedBehavior, context};
-use serde_json::Value;
+use reveille_shared::template::{Engine, RenderError};
+use serde_json::{Value, json};
 
 use super::env::{Piece, Variables, pieces};
 use super::{Run, RunFailure};
 
-/// How many instructions one text may take: enough for loops over an input, not for a runaway one.
-const FUEL: u64 = 100_000;
-
 /// Renders the texts of one run.
 pub(crate) struct Renderer<'a> {
-    engine: Environment<'static>,
-    context: minijinja::Value,
+    engine: Engine,
     variables: &'a Variables,
     mark: String,
 }
 
+/// Marks, and the values that take their place.
+type Marked = Vec<(String, String)>;
+
 impl<'a> Renderer<'a> {
     pub(crate) fn new(run: &Run, variables: &'a Variables) -> Self {
-        let mut engine = Environment::new();
-        engine.set_undefined_behavior(UndefinedBehavior::Strict);
-        engine.set_auto_escape_callback(|_| AutoEscape::None);
-        engine.set_fuel(Some(FUEL));
-        let syntax = SyntaxConfig::builder().keep_trailing_newline(true).build();
-        engine.set_syntax(syntax.expect("the delimiters are the usual ones"));
-        let context = context! {
-            input => Serde(&run.input),
-            scheduled_for => run.scheduled_for.to_string(),
-            work_request_id => run.id.to_string(),
-            attempt => run.attempt,
-            job => run.job.as_str(),
-            namespace => run.namespace.as_str(),
-            schedule => run.schedule.as_deref(),
-        };
-        Self { engine, context, variables, mark: uuid::Uuid::new_v4().simple().to_string() }
+        let engine = Engine::new(&json!({
+            "input": run.input,
+            "scheduled_for": run.scheduled_for.to_string(),
+            "fired_at": run.accepted_at.to_string(),
+            "work_request_id": run.id.to_string(),
+            "attempt": run.attempt,
+            "job": run.job,
+            "namespace": run.namespace,
+            "schedule": run.schedule,
+        }));
+        Self { engine, variables, mark: uuid::Uuid::new_v4().simple().to_string() }
     }
 
     /// Renders a text in which only templates have a meaning. `field` names it in error texts.
     pub(crate) fn template(&self, field: &str, text: &str) -> Result<String, RunFailure> {
-        if !text.contains('{') {
-            return Ok(text.to_owned());
-        }
-        self.engine.render_str(text, &self.context).map_err(|error| {
-            let detail = error.detail().map(|detail| format!(": {detail}")).unwrap_or_default();
-            RunFailure::fatal(format!("{field} can't be rendered: {}{detail}", error.kind())).code("Template")
-        })
+        self.engine.render(text).map_err(|error| failure(field, &error))
     }
 
     /// Renders a text in which templates and references to variables have a meaning.
     pub(crate) fn text(&self, field: &str, text: &str) -> Result<String, RunFailure> {
+        let mut marked = Marked::new();
+        let source = self.mark(field, text, &mut marked)?;
+        Ok(fill(self.template(field, &source)?, &marked))
+    }
+
+    /// Renders every text within a JSON value; keys stay as they are.
+    pub(crate) fn json(&self, field: &str, value: &Value) -> Result<Value, RunFailure> {
+        let mut marked = Marked::new();
+        let source = self.mark_json(field, value, &mut marked)?;
+        let rendered = self.engine.render_json(&source).map_err(|error| failure(field, &error))?;
+        Ok(if marked.is_empty() { rendered } else { fill_json(rendered, &marked) })
+    }
+
+    /// Puts marks in the place of references.
+    fn mark(&self, field: &str, text: &str, marked: &mut Marked) -> Result<String, RunFailure> {
         let mut source = String::with_capacity(text.len());
-        let mut values = Vec::new();
         for piece in pieces(field, text)? {
             match piece {
                 Piece::Text(text) => source.push_str(text),
@@ -65,38 +65,50 @@ impl<'a> Renderer<'a> {
                         RunFailure::fatal(format!("{field} needs the variable {name}, which this worker does not have"))
                             .code("MissingEnvironment")
                     })?;
-                    let mark = format!("<{}:{}>", self.mark, values.len());
+                    let mark = format!("<{}:{}>", self.mark, marked.len());
                     source.push_str(&mark);
-                    values.push((mark, value));
+                    marked.push((mark, value));
                 }
             }
         }
-        let mut rendered = self.template(field, &source)?;
-        for (mark, value) in values {
-            rendered = rendered.replace(&mark, &value);
-        }
-        Ok(rendered)
+        Ok(source)
     }
 
-    /// Renders every text within a JSON value; keys stay as they are.
-    pub(crate) fn json(&self, field: &str, value: &Value) -> Result<Value, RunFailure> {
+    fn mark_json(&self, field: &str, value: &Value, marked: &mut Marked) -> Result<Value, RunFailure> {
         Ok(match value {
-            Value::String(text) => Value::String(self.text(field, text)?),
-            Value::Array(items) => Value::Array(
+            Value::String(text) => Value::String(self.mark(field, text, marked)?),
+            Value::Array(items) => {
+                let items = items.iter().enumerate();
                 items
+                    .map(|(at, item)| self.mark_json(&format!("{field}[{at}]"), item, marked))
+                    .collect::<Result<_, _>>()?
+            }
+            Value::Object(members) => {
+                let marked = members
                     .iter()
-                    .enumerate()
-                    .map(|(index, item)| self.json(&format!("{field}[{index}]"), item))
-                    .collect::<Result<_, _>>()?,
-            ),
-            Value::Object(members) => Value::Object(
-                members
-                    .iter()
-                    .map(|(key, item)| Ok((key.clone(), self.json(&format!("{field}.{key}"), item)?)))
-                    .collect::<Result<_, RunFailure>>()?,
-            ),
+                    .map(|(key, item)| Ok((key.clone(), self.mark_json(&format!("{field}.{key}"), item, marked)?)));
+                Value::Object(marked.collect::<Result<_, RunFailure>>()?)
+            }
             other => other.clone(),
         })
+    }
+}
+
+fn failure(field: &str, error: &RenderError) -> RunFailure {
+    RunFailure::fatal(format!("{field}{} can't be rendered: {}", error.at, error.reason)).code("Template")
+}
+
+/// Puts values in the place of their marks.
+fn fill(text: String, marked: &Marked) -> String {
+    marked.iter().fold(text, |text, (mark, value)| text.replace(mark, value))
+}
+
+fn fill_json(value: Value, marked: &Marked) -> Value {
+    match value {
+        Value::String(text) => Value::String(fill(text, marked)),
+        Value::Array(items) => items.into_iter().map(|item| fill_json(item, marked)).collect(),
+        Value::Object(members) => members.into_iter().map(|(key, item)| (key, fill_json(item, marked))).collect(),
+        other => other,
     }
 }
 
@@ -117,6 +129,11 @@ mod tests {
     fn renders_the_run_and_the_environment() {
         assert_eq!(render(json!({"day": "mon"}), "{{ input.day }}-{{ attempt }}-{{ job }}").unwrap(), "mon-1-test");
         assert_eq!(render(json!({}), "{{ scheduled_for }}").unwrap(), "2026-01-02T03:04:05Z");
+        assert_eq!(render(json!({}), "{{ fired_at | timestamp }}").unwrap(), "1767323046");
+        assert_eq!(
+            render(json!({}), "{{ schedule is none }}{{ namespace }}{{ work_request_id | length }}").unwrap(),
+            "Truedefault36"
+        );
         assert_eq!(render(json!({"a": "<&>"}), "{{ input.a }}").unwrap(), "<&>", "nothing is escaped");
         assert_eq!(render(json!({}), "[${env:EMPTY}] $5 {x}\n").unwrap(), "[] $5 {x}\n");
     }
@@ -150,11 +167,16 @@ mod tests {
     #[test]
     fn nested_values_keep_their_shape() {
         let (run, _notes) = run_with(json!({"n": 7}));
-        let variables = Variables::of(&[]);
+        let variables = Variables::of(&[("TOKEN", "s3cret {{ input }}")]);
         let renderer = Renderer::new(&run, &variables);
         let body = json!({"a": [1, "{{ input.n }}", {"b": null}], "{{ k }}": true});
-        assert_eq!(renderer.json("body", &body).unwrap(), json!({"a": [1, "7", {"b": null}], "{{ k }}": true}));
+        assert_eq!(renderer.json("body", &body).unwrap(), json!({"a": [1, 7, {"b": null}], "{{ k }}": true}));
         let failure = renderer.json("body", &json!({"a": [1, "{{ nope }}"]})).unwrap_err();
         assert!(failure.message.starts_with("body.a[1] "), "{failure:?}");
+        let failure = renderer.json("body", &json!({"a": ["${env:ABSENT}"]})).unwrap_err();
+        assert!(failure.message.starts_with("body.a[0] ") && failure.message.contains("ABSENT"), "{failure:?}");
+        let body = json!({"a": "x ${env:TOKEN}", "b": "{{ {'c': ['${env:TOKEN}', input.n]} }}"});
+        let expected = json!({"a": "x s3cret {{ input }}", "b": {"c": ["s3cret {{ input }}", 7]}});
+        assert_eq!(renderer.json("body", &body).unwrap(), expected);
     }
 }

@@ -1,0 +1,140 @@
+//! A job without faults → the same with all defaults filled in.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::super::model::{Backoff, Chained, CommandCall, Handler, HttpCall, Job, OnLost, RetryPolicy};
+use super::OneOrMany;
+use crate::duration::HumanDuration;
+
+#[derive(Deserialize, Default)]
+pub(super) struct Defaults {
+    timeout: Option<HumanDuration>,
+    #[serde(default)]
+    retry: RawRetry,
+    queue: Option<String>,
+}
+
+#[derive(Deserialize, Default, Clone, Copy)]
+pub(in super::super) struct RawRetry {
+    pub(in super::super) max_attempts: Option<u32>,
+    pub(in super::super) initial: Option<HumanDuration>,
+    pub(in super::super) max: Option<HumanDuration>,
+    pub(in super::super) backoff: Option<Backoff>,
+}
+
+impl RawRetry {
+    /// What is written here, else there, else the built-in value.
+    pub(in super::super) fn or(self, defaults: Self) -> RetryPolicy {
+        let built_in = RetryPolicy::default();
+        RetryPolicy {
+            max_attempts: self.max_attempts.or(defaults.max_attempts).unwrap_or(built_in.max_attempts),
+            initial: self.initial.or(defaults.initial).unwrap_or(built_in.initial),
+            max: self.max.or(defaults.max).unwrap_or(built_in.max),
+            backoff: self.backoff.or(defaults.backoff).unwrap_or(built_in.backoff),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct RawJob {
+    description: Option<String>,
+    queue: Option<String>,
+    #[serde(flatten)]
+    handler: RawHandler,
+    timeout: Option<HumanDuration>,
+    #[serde(default)]
+    retry: RawRetry,
+    #[serde(default)]
+    on_lost: OnLost,
+    on_success: Option<OneOrMany<RawCall>>,
+    on_failure: Option<OneOrMany<RawCall>>,
+    on_finish: Option<OneOrMany<RawCall>>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum RawCall {
+    Short(String),
+    Long { job: String, input: Option<Value> },
+}
+
+fn calls(list: Option<OneOrMany<RawCall>>) -> Vec<Chained> {
+    let call = |call| match call {
+        RawCall::Short(job) => Chained { job, input: None },
+        RawCall::Long { job, input } => Chained { job, input },
+    };
+    list.map(OneOrMany::into_vec).unwrap_or_default().into_iter().map(call).collect()
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RawHandler {
+    Http(RawHttp),
+    Command(RawCommand),
+    Function(String),
+}
+
+#[derive(Deserialize)]
+struct RawHttp {
+    method: Option<String>,
+    url: String,
+    headers: Option<BTreeMap<String, String>>,
+    body: Option<Value>,
+    #[serde(default)]
+    success: Vec<u16>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum RawCommand {
+    Short(Vec<String>),
+    Long {
+        argv: Vec<String>,
+        env: Option<BTreeMap<String, String>>,
+        working_dir: Option<String>,
+        #[serde(default)]
+        success: Vec<i32>,
+        #[serde(default)]
+        no_retry: Vec<i32>,
+    },
+}
+
+impl RawJob {
+    pub(super) fn finish(self, namespace: &str, name: String, defaults: &Defaults) -> Job {
+        let handler = match self.handler {
+            RawHandler::Http(RawHttp { method, url, headers, body, success }) => Handler::Http(HttpCall {
+                method: method.unwrap_or_else(|| "POST".to_owned()),
+                url,
+                headers: headers.unwrap_or_default(),
+                body,
+                success,
+            }),
+            RawHandler::Command(RawCommand::Short(argv)) => Handler::Command(CommandCall {
+                argv,
+                env: BTreeMap::new(),
+                working_dir: None,
+                success: Vec::new(),
+                no_retry: Vec::new(),
+            }),
+            RawHandler::Command(RawCommand::Long { argv, env, working_dir, success, no_retry }) => {
+                Handler::Command(CommandCall { argv, env: env.unwrap_or_default(), working_dir, success, no_retry })
+            }
+            RawHandler::Function(name) => Handler::Function(name),
+        };
+        let built_in = Job::new(namespace, name, handler);
+        Job {
+            description: self.description,
+            queue: self.queue.or_else(|| defaults.queue.clone()).unwrap_or(built_in.queue),
+            timeout: self.timeout.or(defaults.timeout).unwrap_or(built_in.timeout),
+            retry: self.retry.or(defaults.retry),
+            on_lost: self.on_lost,
+            on_success: calls(self.on_success),
+            on_failure: calls(self.on_failure),
+            on_finish: calls(self.on_finish),
+            ..built_in
+        }
+    }
+}

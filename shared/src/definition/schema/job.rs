@@ -1,0 +1,119 @@
+//! The keys of a job and of a file's defaults.
+
+use super::super::scope::Scope;
+use super::super::text::Text;
+use super::{Choice, DURATION, NAME, Object, PLAIN, Shape, key, required};
+
+pub(super) static DEFAULTS: Object = Object {
+    name: "defaults",
+    keys: &[
+        key("timeout", DURATION, "How long one attempt may take. Default: 10m"),
+        key("retry", Shape::Object(&RETRY), "What follows a failed attempt"),
+        key("queue", NAME, "The work queue whose workers run the jobs. Default: default"),
+    ],
+    later: &["concurrency", "rate", "priority", "on_failure", "on_lost"],
+    ..PLAIN
+};
+
+pub(super) static JOB: Object = Object {
+    name: "job",
+    keys: &[
+        key("description", Shape::Text(Text::Free), "One line for people"),
+        key("queue", NAME, "The work queue whose workers may run it. Default: default"),
+        key("http", Shape::Object(&HTTP), "Call an endpoint"),
+        key("command", COMMAND_OR_ARGV, "Run a program: [program, argument, …]"),
+        key("function", Shape::Text(Text::Function), "Call a Rust function registered in the worker"),
+        key("timeout", DURATION, "How long one attempt may take, like 45m. Default: 10m"),
+        key("retry", Shape::Object(&RETRY), "What follows a failed attempt"),
+        key("on_success", CALLS, "Jobs to call when a run has succeeded"),
+        key("on_failure", CALLS, "Jobs to call when a run has failed, after its last attempt"),
+        key("on_finish", CALLS, "Jobs to call when a run has ended in any way, canceled ones included"),
+        key("on_lost", Shape::Choice(&ON_LOST), "What follows when a worker dies in mid-run. Default: retry"),
+    ],
+    one_of: &["http", "command", "function"],
+    later_one_of: &["ssh", "external"],
+    later: &["concurrency", "rate", "unique", "expires", "priority", "verify", "resource", "limits"],
+    ..PLAIN
+};
+
+const CALLS: Shape = Shape::Either { shapes: &[CALL, Shape::List { items: &CALL, least: 1 }], hint: HOW_TO_CALL };
+
+const CALL: Shape = Shape::Either { shapes: &[NAME, Shape::Object(&CALL_WITH_INPUT)], hint: HOW_TO_CALL };
+
+const HOW_TO_CALL: &str = "write the name of a job or { job: name, input: {…} }, or a list of them";
+
+static CALL_WITH_INPUT: Object = Object {
+    name: "call",
+    keys: &[
+        required("job", NAME, "The job to call"),
+        key(
+            "input",
+            Shape::JsonObject { templates: Scope::Chain },
+            "Given to its run; may hold {{ templates }}. Default: the ended run's input, with its output added",
+        ),
+    ],
+    ..PLAIN
+};
+
+static HTTP: Object = Object {
+    name: "http",
+    keys: &[
+        key("method", Shape::Choice(&METHOD), "Default: POST"),
+        required("url", Shape::Text(Text::Url), "An absolute URL; may hold {{ templates }} and ${env:NAME}"),
+        key(
+            "headers",
+            Shape::Map { keys: Text::HeaderName, values: &Shape::Text(Text::Header) },
+            "Request headers; ${env:NAME} is resolved on the worker and never stored",
+        ),
+        key("body", Shape::Json { references: true, templates: Scope::Run }, "Sent as JSON unless it is a text"),
+        key(
+            "success",
+            Shape::List { items: &Shape::Integer { min: 100, max: 599 }, least: 1 },
+            "Status codes that mean success. Default: any 2xx",
+        ),
+    ],
+    later: &["follow", "one_way", "cancel", "verify", "poll"],
+    ..PLAIN
+};
+
+const COMMAND_OR_ARGV: Shape = Shape::Either {
+    shapes: &[ARGV, Shape::Object(&COMMAND)],
+    hint: "write a list; to use a shell say so: [sh, -c, \"…\"]",
+};
+
+const ARGV: Shape = Shape::List { items: &Shape::Text(Text::Argument), least: 1 };
+
+const EXIT_CODES: Shape = Shape::List { items: &Shape::Integer { min: 0, max: 255 }, least: 1 };
+
+static COMMAND: Object = Object {
+    name: "command",
+    keys: &[
+        required("argv", ARGV, "Program and arguments; arguments may hold {{ templates }}"),
+        key(
+            "env",
+            Shape::Map { keys: Text::VariableName, values: &Shape::Text(Text::Environment) },
+            "Added to the worker's small environment; ${env:NAME} is resolved on the worker and never stored",
+        ),
+        key("working_dir", Shape::Text(Text::Folder), "The folder to run in"),
+        key("success", EXIT_CODES, "Exit codes that mean success. Default: 0"),
+        key("no_retry", EXIT_CODES, "Exit codes after which a retry is pointless"),
+    ],
+    later: &["user", "group", "limits", "stdin"],
+    ..PLAIN
+};
+
+static RETRY: Object = Object {
+    name: "retry",
+    keys: &[
+        key("max_attempts", Shape::Integer { min: 1, max: 1_000 }, "Attempts in all, the first included. Default: 3"),
+        key("initial", DURATION, "Upper bound of the first delay. Default: 5s"),
+        key("max", DURATION, "Upper bound of any delay. Default: 5m"),
+        key("backoff", Shape::Choice(&BACKOFF), "How the delay grows. Default: exponential"),
+    ],
+    later: &["jitter", "multiplier", "max_elapsed"],
+    ..PLAIN
+};
+
+static ON_LOST: Choice = Choice { words: &["retry", "fail"], later: &["verify"] };
+static BACKOFF: Choice = Choice { words: &["exponential", "constant"], later: &["linear", "fibonacci"] };
+static METHOD: Choice = Choice { words: &["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"], later: &[] };

@@ -1,0 +1,25 @@
+//! Where templates may stand, and what they know there.
+
+/// What renders a template.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// The scheduler, when a schedule is due.
+    Fire,
+    /// The scheduler, when a run has ended and another job is called.
+    Chain,
+    /// The worker, for a run.
+    Run,
+}
+
+impl Scope {
+    /// The variables that there are.
+    pub(super) const fn variables(self) -> &'static [&'static str] {
+        match self {
+            Self::Fire => &["scheduled_for", "fired_at", "schedule", "namespace"],
+            Self::Chain => &["output", "input", "error", "parent", "namespace", "fired_at"],
+            Self::Run => {
+                &["input", "scheduled_for", "fired_at", "work_request_id", "attempt", "job", "namespace", "schedule"]
+            }
+        }
+    }
+}
