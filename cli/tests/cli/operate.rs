@@ -149,7 +149,8 @@ fn files_are_planned_and_applied() {
     bench.write("other.yaml", "version: 1\nschedules: { s: { every: 1h, trigger: nobody } }\n");
     bench.run(&format!("apply other.yaml {server}")).exits(1).says("nobody").says("nothing of this would be applied");
     bench.run(&format!("plan first.yaml --prune {server}")).exits(2).says("- schedule nightly");
-    bench.run(&format!("apply first.yaml --prune {server}")).exits(0).says("1 removed");
+    bench.run(&format!("apply first.yaml --prune --by anna {server}")).exits(0).says("1 removed");
+    bench.run(&format!("explain nightly {server}")).exits(1).says("not in force").says("anna removed it");
     bench.run(&format!("history nightly {server}")).exits(0).says("removed");
 }
 
