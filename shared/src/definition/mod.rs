@@ -37,6 +37,7 @@ use std::path::Path;
 
 pub use self::config::read_config;
 pub use self::difference::{ChangedMember, changed_members};
+pub use self::digest::{Difference, Remembered};
 pub use self::fault::{Fault, Faults};
 pub use self::files::MOST_BYTES_IN_ALL;
 pub use self::json_schema::json_schema;

@@ -189,7 +189,8 @@ pub(crate) trait Plain {
     async fn end_backfill(&mut self, key: &ScheduleKey, id: &str, by: &str) -> Result<bool>;
     /// The version of the definitions in force.
     async fn version_in_force(&mut self) -> Result<Option<i64>>;
-    async fn put_in_force(&mut self, digest: &str, revision: Option<u64>, by: &str) -> Result<()>;
+    /// Records a set of definitions; answers its version.
+    async fn put_in_force(&mut self, digest: &str, revision: Option<u64>, by: &str) -> Result<i64>;
     async fn put_worker(&mut self, worker: &NewWorker) -> Result<()>;
     /// Counts a beat; false when the worker is not, or no longer, known to be alive.
     async fn beat(&mut self, worker: Uuid) -> Result<bool>;

@@ -590,18 +590,18 @@ macro_rules! impl_plain {
                     .map_err(step("read the definitions in force"))
             }
 
-            async fn put_in_force(&mut self, digest: &str, revision: Option<u64>, by: &str) -> Result<()> {
-                sqlx::query(
-                    "INSERT INTO definition_sets (digest, revision, applied_at, applied_by) VALUES ($1, $2, $3, $4)",
+            async fn put_in_force(&mut self, digest: &str, revision: Option<u64>, by: &str) -> Result<i64> {
+                sqlx::query_scalar(
+                    "INSERT INTO definition_sets (digest, revision, applied_at, applied_by) VALUES ($1, $2, $3, $4)
+                     RETURNING version",
                 )
                 .bind(digest)
                 .bind(revision.map(|revision| i64::try_from(revision).unwrap_or(i64::MAX)))
                 .bind(At(self.now))
                 .bind(by)
-                .execute(&mut *self.tx)
+                .fetch_one(&mut *self.tx)
                 .await
-                .map_err(step("record the definitions"))?;
-                Ok(())
+                .map_err(step("record the definitions"))
             }
 
             async fn put_worker(&mut self, worker: &NewWorker) -> Result<()> {

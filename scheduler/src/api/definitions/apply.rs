@@ -117,9 +117,8 @@ pub(crate) async fn apply_definitions(
             return Ok(Json(View { version, jobs: 0, schedules: 0, removed: 0 }));
         }
         match state.store.apply_changes(None, &merged.set, &by, reason.as_deref()).await {
-            Ok(Applied { jobs, schedules, removed }) => {
+            Ok(Applied { version, jobs, schedules, removed }) => {
                 tracing::info!(by, jobs, schedules, removed, "definitions are in force, as a caller has asked");
-                let version = state.store.in_force().await?.map_or(0, |in_force| in_force.version);
                 return Ok(Json(View { version, jobs, schedules, removed }));
             }
             Err(StoreError::Moved) if if_version.is_none() => {}

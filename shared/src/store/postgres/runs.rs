@@ -25,7 +25,7 @@ impl Runs for PgTx {
             Which::Ids(ids) => {
                 query.push("WHERE d.id = ANY(").push_bind(ids).push(") ORDER BY d.id FOR UPDATE OF d");
             }
-            Which::OfSchedules(keys) if keys.is_empty() => return Ok(Vec::new()),
+            Which::OfSchedules([]) => return Ok(Vec::new()),
             Which::OfSchedules(keys) => {
                 query.push("WHERE (d.namespace, d.schedule) IN (SELECT * FROM unnest(");
                 query.push_bind(keys.iter().map(|key| key.namespace.as_str()).collect::<Vec<_>>()).push("::text[], ");
