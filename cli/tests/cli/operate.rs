@@ -113,9 +113,14 @@ fn all_jobs_of_a_schedule_run_by_hand() {
 #[test]
 fn files_are_planned_and_applied() {
     let bench = Workbench::new();
-    let first =
-        "version: 1\njobs: { hello: { command: [echo, hello] } }\nschedules: { idle: { every: 1h, trigger: hello } }\n";
-    bench.write("first.yaml", first);
+    // The folder that the server reads is never put in force over a higher revision.
+    let whole = |revision: u8| {
+        format!(
+            "version: 1\nrevision: {revision}\njobs: {{ hello: {{ command: [echo, hello] }} }}\n\
+             schedules: {{ idle: {{ every: 1h, trigger: hello }} }}\n"
+        )
+    };
+    bench.write("first.yaml", &whole(1));
     let dev = Dev::start(&bench, "--schedules first.yaml");
     let server = dev.server();
     bench.run(&format!("plan first.yaml {server}")).exits(0).says("Nothing would change");
@@ -123,7 +128,7 @@ fn files_are_planned_and_applied() {
 
     let part = |cron: &str| {
         let timing = format!("{{ cron: '{cron}', timezone: Europe/Berlin, trigger: hello }}");
-        bench.write("part.yaml", &format!("version: 1\nschedules: {{ nightly: {timing} }}\n"));
+        bench.write("part.yaml", &format!("version: 1\nrevision: 2\nschedules: {{ nightly: {timing} }}\n"));
     };
     part("30 2 * * *");
     let done = bench.run(&format!("plan part.yaml {server}")).exits(2);
@@ -148,8 +153,9 @@ fn files_are_planned_and_applied() {
     // Without the job that it calls the whole would not be sound: the server says so.
     bench.write("other.yaml", "version: 1\nschedules: { s: { every: 1h, trigger: nobody } }\n");
     bench.run(&format!("apply other.yaml {server}")).exits(1).says("nobody").says("nothing of this would be applied");
-    bench.run(&format!("plan first.yaml --prune {server}")).exits(2).says("- schedule nightly");
-    bench.run(&format!("apply first.yaml --prune --by anna {server}")).exits(0).says("1 removed");
+    bench.write("whole.yaml", &whole(3));
+    bench.run(&format!("plan whole.yaml --prune {server}")).exits(2).says("- schedule nightly");
+    bench.run(&format!("apply whole.yaml --prune --by anna {server}")).exits(0).says("1 removed");
     bench.run(&format!("explain nightly {server}")).exits(1).says("not in force").says("anna removed it");
     bench.run(&format!("history nightly {server}")).exits(0).says("removed");
 }
