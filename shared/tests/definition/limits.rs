@@ -91,7 +91,7 @@ fn thousands_of_faults_are_cut_and_quick() {
         assert!((1_000..1_100).contains(&faults.len()), "{}", faults.len());
         assert_eq!(faults.iter().count(), 1_000);
         assert!(faults.to_string().ends_with(&format!("and {} more", faults.len() - 50)));
-        assert!(started.elapsed() < Duration::from_secs(5), "took {:?}", started.elapsed());
+        assert!(started.elapsed() < Duration::from_secs(15), "took {:?}", started.elapsed());
     }
 }
 
