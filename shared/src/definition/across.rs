@@ -12,7 +12,7 @@ use super::schedule::DayRule;
 use super::source::{Remark, Span};
 
 /// After so many comparisons of names there is no more "did you mean": they are dear, and nobody reads that many hints.
-const MOST_COMPARISONS: usize = 500_000;
+const MOST_COMPARISONS: usize = 200_000;
 
 /// What is wrong between files: for each fault the number of the file that it is in.
 pub(super) type Findings = Vec<(usize, Remark)>;

@@ -1,20 +1,21 @@
 //! Calendars by namespace and name, and the schedules that name them.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::outline::Outline;
 use super::schedule::{DayRule, Schedule};
 
 /// The days of every calendar.
 #[derive(Debug, Default)]
-pub(super) struct Calendars<'a>(HashMap<&'a str, HashMap<&'a str, &'a [DayRule]>>);
+pub(super) struct Calendars<'a>(HashMap<&'a str, HashMap<&'a str, &'a Arc<[DayRule]>>>);
 
 impl<'a> Calendars<'a> {
     pub(super) fn of(outlines: impl Iterator<Item = &'a Outline>) -> Self {
         let mut calendars = Self::default();
         for outline in outlines.filter(|outline| !outline.calendars.is_empty()) {
             let names = calendars.0.entry(&*outline.namespace).or_default();
-            names.extend(outline.calendars.iter().map(|(name, days)| (outline.text(*name), &**days)));
+            names.extend(outline.calendars.iter().map(|(name, days)| (outline.text(*name), days)));
         }
         calendars
     }
@@ -33,8 +34,8 @@ impl<'a> Calendars<'a> {
         rules.iter_mut().all(|rule| {
             let DayRule::Calendar { name, days } = rule else { return true };
             let Some(known) = self.0.get(namespace).and_then(|names| names.get(name.as_str())) else { return false };
-            if days != known {
-                *days = known.to_vec();
+            if !Arc::ptr_eq(days, known) {
+                *days = Arc::clone(known);
             }
             true
         })

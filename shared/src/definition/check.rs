@@ -189,6 +189,9 @@ impl Checker<'_> {
     }
 
     fn json(&mut self, references: bool, scope: Scope, node: &Node) {
+        if self.remarks.len() >= MOST_REMARKS {
+            return;
+        }
         match &node.kind {
             Kind::Scalar { text, plain } => {
                 let reason = match meaning(text) {
@@ -208,7 +211,6 @@ impl Checker<'_> {
                     format!("{reason}; put quotes around what shall be text")
                 }));
             }
-            _ if self.remarks.len() >= MOST_REMARKS => {}
             Kind::List(items) => items.iter().for_each(|item| self.json(references, scope, item)),
             Kind::Map(entries) => entries.iter().for_each(|(_, value)| self.json(references, scope, value)),
         }

@@ -1,5 +1,7 @@
 //! Days as they are written: `2026-12-24`, `2026-12-24/2026-12-26`, `SAT`, `MON-FRI`, or the name of a calendar.
 
+use std::sync::Arc;
+
 use jiff::civil::{Date, Weekday};
 
 use super::node::short;
@@ -34,7 +36,7 @@ pub(super) fn read(text: &str) -> Result<DayRule, Complaint> {
                 format!("write {range}"),
             ))
         }
-        None if Text::Name.check(text).is_ok() => Ok(DayRule::Calendar { name: text.to_owned(), days: Vec::new() }),
+        None if Text::Name.check(text).is_ok() => Ok(DayRule::Calendar { name: text.to_owned(), days: Arc::default() }),
         None => Err(complaint(
             format!("`{}` is neither a day nor the name of a calendar", short(text)),
             format!("{EXPECTED}, or the name of a calendar"),
@@ -189,7 +191,7 @@ mod tests {
         assert_eq!(days("SAT"), DayRule::Weekdays { from: Day::Sat, to: Day::Sat });
         assert_eq!(days("fri-mon"), DayRule::Weekdays { from: Day::Fri, to: Day::Mon });
         for name in ["holidays", "de-by", "2026-holidays", "sun-protection", "saturn", "1st", "q1.2026"] {
-            assert_eq!(days(name), DayRule::Calendar { name: name.to_owned(), days: vec![] });
+            assert_eq!(days(name), DayRule::Calendar { name: name.to_owned(), days: Arc::default() });
             assert!(check_name(name).is_ok() && read_of_calendar(name).is_err(), "{name}");
         }
     }
@@ -231,7 +233,7 @@ mod tests {
         );
         assert!(contains(&days("sat-sun"), saturday) && !contains(&days("mon-fri"), saturday));
         assert!(contains(&days("fri-mon"), saturday) && !contains(&days("sun-thu"), friday));
-        let calendar = DayRule::Calendar { name: "a".into(), days: vec![days("SAT"), days("2026-12-25")] };
+        let calendar = DayRule::Calendar { name: "a".into(), days: [days("SAT"), days("2026-12-25")].into() };
         assert!(
             contains(&calendar, saturday) && contains(&calendar, friday) && !contains(&calendar, date("2026-12-24"))
         );

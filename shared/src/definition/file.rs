@@ -54,6 +54,11 @@ impl File {
         }
     }
 
+    /// Without what takes room and is no longer needed once it is built.
+    pub(super) fn without_tree(self) -> Self {
+        Self { root: None, ..self }
+    }
+
     /// Tells what is wrong with it, also `between` it and other files.
     pub(super) fn tell(self, between: impl IntoIterator<Item = Remark>, faults: &mut Faults) {
         let mut remarks = self.remarks;

@@ -12,9 +12,9 @@ use super::source::{Remark, Source, Span};
 /// Bytes of all files of a folder.
 pub const MOST_BYTES_IN_ALL: usize = 64 << 20;
 
-/// The name and text of the file, or of each `*.yaml` and `*.yml` of the folder in the order of their
-/// names. Hidden files are left out, as editors and Kubernetes keep their own things in them.
-pub(super) fn read(path: &Path, faults: &mut Faults) -> Vec<(String, String)> {
+/// Reads the file, or each `*.yaml` and `*.yml` of the folder in the order of their names, and gives each to `take`
+/// with the name that faults show. Hidden files are left out, as editors and Kubernetes keep their own things in them.
+pub(super) fn read(path: &Path, faults: &mut Faults, mut take: impl FnMut(&Path, &str, &str)) {
     let shown = path.display().to_string();
     let paths = match list(path) {
         Ok(paths) => paths,
@@ -24,17 +24,16 @@ pub(super) fn read(path: &Path, faults: &mut Faults) -> Vec<(String, String)> {
                 "does not exist",
                 "create the folder and put a schedule file like hello.yaml into it",
             );
-            return Vec::new();
+            return;
         }
         Err(error) => {
             faults.push_file(&shown, format!("can't be read: {error}"), "let this user read the folder and its files");
-            return Vec::new();
+            return;
         }
     };
     if paths.is_empty() {
         faults.push_file(&shown, "holds no schedule file", "put a file that ends in .yaml or .yml into this folder");
     }
-    let mut texts = Vec::new();
     let mut room = MOST_BYTES_IN_ALL;
     for path in paths {
         let shown = path.display().to_string();
@@ -45,9 +44,8 @@ pub(super) fn read(path: &Path, faults: &mut Faults) -> Vec<(String, String)> {
             break;
         };
         room = left;
-        texts.push((shown, text));
+        take(&path, &shown, &text);
     }
-    texts
 }
 
 /// The text of one file.

@@ -1,114 +1,134 @@
-//! Sorted items, each with a number that says where it comes from.
+//! Definitions of many texts in one order, each with the number of the text that it comes from.
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
+use std::mem;
 
-use super::model::Job;
+use super::build::Built;
+use super::model::{Definitions, Job};
 use super::schedule::Schedule;
 
-/// Items in the order of namespace and name.
+/// Definitions, and for each of them the number of its text.
 #[derive(Debug, Default)]
-pub(super) struct Origins(Vec<u32>);
+pub(super) struct Merged {
+    pub(super) definitions: Definitions,
+    jobs_from: Vec<u32>,
+    schedules_from: Vec<u32>,
+}
 
 /// What has a place in the order.
-pub(super) trait Named {
-    fn namespace(&self) -> &str;
-    fn name(&self) -> &str;
-
-    fn order(&self, other: &Self) -> Ordering {
-        (self.namespace(), self.name()).cmp(&(other.namespace(), other.name()))
-    }
+trait Named {
+    fn full_name(&self) -> (&str, &str);
 }
 
 impl Named for Job {
-    fn namespace(&self) -> &str {
-        &self.namespace
-    }
-
-    fn name(&self) -> &str {
-        &self.name
+    fn full_name(&self) -> (&str, &str) {
+        (&self.namespace, &self.name)
     }
 }
 
 impl Named for Schedule {
-    fn namespace(&self) -> &str {
-        &self.namespace
-    }
-
-    fn name(&self) -> &str {
-        &self.name
+    fn full_name(&self) -> (&str, &str) {
+        (&self.namespace, &self.name)
     }
 }
 
-impl Origins {
-    /// Removes from `items` what does not come from `alive`, and puts in what is `new`.
-    pub(super) fn merge<T: Named>(&mut self, items: &mut Vec<T>, alive: &HashSet<u32>, new: Vec<(u32, Vec<T>)>) {
-        let mut kept = self.0.iter().map(|origin| alive.contains(origin));
-        items.retain(|_| kept.next().unwrap_or_default());
-        self.0.retain(|origin| alive.contains(origin));
-        let count = new.iter().map(|(_, new)| new.len()).sum();
-        items.reserve_exact(count);
-        self.0.reserve_exact(count);
-        for (origin, mut new) in new {
-            self.0.resize(items.len() + new.len(), origin);
-            items.append(&mut new);
-        }
-        self.sort(items);
+impl Merged {
+    /// Adds what a text defines, out of order.
+    pub(super) fn push(&mut self, text: u32, built: Built) {
+        let Built { mut jobs, mut schedules, .. } = built;
+        self.jobs_from.resize(self.jobs_from.len() + jobs.len(), text);
+        self.schedules_from.resize(self.schedules_from.len() + schedules.len(), text);
+        self.definitions.jobs.append(&mut jobs);
+        self.definitions.schedules.append(&mut schedules);
     }
 
-    /// Sorts by a list of numbers, as the items are large, and in place, as they are many.
-    fn sort<T: Named>(&mut self, items: &mut [T]) {
-        let mut from: Vec<usize> = (0..items.len()).collect();
-        from.sort_by(|a, b| items[*a].order(&items[*b]));
-        for start in 0..from.len() {
-            let mut at = start;
-            // Each round puts one item where it belongs; a place that is done points to itself.
-            while from[at] != start {
-                let next = from[at];
-                items.swap(at, next);
-                self.0.swap(at, next);
-                from[at] = at;
-                at = next;
-            }
-            from[at] = at;
-        }
+    /// Removes what comes from other texts than these.
+    pub(super) fn retain(&mut self, texts: &HashSet<u32>) {
+        retain(&mut self.definitions.jobs, &mut self.jobs_from, texts);
+        retain(&mut self.definitions.schedules, &mut self.schedules_from, texts);
     }
+
+    /// Takes all that the other one has, and brings it in order.
+    pub(super) fn take(&mut self, other: &mut Self) {
+        let (here, there) = (&mut self.definitions, &mut other.definitions);
+        take(&mut here.jobs, &mut self.jobs_from, &mut there.jobs, &mut other.jobs_from);
+        take(&mut here.schedules, &mut self.schedules_from, &mut there.schedules, &mut other.schedules_from);
+    }
+}
+
+fn retain<T>(items: &mut Vec<T>, from: &mut Vec<u32>, texts: &HashSet<u32>) {
+    if from.iter().all(|text| texts.contains(text)) {
+        return;
+    }
+    let mut kept = from.iter().map(|text| texts.contains(text));
+    items.retain(|_| kept.next().unwrap_or_default());
+    from.retain(|text| texts.contains(text));
+}
+
+fn take<T: Named>(items: &mut Vec<T>, from: &mut Vec<u32>, more: &mut Vec<T>, more_from: &mut Vec<u32>) {
+    if more.is_empty() {
+        return;
+    }
+    if items.is_empty() {
+        // They are large, and many at the first reading.
+        (*items, *from) = (mem::take(more), mem::take(more_from));
+    } else {
+        items.append(more);
+        from.append(more_from);
+    }
+    sort(items, from);
+}
+
+/// Sorts by a list of numbers, as the items are large, and in place, as they are many.
+fn sort<T: Named>(items: &mut [T], from: &mut [u32]) {
+    let mut order: Vec<usize> = (0..items.len()).collect();
+    order.sort_by(|a, b| compare(&items[*a], &items[*b]));
+    for start in 0..order.len() {
+        let mut at = start;
+        // Each round puts one item where it belongs; a place that is done points to itself.
+        while order[at] != start {
+            let next = order[at];
+            items.swap(at, next);
+            from.swap(at, next);
+            order[at] = at;
+            at = next;
+        }
+        order[at] = at;
+    }
+}
+
+fn compare(a: &impl Named, b: &impl Named) -> Ordering {
+    a.full_name().cmp(&b.full_name())
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::schedule::Timing;
     use super::*;
 
-    struct Item(String, u32);
-
-    impl Named for Item {
-        fn namespace(&self) -> &str {
-            ""
-        }
-
-        fn name(&self) -> &str {
-            &self.0
-        }
-    }
-
-    fn items(names: &str, origin: u32) -> (u32, Vec<Item>) {
-        (origin, names.chars().map(|name| Item(name.to_string(), origin)).collect())
+    fn built(names: &str) -> Built {
+        let schedule = |name: char| Schedule::new("n", name, Timing::Cron(names.to_owned()), "");
+        Built { schedules: names.chars().map(schedule).collect(), ..Built::default() }
     }
 
     #[test]
     fn what_is_gone_goes_and_what_is_new_comes_in_order() {
-        let (mut origins, mut list) = (Origins::default(), Vec::<Item>::new());
-        let mut step = |alive: &[u32], new| {
-            origins.merge(&mut list, &alive.iter().copied().collect(), new);
-            assert!(
-                list.iter().zip(&origins.0).all(|(item, origin)| item.1 == *origin) && list.len() == origins.0.len()
-            );
-            list.iter().map(|item| item.0.as_str()).collect::<String>()
+        let (mut merged, mut new) = (Merged::default(), Merged::default());
+        let mut step = |alive: &[u32], texts: &[(u32, &str)]| {
+            for (number, names) in texts {
+                new.push(*number, built(names));
+            }
+            merged.retain(&alive.iter().copied().collect());
+            merged.take(&mut new);
+            let (schedules, from) = (&merged.definitions.schedules, &merged.schedules_from);
+            assert_eq!(schedules.len(), from.len());
+            schedules.iter().zip(from).map(|(schedule, from)| format!("{}{from}", schedule.name)).collect::<String>()
         };
-        assert_eq!(step(&[1, 2, 3], vec![items("zcm", 1), items("", 2), items("yba", 3)]), "abcmyz");
-        assert_eq!(step(&[1, 2, 3], vec![]), "abcmyz");
-        assert_eq!(step(&[1, 4], vec![items("dxa", 4)]), "acdmxz");
-        assert_eq!(step(&[4, 5], vec![items("zyb", 5)]), "abdxyz");
-        assert_eq!(step(&[], vec![]), "");
+        assert_eq!(step(&[1, 2, 3], &[(1, "zcm"), (2, ""), (3, "yba")]), "a3b3c1m1y3z1");
+        assert_eq!(step(&[1, 2, 3], &[]), "a3b3c1m1y3z1");
+        assert_eq!(step(&[1, 4], &[(4, "dxa")]), "a4c1d4m1x4z1");
+        assert_eq!(step(&[4, 5], &[(5, "zyb")]), "a4b5d4x4y5z5");
+        assert_eq!(step(&[], &[]), "");
     }
 }

@@ -1,6 +1,8 @@
 //! What the rules between files need to know of one file: which names stand where. Small, as it is kept for each file
 //! of a folder while the trees are not.
 
+use std::sync::Arc;
+
 use jiff::civil::Date;
 
 use super::build::{DEFAULT_NAMESPACE, DEFAULT_TIMEZONE};
@@ -24,7 +26,7 @@ pub(super) struct Outline {
     pub(super) triggers: Box<[Name]>,
     /// Jobs, and the jobs that the end of their runs calls.
     pub(super) calls: Box<[(Name, Name)]>,
-    pub(super) calendars: Box<[(Name, Vec<DayRule>)]>,
+    pub(super) calendars: Box<[(Name, Arc<[DayRule]>)]>,
     /// The calendars that schedules name.
     pub(super) days: Box<[Name]>,
     /// Schedules that are due once and name calendars.

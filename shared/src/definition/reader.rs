@@ -6,11 +6,10 @@ use std::mem;
 use std::path::Path;
 
 use super::across::{Across, Findings};
-use super::build::Built;
 use super::fault::Faults;
 use super::file::File;
 use super::files;
-use super::merge::Origins;
+use super::merge::Merged;
 use super::model::Definitions;
 use super::outline::Outline;
 use super::source::{Source, Span};
@@ -25,10 +24,10 @@ pub struct Reader {
     /// Their names; none of a text that can't be read.
     outlines: Vec<Option<Outline>>,
     /// What was read when nothing was wrong, last.
-    definitions: Definitions,
-    jobs_from: Origins,
-    schedules_from: Origins,
-    /// How many texts there were so far.
+    merged: Merged,
+    /// What texts define that were read since.
+    pending: Merged,
+    /// How many texts were parsed so far.
     count: u32,
     parsed: usize,
     /// The texts are not all that there is.
@@ -45,9 +44,18 @@ struct Text {
     /// Whether something is wrong with it in itself.
     faulty: bool,
     revision: Option<u64>,
-    /// What it defines, until that is among the definitions.
-    built: Option<Built>,
 }
+
+/// A reading that is under way.
+struct Reading {
+    /// What is remembered of the reading before, by name.
+    known: HashMap<String, (Text, Option<Outline>)>,
+    /// Texts with something wrong in themselves, by their number in the list.
+    at_fault: HashMap<usize, File>,
+}
+
+/// The text of this number in the list once more, if there still is one.
+type Again<'a> = &'a dyn Fn(usize) -> Option<String>;
 
 impl Reader {
     /// A reader of texts that are not all that there is: what they name and don't define may be defined elsewhere.
@@ -63,8 +71,17 @@ impl Reader {
     /// Everything that is wrong with any of the files. Then [`Reader::definitions`] stay what they were.
     pub fn read(&mut self, path: &Path) -> Result<&Definitions, Faults> {
         let mut faults = Faults::default();
-        let texts = files::read(path, &mut faults);
-        self.take(&texts, faults)
+        let mut reading = self.begin();
+        let mut paths = Vec::new();
+        files::read(path, &mut faults, |path, name, text| {
+            self.look(&mut reading, name, text);
+            paths.push((path.to_owned(), name.to_owned()));
+        });
+        let again = |index: usize| {
+            let (path, name) = paths.get(index)?;
+            files::read_text(path, name, &mut Faults::default())
+        };
+        self.finish(reading, faults, &again)
     }
 
     /// Reads texts, each with the name that faults show. Gives the same as [`read_texts`](super::read_texts).
@@ -72,19 +89,23 @@ impl Reader {
     /// # Errors
     /// Everything that is wrong with any of the texts. Then [`Reader::definitions`] stay what they were.
     pub fn read_texts(&mut self, texts: &[(String, String)]) -> Result<&Definitions, Faults> {
-        self.take(texts, Faults::default())
+        let mut reading = self.begin();
+        for (name, text) in texts {
+            self.look(&mut reading, name, text);
+        }
+        self.finish(reading, Faults::default(), &|index| texts.get(index).map(|(_, text)| text.clone()))
     }
 
     /// What was read when nothing was wrong, last; empty before that.
     #[must_use]
     pub fn definitions(&self) -> &Definitions {
-        &self.definitions
+        &self.merged.definitions
     }
 
     /// The same, for those who read no more.
     #[must_use]
     pub fn into_definitions(self) -> Definitions {
-        self.definitions
+        self.merged.definitions
     }
 
     /// How many texts the last reading parsed: those that were new or changed, and those at fault.
@@ -93,15 +114,42 @@ impl Reader {
         self.parsed
     }
 
-    /// Reads texts; `faults` are those of files that have none.
-    fn take(&mut self, texts: &[(String, String)], mut faults: Faults) -> Result<&Definitions, Faults> {
+    fn begin(&mut self) -> Reading {
+        self.parsed = 0;
+        let known = mem::take(&mut self.texts).into_iter().zip(mem::take(&mut self.outlines));
+        let known = known.map(|known| (known.0.name.clone(), known)).collect();
+        Reading { known, at_fault: HashMap::new() }
+    }
+
+    /// Parses a text if it is new.
+    fn look(&mut self, reading: &mut Reading, name: &str, text: &str) {
+        let hash = blake3::hash(text.as_bytes());
+        if let Some((text, outline)) = reading.known.remove(name).filter(|(known, _)| known.hash == hash) {
+            self.texts.push(text);
+            self.outlines.push(outline);
+            return;
+        }
+        self.parsed += 1;
+        self.count += 1;
+        let mut file = File::read(name, text);
+        let (outline, built) = (file.outline(), file.build());
+        let (faulty, revision) = (built.is_none(), built.as_ref().and_then(|built| built.revision));
+        match built {
+            Some(built) => self.pending.push(self.count, built),
+            None => drop(reading.at_fault.insert(self.texts.len(), file.without_tree())),
+        }
+        self.texts.push(Text { name: name.to_owned(), hash, number: self.count, faulty, revision });
+        self.outlines.push(outline);
+    }
+
+    /// Judges the texts, of which there are no others unless there are `faults`.
+    fn finish(&mut self, mut reading: Reading, mut faults: Faults, again: Again<'_>) -> Result<&Definitions, Faults> {
         let complete = faults.is_empty() && !self.partial;
-        let mut at_fault = self.parse_new(texts);
         let sources: RefCell<HashMap<usize, Source>> = RefCell::default();
         let place = |file: usize, span: Span| {
             let mut sources = sources.borrow_mut();
-            let source = sources.entry(file).or_insert_with(|| Source::new(&texts[file].0, &texts[file].1));
-            source.named_place(span)
+            let text = || Source::new(&self.texts[file].name, &again(file).unwrap_or_default());
+            sources.entry(file).or_insert_with(text).named_place(span)
         };
         let mut findings = Findings::new();
         let outlines = self.outlines.iter().map(Option::as_ref).collect();
@@ -114,66 +162,45 @@ impl Reader {
         }
         for (index, text) in self.texts.iter().enumerate() {
             let between = between.remove(&index).unwrap_or_default();
-            if text.faulty || !between.is_empty() {
-                let file = at_fault.remove(&index).unwrap_or_else(|| {
-                    self.parsed += 1;
-                    let (name, text) = &texts[index];
-                    let mut file = File::read(name, text);
-                    file.build();
-                    file
-                });
-                file.tell(between, &mut faults);
-            }
-        }
-        faults.into_result()?;
-        let Definitions { revision, jobs, schedules } = &mut self.definitions;
-        *revision = self.texts.iter().map(|text| text.revision).max().flatten();
-        let alive: HashSet<u32> = self.texts.iter().map(|text| text.number).collect();
-        let (mut new_jobs, mut new_schedules) = (Vec::new(), Vec::new());
-        for text in &mut self.texts {
-            if let Some(built) = text.built.take() {
-                new_jobs.push((text.number, built.jobs));
-                new_schedules.push((text.number, built.schedules));
-            }
-        }
-        self.jobs_from.merge(jobs, &alive, new_jobs);
-        self.schedules_from.merge(schedules, &alive, new_schedules);
-        across.calendars.fill_all(schedules);
-        Ok(&self.definitions)
-    }
-
-    /// Parses the texts that are new, and returns those with something wrong in themselves, by their place in the
-    /// list.
-    fn parse_new(&mut self, texts: &[(String, String)]) -> HashMap<usize, File> {
-        self.parsed = 0;
-        let known = mem::take(&mut self.texts).into_iter().zip(mem::take(&mut self.outlines));
-        let mut known: HashMap<String, (Text, Option<Outline>)> =
-            known.map(|known| (known.0.name.clone(), known)).collect();
-        let mut at_fault = HashMap::new();
-        for (index, (name, text)) in texts.iter().enumerate() {
-            let hash = blake3::hash(text.as_bytes());
-            if let Some((text, outline)) = known.remove(name).filter(|(known, _)| known.hash == hash) {
-                self.texts.push(text);
-                self.outlines.push(outline);
+            if !text.faulty && between.is_empty() {
                 continue;
             }
-            self.parsed += 1;
-            self.count += 1;
-            let mut file = File::read(name, text);
-            let built = file.build();
-            self.outlines.push(file.outline());
-            self.texts.push(Text {
-                name: name.clone(),
-                hash,
-                number: self.count,
-                faulty: built.is_none(),
-                revision: built.as_ref().and_then(|built| built.revision),
-                built,
+            let file = reading.at_fault.remove(&index).or_else(|| {
+                self.parsed += 1;
+                let now = again(index).filter(|now| blake3::hash(now.as_bytes()) == text.hash)?;
+                let mut file = File::read(&text.name, &now);
+                file.build();
+                Some(file)
             });
-            if self.texts.last().is_some_and(|text| text.faulty) {
-                at_fault.insert(index, file);
+            match file {
+                Some(file) => file.tell(between, &mut faults),
+                None => faults.push_file(&text.name, "was changed while it was read", "read it again"),
             }
         }
-        at_fault
+        let texts: HashSet<u32> = self.texts.iter().map(|text| text.number).collect();
+        self.pending.retain(&texts);
+        faults.into_result()?;
+        self.merged.retain(&texts);
+        self.merged.take(&mut self.pending);
+        let definitions = &mut self.merged.definitions;
+        definitions.revision = self.texts.iter().map(|text| text.revision).max().flatten();
+        across.calendars.fill_all(&mut definitions.schedules);
+        Ok(definitions)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_changes_under_the_readers_eyes_is_not_judged() {
+        let mut reader = Reader::default();
+        let mut reading = reader.begin();
+        let text = "version: 1\nschedules: { s: { every: 5s, trigger: nobody } }\n";
+        reader.look(&mut reading, "a.yaml", text);
+        let again = |_| Some(text.replace("nobody", "somebody"));
+        let faults = reader.finish(reading, Faults::default(), &again).unwrap_err();
+        assert_eq!(faults.to_string(), "a.yaml: was changed while it was read\n   = read it again");
     }
 }

@@ -66,5 +66,5 @@ fn twice(list: &Node, by: &str) -> Vec<Remark> {
     let again = list.one_or_many().iter().filter_map(called_job).filter(|(job, _)| !seen.insert(*job));
     let remark =
         |(job, span)| Remark::new(span, format!("`{}` is called twice by {by}", short(job))).hint("remove one of them");
-    again.map(remark).collect()
+    again.map(remark).take(MOST_REMARKS).collect()
 }

@@ -3,9 +3,11 @@
 //! The JSON form of these types is what the store keeps and the API shows. Members that came later are left out where
 //! they say what was always so: a definition that an earlier build has stored is equal to the same one read today.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use jiff::civil::Date;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use crate::duration::HumanDuration;
@@ -136,9 +138,22 @@ pub enum DayRule {
     Calendar {
         /// Its name.
         name: String,
-        /// Its days; holds no calendar.
-        days: Vec<DayRule>,
+        /// Its days; holds no calendar. Shared by the schedules that were read together.
+        #[serde(with = "shared_days")]
+        days: Arc<[DayRule]>,
     },
+}
+
+mod shared_days {
+    use super::*;
+
+    pub(super) fn serialize<S: Serializer>(days: &[DayRule], serializer: S) -> Result<S::Ok, S::Error> {
+        days.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<[DayRule]>, D::Error> {
+        Vec::deserialize(deserializer).map(Arc::from)
+    }
 }
 
 /// A day of the week.

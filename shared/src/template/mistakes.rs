@@ -1,9 +1,11 @@
 //! What can be told to be wrong with a template before it is ever rendered.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use minijinja::context;
 
+use super::words::{Role, Word, words};
 use super::{LANGUAGE, is_template, reason, time};
 
 /// Something wrong with a template.
@@ -17,6 +19,9 @@ pub struct Mistake {
     /// What to do.
     pub hint: String,
 }
+
+/// No more mistakes of one text are told.
+const MOST_MISTAKES: usize = 20;
 
 /// Often meant filters of the language.
 const USUAL_FILTERS: [&str; 14] = [
@@ -44,29 +49,34 @@ pub fn mistakes(text: &str, known: &[&str]) -> Vec<Mistake> {
     };
     let unknown = template.undeclared_variables(false);
     let is_global = |name: &str| LANGUAGE.globals().any(|(global, _)| global == name);
-    let words = words(text);
-    let place = |name: &str| words.iter().find(|word| word.role == Role::Variable && &text[word.range.clone()] == name);
-    let variables = unknown.iter().filter(|name| !known.contains(&name.as_str()) && !is_global(name)).map(|name| {
-        let range = place(name).map_or(0..text.len(), |word| word.range.clone());
-        let known_ones = format!("known here are {}", known.join(", "));
-        Mistake { range, message: format!("there is no variable `{name}`"), hint: hint(name, known, &known_ones) }
+    let is_unknown = |name: &str| unknown.contains(name) && !known.contains(&name) && !is_global(name);
+    let mut seen = HashSet::new();
+    let found = words(text).list.into_iter().filter_map(|Word { range, role }| {
+        let name = &text[range.clone()];
+        let (kind, hint) = match role {
+            Role::Variable if seen.insert(name) && is_unknown(name) => {
+                ("variable", hint(name, known, &format!("known here are {}", known.join(", "))))
+            }
+            Role::Filter if !is_filter(name) => {
+                let filters = time::NAMES.iter().chain(&USUAL_FILTERS).copied().collect::<Vec<_>>();
+                let times = time::NAMES.join(", ");
+                (
+                    "filter",
+                    hint(name, &filters, &format!("for times there are {times}; for the rest Jinja's usual ones")),
+                )
+            }
+            _ => return None,
+        };
+        Some(Mistake { range, message: format!("there is no {kind} `{name}`"), hint })
     });
-    let filters = words.iter().filter(|word| word.role == Role::Filter).filter_map(|word| {
-        let name = &text[word.range.clone()];
-        let candidates = time::NAMES.iter().chain(&USUAL_FILTERS).copied().collect::<Vec<_>>();
-        let otherwise = format!("for times there are {}; for the rest Jinja's usual ones", time::NAMES.join(", "));
-        (!is_filter(name)).then(|| Mistake {
-            range: word.range.clone(),
-            message: format!("there is no filter `{name}`"),
-            hint: hint(name, &candidates, &otherwise),
-        })
-    });
-    let mut found: Vec<_> = variables.chain(filters).collect();
-    found.sort_by_key(|mistake| mistake.range.start);
-    found
+    found.take(MOST_MISTAKES).collect()
 }
 
 fn compile(text: &str) -> Result<minijinja::Template<'_, '_>, Mistake> {
+    if let Err(what) = words(text).check_size(text) {
+        let hint = "shorten it; the job itself can compute what is too long for a template".to_owned();
+        return Err(Mistake { range: 0..text.len(), message: what.to_owned(), hint });
+    }
     LANGUAGE.template_from_str(text).map_err(|error| {
         let range = error.range().unwrap_or_default();
         let range = text.floor_char_boundary(range.start)..text.ceil_char_boundary(range.end);
@@ -85,90 +95,11 @@ fn hint(word: &str, candidates: &[&str], otherwise: &str) -> String {
     crate::definition::did_you_mean(word, candidates.iter().copied(), otherwise)
 }
 
-/// A name in a template.
-#[derive(Debug, PartialEq, Eq)]
-struct Word {
-    range: Range<usize>,
-    role: Role,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Role {
-    /// After a `|`.
-    Filter,
-    /// After a `.`.
-    Member,
-    /// Or a keyword.
-    Variable,
-}
-
-/// The names in the code of a text that is a valid template, which is all that the engine does not tell.
-fn words(text: &str) -> Vec<Word> {
-    let bytes = text.as_bytes();
-    let mut words = Vec::new();
-    let mut at = 0;
-    while let Some(start) = text[at..].find('{').map(|start| at + start) {
-        at = start + 2;
-        match bytes.get(start + 1) {
-            Some(b'#') => at = text[at..].find("#}").map_or(text.len(), |end| at + end + 2),
-            Some(b'{') => at = code(text, at, "}}", &mut words),
-            Some(b'%') => {
-                let first = words.len();
-                at = code(text, at, "%}", &mut words);
-                if words.get(first).is_some_and(|word| &text[word.range.clone()] == "raw") {
-                    at = text[at..].find("endraw").map_or(text.len(), |end| at + end);
-                }
-            }
-            _ => at = start + 1,
-        }
-    }
-    words
-}
-
-/// Adds the names from `at` to the end of the code, and returns where that is.
-fn code(text: &str, mut at: usize, end: &str, words: &mut Vec<Word>) -> usize {
-    let bytes = text.as_bytes();
-    let (mut open, mut before) = (0_usize, b' ');
-    while let Some(&byte) = bytes.get(at) {
-        let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
-        match byte {
-            _ if open == 0 && bytes[at..].starts_with(end.as_bytes()) => return at + end.len(),
-            b'"' | b'\'' => {
-                while bytes.get(at + 1).is_some_and(|next| *next != byte) {
-                    at += if bytes[at + 1] == b'\\' { 2 } else { 1 };
-                }
-                at += 2;
-            }
-            _ if is_word(&byte) => {
-                let len = bytes[at..].iter().take_while(|byte| is_word(byte)).count();
-                let role = match before {
-                    b'|' => Role::Filter,
-                    b'.' => Role::Member,
-                    _ => Role::Variable,
-                };
-                if !byte.is_ascii_digit() {
-                    words.push(Word { range: at..at + len, role });
-                }
-                at += len;
-            }
-            _ => {
-                match byte {
-                    b'{' | b'(' | b'[' => open += 1,
-                    b'}' | b')' | b']' => open = open.saturating_sub(1),
-                    _ => {}
-                }
-                at += 1;
-            }
-        }
-        if !byte.is_ascii_whitespace() {
-            before = byte;
-        }
-    }
-    text.len()
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
+    use super::super::Engine;
     use super::*;
 
     const KNOWN: [&str; 3] = ["input", "scheduled_for", "namespace"];
@@ -229,16 +160,23 @@ mod tests {
     }
 
     #[test]
-    fn nothing_makes_it_panic() {
-        let pieces =
-            ["{{", "}}", "{%", "%}", "{#", "#}", "'", "\"", "\\", "raw", "endraw", "|", ".", "ä", " ", "(", "}", "x"];
-        for length in 0..4000_usize {
-            let text: String =
-                (0..12).map(|n| pieces[(length * 31 + n * (length % 17 + 1) * 7) % pieces.len()]).collect();
-            let _ = words(&text);
-            for mistake in mistakes(&text, &KNOWN) {
-                assert!(text.get(mistake.range).is_some(), "{text}");
+    fn the_engine_is_given_nothing_too_deep_for_it() {
+        let input = |repeated: &str, times: usize| format!("{{{{ {}input }}}}", repeated.repeat(times));
+        for repeated in ["input ~ ", "not ", "-", "input.a[input] and ", "input and ", "[", "input|upper ~ ", "{1: "] {
+            let tokens = repeated.split_inclusive(|c: char| !c.is_ascii_alphanumeric() && c != '_').count();
+            for times in [10, 40, 499 / tokens, 1_000, 100_000] {
+                let text = input(repeated, times);
+                let _ = (mistakes(&text, &KNOWN), Engine::new(&json!({"input": 1})).render_json(&json!(text)));
             }
+            let told = check(&input(repeated, 100_000)).unwrap_err();
+            assert_eq!(told.message, "an expression of more than 500 words and signs");
         }
+        let elifs = |times: usize| format!("{{% if input %}}{}{{% endif %}}", "{% elif input %}x".repeat(times));
+        assert_eq!(check(&elifs(50)), Ok(()));
+        assert!(check(&elifs(51)).unwrap_err().message.ends_with("more than 50 times elif"));
+        let nested = "{% if input %}".repeat(900);
+        assert!(check(&nested).unwrap_err().message.contains("recursion"), "{:?}", check(&nested));
+        let list = format!("{{{{ [{}] }}}}", "input, ".repeat(200));
+        assert_eq!(check(&list), Ok(()));
     }
 }

@@ -6,13 +6,14 @@
 
 mod mistakes;
 mod time;
+mod words;
 
 use std::io;
 use std::sync::LazyLock;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, Template, UndefinedBehavior};
 use serde_json::Value;
 
 pub use self::mistakes::{Mistake, check, mistakes};
@@ -34,6 +35,8 @@ static LANGUAGE: LazyLock<Environment<'static>> = LazyLock::new(|| {
     let syntax = SyntaxConfig::builder().keep_trailing_newline(true).build();
     language.set_syntax(syntax.expect("the delimiters are the usual ones"));
     time::add_filters(&mut language);
+    // With it, loops could nest values deeper than the stack is.
+    language.remove_global("namespace");
     language
 });
 
@@ -87,7 +90,7 @@ impl Engine {
 
     fn json(&self, value: &Value, room: &mut usize) -> Result<Value, Failed> {
         match value {
-            Value::String(text) => match only_expression(text) {
+            Value::String(text) => match only_expression(text)? {
                 Some(expression) => Ok(self.evaluate(expression, room)?),
                 None => Ok(Value::String(self.text(text, room)?)),
             },
@@ -114,7 +117,7 @@ impl Engine {
             return Ok(text.to_owned());
         }
         let mut out = Limited { bytes: Vec::new(), room };
-        LANGUAGE.template_from_str(text)?.render_captured_to(self.context.clone(), &mut out)?;
+        load(text)?.render_captured_to(self.context.clone(), &mut out)?;
         String::from_utf8(out.bytes).map_err(|_| Error::new(ErrorKind::WriteFailure, "the result is no text"))
     }
 
@@ -149,12 +152,19 @@ fn is_template(text: &str) -> bool {
     text.match_indices('{').any(|(at, _)| matches!(text.as_bytes().get(at + 1), Some(b'{' | b'%' | b'#')))
 }
 
+/// Gives a text to the engine, if that can do no harm.
+fn load(text: &str) -> Result<Template<'_, '_>, Error> {
+    words::words(text).check_size(text).map_err(|what| Error::new(ErrorKind::InvalidOperation, what))?;
+    LANGUAGE.template_from_str(text)
+}
+
 /// The expression, if the text is `{{ expression }}` and nothing else.
-fn only_expression(text: &str) -> Option<&str> {
-    let inside = text.strip_prefix("{{")?.strip_suffix("}}")?;
+fn only_expression(text: &str) -> Result<Option<&str>, Error> {
+    let Some(inside) = text.strip_prefix("{{").and_then(|text| text.strip_suffix("}}")) else { return Ok(None) };
     let inside = inside.strip_prefix(['-', '+']).unwrap_or(inside);
     let inside = inside.strip_suffix(['-', '+']).unwrap_or(inside);
-    LANGUAGE.compile_expression(inside).is_ok().then_some(inside)
+    words::words(text).check_size(text).map_err(|what| Error::new(ErrorKind::InvalidOperation, what))?;
+    Ok(LANGUAGE.compile_expression(inside).is_ok().then_some(inside))
 }
 
 /// An error and, from the inside out, where in a JSON value it is.
@@ -303,6 +313,26 @@ mod tests {
         }
         let many = vec!["{{ 'x' * 1000 }}"; 2_000];
         assert!(engine().render_json(&json!(many)).is_err(), "the limit is for all texts of a value");
+    }
+
+    #[test]
+    fn values_that_nest_deep_do_no_harm() {
+        let nest = |levels: usize, times: usize| {
+            let step = format!("{{% set x = {}x{} %}}", "[".repeat(levels), "]".repeat(levels));
+            format!("{{% set x = 1 %}}{}", step.repeat(times))
+        };
+        for text in [nest(1, 300), nest(35, 26), nest(70, 13)] {
+            let printed = engine().render(&format!("{text}{{{{ x }}}}")).unwrap();
+            assert!(printed.len() > 600, "{printed}");
+            let _ = engine().render(&format!("{text}{{{{ x | tojson }}}}"));
+        }
+        assert!(engine().render(&nest(1, 10_000)).unwrap_err().reason.contains("words and signs"));
+        let deep = "[".repeat(140) + &"]".repeat(140);
+        assert_eq!(engine().render_json(&json!(format!("{{{{ {deep} }}}}"))).unwrap_err().at, "");
+        // What is made in one round of a loop is gone in the next.
+        let rounds = "{% set x = 1 %}{% for i in range(3) %}{% set x = [x] %}{{ x }}{% endfor %}{{ x }}";
+        assert_eq!(engine().render(rounds).unwrap(), "[1][1][1]1");
+        assert!(engine().render("{{ namespace(x=1) }}").is_err());
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod files;
 mod json_schema;
 mod limits;
 mod properties;
+mod reader;
 mod schedules;
 mod schema_check;
 mod templates;

@@ -65,8 +65,8 @@ fn day_rules() -> impl Strategy<Value = Vec<DayRule>> {
         (date(), date()).prop_map(|(from, to)| DayRule::Dates { from, to }),
         (day(), day()).prop_map(|(from, to)| DayRule::Weekdays { from, to }),
     ];
-    let calendar =
-        (name(), prop::collection::vec(plain.clone(), 0..3)).prop_map(|(name, days)| DayRule::Calendar { name, days });
+    let calendar = (name(), prop::collection::vec(plain.clone(), 0..3))
+        .prop_map(|(name, days)| DayRule::Calendar { name, days: days.into() });
     prop::collection::vec(prop_oneof![plain, calendar], 0..3)
 }
 

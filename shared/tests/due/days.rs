@@ -19,8 +19,8 @@ fn weekdays(from: Day, to: Day) -> DayRule {
 
 fn holidays() -> DayRule {
     let (new_year, christmas) = (date(2026, 1, 1), date(2026, 12, 25));
-    let days = vec![dates(new_year, new_year), dates(christmas, date(2026, 12, 26)), weekdays(Day::Sun, Day::Sun)];
-    DayRule::Calendar { name: "de-holidays".to_owned(), days }
+    let days = [dates(new_year, new_year), dates(christmas, date(2026, 12, 26)), weekdays(Day::Sun, Day::Sun)];
+    DayRule::Calendar { name: "de-holidays".to_owned(), days: days.into() }
 }
 
 fn schedule(zone: &str, except: Vec<DayRule>, only: Vec<DayRule>) -> Schedule {

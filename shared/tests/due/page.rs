@@ -123,7 +123,7 @@ fn rows_of_clock_changes() {
 fn days_that_rules_exclude() {
     let dates = |from, to| DayRule::Dates { from, to };
     let one = |day| dates(day, day);
-    let days = vec![dates(date(2026, 12, 25), date(2026, 12, 26)), one(date(2027, 1, 1))];
+    let days = [dates(date(2026, 12, 25), date(2026, 12, 26)), one(date(2027, 1, 1))].into();
     let schedule = Schedule {
         timezone: "Europe/Berlin".to_owned(),
         except: vec![one(date(2026, 12, 24)), DayRule::Calendar { name: "de-holidays".to_owned(), days }],
