@@ -204,13 +204,19 @@ impl Parts {
         handover: Option<mpsc::Sender<Vec<Outgoing>>>,
     ) -> Vec<Tick> {
         let (store, status) = (&self.store, &self.status);
-        let planner = Planner::new(store.clone(), Arc::clone(&self.clock), Arc::clone(&leadership), skew, in_force);
+        let planner = Planner::new(
+            store.clone(),
+            Arc::clone(&self.clock),
+            Arc::clone(&leadership),
+            skew,
+            in_force,
+            Arc::clone(status),
+        );
         let planner = match handover {
             Some(dispatcher) => planner.handing_over(dispatcher),
             None => planner,
         };
         status.may_lead(Arc::clone(&leadership));
-        let planner = Telling { planner, status: Arc::clone(status) };
         let planner = self.spawn(lifecycle, planner, planner::PERIOD);
         let (changed, wake, stop) = (store.nudge(Hint::Schedules), Arc::clone(&planner), self.stop.clone());
         lifecycle.spawn("schedules", async move {
@@ -294,25 +300,6 @@ impl Parts {
     }
 }
 
-/// The planner, with a word to operators on when it decided something last.
-struct Telling {
-    planner: Planner,
-    status: Arc<Status>,
-}
-
-#[async_trait]
-impl Pass for Telling {
-    const NAME: &'static str = Planner::NAME;
-    type Report = <Planner as Pass>::Report;
-    type Error = <Planner as Pass>::Error;
-
-    async fn run_once(&mut self) -> Result<(Self::Report, Option<Duration>), Self::Error> {
-        let (report, wait) = self.planner.run_once().await?;
-        report.last_decision.into_iter().for_each(|at| self.status.tell_decision(at));
-        Ok((report, wait))
-    }
-}
-
 /// Keeps the metrics recorder from growing.
 ///
 /// - Reads and writes: the recorder's memory, nothing else.
@@ -322,11 +309,11 @@ struct Upkeep(PrometheusHandle);
 #[async_trait]
 impl Pass for Upkeep {
     const NAME: &'static str = "upkeep";
-    type Report = ();
+    type Report = &'static str;
     type Error = std::convert::Infallible;
 
-    async fn run_once(&mut self) -> Result<((), Option<Duration>), Self::Error> {
+    async fn run_once(&mut self) -> Result<(&'static str, Option<Duration>), Self::Error> {
         self.0.run_upkeep();
-        Ok(((), None))
+        Ok(("done", None))
     }
 }

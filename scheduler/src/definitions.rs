@@ -4,6 +4,7 @@
 //! faulty change keeps the last good definitions in force.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -66,7 +67,7 @@ pub fn judge(in_force: Option<&InForce>, folder: Folder<'_>) -> Verdict {
             Verdict::Apply
         } else {
             Verdict::Drift(format!(
-                "the folder has revision {ours}, and revision {theirs} is in force: update the folder, or set a \
+                "drift: the folder has revision {ours}, and revision {theirs} is in force: update the folder, or set a \
                  revision above {theirs} in it"
             ))
         };
@@ -75,7 +76,8 @@ pub fn judge(in_force: Option<&InForce>, folder: Folder<'_>) -> Verdict {
         return Verdict::Apply;
     }
     Verdict::Drift(format!(
-        "the folder is older than what {} put in force on {}: update the folder, or set a revision above {} in it",
+        "drift: the folder was in force before {} put other definitions in force on {:.0}: update the folder, or set a \
+         revision above {} in it",
         in_force.applied_by,
         in_force.applied_at,
         in_force.revision.unwrap_or(0)
@@ -114,6 +116,8 @@ pub struct Seen {
     read: Option<Fingerprint>,
     found: Option<Result<Found, Arc<Faults>>>,
     changed: bool,
+    /// What the folder says was in force since this process began.
+    settled: bool,
     reader: Reader,
     /// What this process knows to be in force, by its version there.
     in_force: Option<(i64, Remembered)>,
@@ -142,6 +146,18 @@ pub enum FolderReport {
     Drift,
     /// It is good, and only the leader would put it in force.
     NotLeading,
+}
+
+impl fmt::Display for FolderReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Good => f.write_str("as it should be"),
+            Self::Applied => f.write_str("put in force"),
+            Self::Faulty(count) => write!(f, "{count} faults"),
+            Self::Drift => f.write_str("other definitions are in force"),
+            Self::NotLeading => f.write_str("would be put in force if this scheduler led"),
+        }
+    }
 }
 
 impl FolderWatch {
@@ -188,7 +204,7 @@ impl FolderWatch {
     }
 
     async fn apply(&mut self, generation: Generation, base: Option<i64>) -> Result<FolderReport, StoreError> {
-        let Seen { reader, found: Some(Ok(found)), in_force, changed, .. } = &mut self.seen else {
+        let Seen { reader, found: Some(Ok(found)), in_force, changed, settled, .. } = &mut self.seen else {
             return Ok(FolderReport::Good);
         };
         let definitions = reader.definitions();
@@ -215,6 +231,7 @@ impl FolderWatch {
         };
         found.was_in_force = true;
         *changed = false;
+        *settled = true;
         *in_force = Some((applied.version, remembered));
         tracing::info!(
             jobs = applied.jobs,
@@ -266,15 +283,19 @@ impl Pass for FolderWatch {
                     revision: self.seen.reader.definitions().revision,
                     was_in_force: found.was_in_force,
                     changed: self.seen.changed,
-                    alone: self.alone,
+                    // What others put in force by hand while this process ran is not undone behind their back.
+                    alone: self.alone && !self.seen.settled,
                 };
                 let definitions = self.seen.reader.definitions();
                 (definitions.jobs.len(), definitions.schedules.len(), judge(in_force.as_ref(), folder))
             }
         };
+        let drifts = matches!(verdict, Verdict::Drift(_));
+        metrics::gauge!("reveille_definitions_drift").set(f64::from(u8::from(drifts)));
         let good = format!("{jobs} jobs and {schedules} schedules are in force");
         let report = match (verdict, leading) {
             (Verdict::InForce, _) => {
+                self.seen.settled = true;
                 self.remember(in_force.as_ref());
                 FolderReport::Good
             }
@@ -283,8 +304,9 @@ impl Pass for FolderWatch {
             }
             (Verdict::Apply, None) => FolderReport::NotLeading,
             (Verdict::Drift(what), _) => {
-                // Someone else's folder is in force: only who leads must have it changed.
-                self.status.tell("definitions", leading.is_none(), what);
+                // The scheduler does its work, by other definitions than those in its folder: shown, and no reason to
+                // send callers away.
+                self.status.tell("definitions", true, what);
                 return Ok((FolderReport::Drift, None));
             }
         };

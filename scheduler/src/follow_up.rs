@@ -1,6 +1,7 @@
 //! Pass: what waits for the end of a run → chained runs, held fires, backfills.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +40,16 @@ pub struct FollowUpReport {
     pub paused: usize,
     /// Fires of backfills.
     pub backfilled: usize,
+}
+
+impl fmt::Display for FollowUpReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { ended, chained, admitted, paused: _, backfilled } = self;
+        write!(
+            f,
+            "{ended} ends followed up, {chained} runs chained, {admitted} let go, {backfilled} backfilled in the last round"
+        )
+    }
 }
 
 /// Draws the consequences of ended runs, and goes on with backfills. Needs no leadership: whoever deletes a follow-up, or

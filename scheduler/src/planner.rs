@@ -6,6 +6,7 @@
 //! is decided is behind the cursor, and what is not lies before it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use crate::jobs::Jobs;
 use crate::leader::Leadership;
 use crate::plan;
 use crate::probe::Skew;
+use crate::status::Status;
 
 /// How often to look at the clock at least: a step of it is noticed within this time.
 pub const PERIOD: Duration = Duration::from_secs(1);
@@ -59,7 +61,7 @@ pub struct Planner {
     compiler: Compiler,
     jobs: Jobs,
     ahead: Ahead,
-    last_decision: Option<Timestamp>,
+    status: Arc<Status>,
     handover: Option<mpsc::Sender<Vec<Outgoing>>>,
 }
 
@@ -123,8 +125,6 @@ pub struct PlanReport {
     pub outdated: usize,
     /// Schedules that are due within the look-ahead.
     pub ahead: usize,
-    /// When something was decided last, by this process.
-    pub last_decision: Option<Timestamp>,
 }
 
 /// Why a planner does not plan.
@@ -136,6 +136,22 @@ pub enum Idle {
     ClockDiffers,
 }
 
+impl fmt::Display for PlanReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.idle {
+            Some(Idle::NotLeading) => f.write_str("waits, as this scheduler does not lead"),
+            Some(Idle::ClockDiffers) => f.write_str("waits, as this machine's clock is not to be trusted"),
+            None => {
+                write!(
+                    f,
+                    "{} due soon; {} triggered and {} skipped in the last round",
+                    self.ahead, self.triggered, self.skipped
+                )
+            }
+        }
+    }
+}
+
 impl Planner {
     /// A planner that has not looked yet. `definitions` changes when definitions are put in force in this process.
     #[must_use]
@@ -145,6 +161,7 @@ impl Planner {
         leadership: Arc<Leadership>,
         skew: Arc<Skew>,
         definitions: watch::Receiver<u64>,
+        status: Arc<Status>,
     ) -> Self {
         Self {
             store,
@@ -155,7 +172,7 @@ impl Planner {
             compiler: Compiler::new(COMPILED),
             jobs: Jobs::default(),
             ahead: Ahead::default(),
-            last_decision: None,
+            status,
             handover: None,
         }
     }
@@ -243,7 +260,7 @@ impl Planner {
                     report.skipped += skipped;
                     metrics::counter!("reveille_fires_total", "outcome" => "triggered").increment(triggered as u64);
                     metrics::counter!("reveille_fires_total", "outcome" => "skipped").increment(skipped as u64);
-                    self.last_decision = Some(self.clock.now());
+                    self.status.tell_decision(self.clock.now());
                     self.ahead.put(ScheduleRow { cursor, next_due_at, ..row });
                 }
                 FireVerdict::Outdated => {
@@ -313,7 +330,6 @@ impl Pass for Planner {
         match self.plan_what_is_due(generation).await {
             Ok(mut report) => {
                 report.ahead = self.ahead.rows.len();
-                report.last_decision = self.last_decision;
                 Ok((report, Some(self.rest())))
             }
             Err(StoreError::ClockAhead(by)) => {

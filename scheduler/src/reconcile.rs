@@ -1,6 +1,7 @@
 //! Pass: workers that are dead and attempts that are overdue → their runs go on elsewhere, or end.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +39,16 @@ pub struct ReconcileReport {
     pub overdue_leases: usize,
     /// Idempotency keys and workers that were forgotten.
     pub purged: u64,
+}
+
+impl fmt::Display for ReconcileReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { dead_workers, lost_leases, overdue_leases, purged: _ } = self;
+        write!(
+            f,
+            "{dead_workers} dead workers, {lost_leases} lost and {overdue_leases} overdue leases in the last round"
+        )
+    }
 }
 
 /// Whose beat stands still, and since when, by our own monotonic clock.

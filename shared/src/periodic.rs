@@ -3,7 +3,7 @@
 //! A pass is an idempotent function without input, so that there is exactly one code path. It does not
 //! retry inside: the next pass is the retry. An error is logged once, and the loop waits and goes on.
 
-use std::fmt::Debug;
+use std::fmt::Display;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub trait Pass: Send + 'static {
     /// For logs, metrics and `/readyz`.
     const NAME: &'static str;
     /// What one pass did, for operators.
-    type Report: Debug + Send;
+    type Report: Display + Send;
     /// What can go wrong.
     type Error: std::error::Error + Send + Sync + 'static;
 
@@ -74,8 +74,8 @@ pub async fn run<P: Pass>(
                 if std::mem::take(&mut failing) {
                     tracing::info!(pass = P::NAME, "works again");
                 }
-                tracing::trace!(pass = P::NAME, ?report);
-                (Ok(format!("{report:?}")), sooner.map_or(period, |sooner| sooner.min(period)))
+                tracing::trace!(pass = P::NAME, %report);
+                (Ok(report.to_string()), sooner.map_or(period, |sooner| sooner.min(period)))
             }
             Err(error) => {
                 let error = crate::telemetry::chain(&error);

@@ -85,13 +85,32 @@ async fn a_replica_with_an_older_folder_does_not_revert_it() {
     assert_eq!(look(&mut replica).await, FolderReport::Drift);
     assert_eq!(schedules(&world).await, newer);
     let (ready, detail) = said(&world);
-    assert!(!ready && detail.contains("set a revision"), "{detail}");
+    assert!(ready && detail.starts_with("drift:") && detail.contains("set a revision"), "{detail}");
 
     // Someone means it: the same folder with a revision, and later without.
     write(&world, &format!("revision: 1\n{}", one(&["every: 1m"])));
     replica.run_once().await.unwrap();
     assert_eq!(replica.run_once().await.unwrap().0, FolderReport::Applied);
     assert_ne!(schedules(&world).await, newer);
+}
+
+#[tokio::test]
+async fn what_someone_applied_by_hand_is_not_undone_behind_their_back() {
+    let world = World::now().await;
+    let leadership = Arc::new(Leadership::default());
+    leadership.set(Some(world.lead().await));
+    write(&world, &one(&["every: 1m"]));
+    let mut folder = FolderWatch { alone: true, ..watch_folder(&world, &leadership) };
+    assert_eq!(folder.run_once().await.unwrap().0, FolderReport::Applied);
+    world.apply(leadership.current().unwrap(), &one(&["every: 2m"])).await;
+    let by_hand = schedules(&world).await;
+    assert_eq!(look(&mut folder).await, FolderReport::Drift);
+    assert_eq!(schedules(&world).await, by_hand);
+
+    // The next change of the folder counts again, whole.
+    write(&world, &one(&["every: 3m"]));
+    assert_eq!(look(&mut folder).await, FolderReport::Applied);
+    assert_eq!(schedules(&world).await, ["Every(HumanDuration(180s))"]);
 }
 
 #[tokio::test]

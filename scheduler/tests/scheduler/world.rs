@@ -76,7 +76,17 @@ impl World {
         leadership.set(Some(generation));
         let definitions = watch::Sender::new(0).subscribe();
         let clock = Arc::clone(&self.clock);
-        (Planner::new(self.store.clone(), clock, Arc::clone(&leadership), skew, definitions), leadership)
+        (
+            Planner::new(
+                self.store.clone(),
+                clock,
+                Arc::clone(&leadership),
+                skew,
+                definitions,
+                Arc::clone(&self.status),
+            ),
+            leadership,
+        )
     }
 
     /// The ledger of schedule `s`, oldest first.
