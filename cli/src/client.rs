@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use jiff::Timestamp;
+use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Method, RequestBuilder, StatusCode, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// How long a connection may take to open.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -46,9 +47,15 @@ pub(crate) enum ClientError {
 pub(crate) struct Problem {
     /// The HTTP status.
     pub(crate) status: u16,
+    /// A stable word.
+    #[serde(default)]
+    pub(crate) code: String,
     detail: String,
     #[serde(default)]
     errors: Vec<WrongField>,
+    /// What this kind of error tells beside.
+    #[serde(flatten)]
+    pub(crate) members: Map<String, Value>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -92,10 +99,20 @@ impl ClientError {
                 "start a scheduler with `reveille dev`, or name a running one with --server URL or REVEILLE_SERVER"
                     .to_owned(),
             ),
+            Self::Refused(problem) if problem.status == 404 && problem.detail.starts_with("there is no path") => {
+                Some("the server is older than this program: see `reveille doctor`".to_owned())
+            }
             Self::Refused(problem) if problem.status == 404 => {
                 Some("see `reveille runs` and `reveille schedules`; names and ids are needed in full".to_owned())
             }
-            Self::Refused(_) => None,
+            Self::Refused(problem) => match problem.code.as_str() {
+                "AlreadyPaused" => Some("end the pause with `reveille resume SCHEDULE`".to_owned()),
+                "StateMoved" => Some(
+                    "the definitions were changed meanwhile: look at `reveille plan PATH`, then apply again".to_owned(),
+                ),
+                "BackfillDiffers" => Some("choose another --id, or see `reveille backfill SCHEDULE --list`".to_owned()),
+                _ => None,
+            },
             Self::Strange { .. } => Some("is this a Reveille scheduler? name it with --server URL".to_owned()),
         }
     }
@@ -123,6 +140,15 @@ fn read<T: DeserializeOwned>(value: &Value, server: &str) -> Result<T, ClientErr
         server: server.to_owned(),
         what: format!("with a document that this build does not understand: {error}"),
     })
+}
+
+/// What a probe answers, whether all is well or not.
+#[derive(Debug)]
+pub(crate) struct Probed {
+    /// The document.
+    pub(crate) body: Value,
+    /// The server's clock, to the second.
+    pub(crate) date: Option<Timestamp>,
 }
 
 /// A page of a list.
@@ -224,14 +250,36 @@ impl Client {
         read(item, &origin(&self.server))
     }
 
-    fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
+    /// Reads what is beside the API, such as `/readyz`. That it says 503 is an answer too.
+    pub(crate) async fn probe(&self, name: &str) -> Result<Probed, ClientError> {
+        let (status, headers, bytes) = self.answer(self.http.get(self.url(&[name]))).await?;
+        let strange = |what| ClientError::Strange { server: self.name(), what };
+        if !status.is_success() && status != StatusCode::SERVICE_UNAVAILABLE {
+            return Err(strange(status.to_string()));
+        }
+        let body =
+            serde_json::from_slice(&bytes).map_err(|_| strange(format!("{status} with something that is not JSON")))?;
+        Ok(Probed { body, date: date(&headers) })
+    }
+
+    /// Scheme, host and port of the server.
+    pub(crate) fn name(&self) -> String {
+        origin(&self.server)
+    }
+
+    fn url(&self, path: &[&str]) -> Url {
         let mut url = self.server.clone();
         url.set_query(None);
         url.set_fragment(None);
         if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().push("v1").extend(path);
+            segments.pop_if_empty().extend(path);
         }
-        let request = self.http.request(method, url);
+        url
+    }
+
+    fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
+        let path: Vec<&str> = std::iter::once("v1").chain(path.iter().copied()).collect();
+        let request = self.http.request(method, self.url(&path));
         match &self.namespace {
             Some(namespace) => request.header("X-Reveille-Namespace", namespace),
             None => request,
@@ -239,20 +287,29 @@ impl Client {
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Answer, ClientError> {
-        let server = || origin(&self.server);
-        let unreachable =
-            |error: reqwest::Error| ClientError::Unreachable { server: server(), source: error.without_url() };
-        let response = request.send().await.map_err(unreachable)?;
-        let (status, retry_after) = (response.status(), retry_after(response.headers()));
-        let bytes = response.bytes().await.map_err(unreachable)?;
-        let strange = |what| ClientError::Strange { server: server(), what };
+        let (status, headers, bytes) = self.answer(request).await?;
+        let strange = |what| ClientError::Strange { server: self.name(), what };
         if status.is_success() {
             let body = serde_json::from_slice(&bytes)
                 .map_err(|_| strange(format!("{status} with something that is not JSON")))?;
-            return Ok(Answer { body, retry_after, server: server() });
+            return Ok(Answer { body, retry_after: retry_after(&headers), server: self.name() });
         }
         Err(problem(status, &bytes).map_or_else(|| strange(status.to_string()), ClientError::Refused))
     }
+
+    async fn answer(&self, request: RequestBuilder) -> Result<(StatusCode, HeaderMap, Vec<u8>), ClientError> {
+        let unreachable =
+            |error: reqwest::Error| ClientError::Unreachable { server: self.name(), source: error.without_url() };
+        let mut response = request.send().await.map_err(unreachable)?;
+        let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
+        let bytes = response.bytes().await.map_err(unreachable)?;
+        Ok((status, headers, bytes.to_vec()))
+    }
+}
+
+fn date(headers: &HeaderMap) -> Option<Timestamp> {
+    let text = headers.get(DATE)?.to_str().ok()?;
+    jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()
 }
 
 fn problem(status: StatusCode, bytes: &[u8]) -> Option<Problem> {
@@ -305,6 +362,14 @@ mod tests {
             assert!(server(bad).is_err(), "{bad:?} was accepted");
         }
         assert!(server("https://host").is_ok());
+    }
+
+    #[test]
+    fn dates_of_headers_are_instants() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(date(&headers), None);
+        headers.insert(DATE, "Wed, 25 Nov 2026 02:00:00 GMT".parse().unwrap());
+        assert_eq!(date(&headers), Some("2026-11-25T02:00:00Z".parse().unwrap()));
     }
 
     #[test]

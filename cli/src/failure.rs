@@ -13,13 +13,13 @@ use crate::output::{is_colourful, printable};
 /// The exit codes, for `--help`.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
-  0    done; with `trigger --wait`: the run SUCCEEDED
-  1    faults were found, the server refused the request, or something failed
-  2    wrong usage
+  0    done; `--wait`: the run SUCCEEDED, the backfill is done; `plan`: nothing would change; `doctor`: all is well
+  1    faults were found, the server refused the request, or something failed; `doctor`: something is wrong
+  2    wrong usage; `plan`: there are changes, and they are on standard output
   3    `trigger --wait`: the run FAILED
-  4    `trigger --wait`: the run was CANCELED
-  5    the server can't be reached
-  130  Ctrl-C while waiting; the run goes on";
+  4    `--wait`: the run, or the backfill, was CANCELED
+  5    the server can't be reached (`doctor`, which looks for that, says 1)
+  130  Ctrl-C while waiting; the run, or the backfill, goes on";
 
 /// How the process ends when it did what it was asked to.
 #[derive(Debug, Clone, Copy)]
@@ -28,10 +28,12 @@ pub(crate) enum Exit {
     Done,
     /// What was checked has faults.
     Faults,
+    /// What was planned changes something.
+    Changes,
     /// The run that was waited for FAILED.
     RunFailed,
-    /// The run that was waited for was CANCELED.
-    RunCanceled,
+    /// What was waited for was CANCELED.
+    Canceled,
     /// Ctrl-C.
     Interrupted,
     /// As the process's own life ended.
@@ -43,8 +45,16 @@ impl Exit {
     pub(crate) fn of(status: Status) -> Self {
         match status {
             Status::Failed => Self::RunFailed,
-            Status::Canceled => Self::RunCanceled,
+            Status::Canceled => Self::Canceled,
             Status::Succeeded | Status::Accepted | Status::InProgress | Status::Canceling => Self::Done,
+        }
+    }
+
+    /// How a command that waited for several runs ends: FAILED outweighs CANCELED.
+    pub(crate) fn or_worse(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::RunFailed, _) | (Self::Canceled, Self::Done) => self,
+            _ => other,
         }
     }
 }
@@ -54,8 +64,9 @@ impl From<Exit> for ExitCode {
         match exit {
             Exit::Done => Self::SUCCESS,
             Exit::Faults => Self::from(1),
+            Exit::Changes => Self::from(2),
             Exit::RunFailed => Self::from(3),
-            Exit::RunCanceled => Self::from(4),
+            Exit::Canceled => Self::from(4),
             Exit::Interrupted => Self::from(130),
             Exit::Process(code) => code,
         }
@@ -118,4 +129,21 @@ impl Failure {
 pub(crate) fn say(line: &str) {
     use std::io::Write as _;
     let _ = writeln!(io::stderr(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_runs_the_worst_counts() {
+        let exit = |runs: &[Status]| {
+            let worst = runs.iter().fold(Exit::Done, |exit, status| exit.or_worse(Exit::of(*status)));
+            format!("{worst:?}")
+        };
+        assert_eq!(exit(&[Status::Succeeded, Status::Succeeded]), "Done");
+        assert_eq!(exit(&[Status::Canceled, Status::Succeeded]), "Canceled");
+        assert_eq!(exit(&[Status::Succeeded, Status::Canceled, Status::Failed]), "RunFailed");
+        assert_eq!(exit(&[Status::Failed, Status::Canceled]), "RunFailed");
+    }
 }

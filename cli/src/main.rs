@@ -2,15 +2,20 @@
 //!
 //! - [`commands`]: a file per command; each takes its arguments and answers how the process is to exit.
 //! - [`client`]: the REST interface of a scheduler; [`view`]: what is read from its answers.
-//! - [`output`]: tables and times for people, JSON for machines.
+//! - [`output`]: tables and times for people, JSON for machines; [`progress`]: bars.
+//! - [`moment`]: times as people write them; [`upcoming`]: due times that exclusions leave over; [`actor`]: who does it.
 //! - [`failure`]: what can go wrong, how it is told, and the exit code.
 //! - [`dev`]: scheduler and worker in one process.
 
+mod actor;
 mod client;
 mod commands;
 mod dev;
 mod failure;
+mod moment;
 mod output;
+mod progress;
+mod upcoming;
 mod view;
 
 use std::process::ExitCode;
@@ -57,9 +62,13 @@ enum Command {
     Check(commands::check::Arguments),
     /// Print the JSON Schema of schedule files, for editors
     Schema,
+    /// Show what would change if schedule files were applied
+    Plan(commands::plan::Arguments),
+    /// Put schedule files in force
+    Apply(commands::apply::Arguments),
     /// Tell when a schedule is due next
     Next(commands::next::Arguments),
-    /// Run a job now
+    /// Run a job, or all jobs of a schedule, now
     Trigger(commands::trigger::Arguments),
     /// List runs, newest first
     Runs(commands::runs::Arguments),
@@ -71,6 +80,18 @@ enum Command {
     Cancel(commands::cancel::Arguments),
     /// List schedules with their next and last due times
     Schedules(commands::schedules::Arguments),
+    /// Pause a schedule: its due times are skipped until it is resumed
+    Pause(commands::pause::Arguments),
+    /// End the pause of a schedule
+    Resume(commands::pause::Arguments),
+    /// Say what happened at an instant, or will happen, and why
+    Explain(commands::explain::Arguments),
+    /// Run what was due in a range of the past
+    Backfill(commands::backfill::Arguments),
+    /// Tell who changed a job or a schedule, when and why
+    History(commands::history::Arguments),
+    /// Look for what is wrong and say what to do
+    Doctor(commands::doctor::Arguments),
 }
 
 #[tokio::main]
@@ -89,6 +110,8 @@ async fn run(command: Command, global: &Global, output: &mut Output) -> Result<E
         Command::Dev(arguments) => Box::pin(dev::run(arguments, output)).await,
         Command::Check(arguments) => commands::check::run(&arguments, output),
         Command::Schema => commands::schema::run(output),
+        Command::Plan(arguments) => commands::plan::run(&arguments, client, output).await,
+        Command::Apply(arguments) => commands::apply::run(&arguments, client, output).await,
         Command::Next(arguments) => commands::next::run(arguments, client, global.namespace.as_deref(), output).await,
         Command::Trigger(arguments) => commands::trigger::run(arguments, &client()?, output).await,
         Command::Runs(arguments) => commands::runs::run(arguments, &client()?, output).await,
@@ -96,5 +119,11 @@ async fn run(command: Command, global: &Global, output: &mut Output) -> Result<E
         Command::Logs(arguments) => commands::logs::run(&arguments, &client()?, output).await,
         Command::Cancel(arguments) => commands::cancel::run(&arguments, &client()?, output).await,
         Command::Schedules(arguments) => commands::schedules::run(&arguments, &client()?, output).await,
+        Command::Pause(arguments) => commands::pause::pause(&arguments, &client()?, output).await,
+        Command::Resume(arguments) => commands::pause::resume(&arguments, &client()?, output).await,
+        Command::Explain(arguments) => commands::explain::run(&arguments, &client()?, output).await,
+        Command::Backfill(arguments) => commands::backfill::run(arguments, &client()?, output).await,
+        Command::History(arguments) => commands::history::run(&arguments, &client()?, output).await,
+        Command::Doctor(commands::doctor::Arguments {}) => commands::doctor::run(&client()?, output).await,
     }
 }

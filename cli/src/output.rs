@@ -95,6 +95,17 @@ impl Output {
         })
     }
 
+    /// A cell with a word that must be seen.
+    pub(crate) fn alert_cell(&self, text: &str) -> Cell {
+        let cell = Self::cell(text);
+        if self.colour { cell.fg(Color::Yellow) } else { cell }
+    }
+
+    /// A text in an ANSI colour such as `31` or `1;31`, for people who like colours.
+    pub(crate) fn paint(&self, code: &str, text: &str) -> String {
+        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
     /// A line's text as it was printed somewhere else: as it is for programs, without control characters
     /// for a terminal, which would obey them.
     pub(crate) fn foreign(&self, text: &str) -> String {
@@ -143,6 +154,19 @@ pub(crate) fn span(span: SignedDuration) -> String {
     match UNITS.get(first + 1).map(|(smaller, part)| (smaller, millis % size / part)) {
         Some((smaller, count)) if count > 0 => format!("{} {name} {count} {smaller}", millis / size),
         _ => format!("{} {name}", millis / size),
+    }
+}
+
+/// An instant on the clock of a zone: `Wed 2026-11-25 02:00:00 +01:00`.
+pub(crate) fn there(at: Timestamp, zone: &TimeZone) -> String {
+    at.to_zoned(zone.clone()).strftime("%a %Y-%m-%d %H:%M:%S %:z").to_string()
+}
+
+/// A count with its noun.
+pub(crate) fn plural(count: impl TryInto<u64>, noun: &str) -> String {
+    match count.try_into().unwrap_or(0) {
+        1 => format!("1 {noun}"),
+        count => format!("{count} {noun}s"),
     }
 }
 

@@ -1,9 +1,13 @@
 //! What is read from the server's answers: no more than the commands show.
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use reveille_shared::due;
 use reveille_shared::state::Status;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+
+use crate::output::printable;
 
 /// A work request: one run of one job.
 #[derive(Debug, Deserialize)]
@@ -77,16 +81,40 @@ pub(crate) struct Schedule {
     pub(crate) trigger: Vec<String>,
     #[serde(default)]
     pub(crate) next_due: Option<Timestamp>,
+    #[serde(default)]
+    pub(crate) paused: Option<Paused>,
+}
+
+/// Who paused a schedule.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Paused {
+    pub(crate) since: Timestamp,
+    pub(crate) by: String,
+    #[serde(default)]
+    pub(crate) reason: Option<String>,
 }
 
 /// What was decided for a due time.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Fire {
+    pub(crate) due_at: Timestamp,
     pub(crate) last_due_at: Timestamp,
+    #[serde(default = "one")]
+    pub(crate) count: i64,
     pub(crate) outcome: String,
     #[serde(default)]
+    pub(crate) origin: Option<String>,
+    #[serde(default)]
     pub(crate) reason: Option<String>,
+    #[serde(default)]
+    pub(crate) work_requests: Vec<String>,
+    #[serde(default)]
+    pub(crate) decided_at: Option<Timestamp>,
+}
+
+const fn one() -> i64 {
+    1
 }
 
 fn status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Status, D::Error> {
@@ -100,7 +128,20 @@ impl Run {
     }
 }
 
+impl Paused {
+    /// By whom and why, printable.
+    pub(crate) fn words(&self) -> String {
+        let reason = self.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        printable(&format!("by {}{reason}", self.by))
+    }
+}
+
 impl Schedule {
+    /// The zone on whose calendar it is read; UTC if this machine does not know it.
+    pub(crate) fn zone(&self) -> TimeZone {
+        due::timezone(&self.timezone).unwrap_or(TimeZone::UTC)
+    }
+
     /// When it is due, as the file says it.
     pub(crate) fn timing(&self) -> String {
         match (&self.cron, &self.every, &self.at) {

@@ -13,9 +13,9 @@ use reveille_shared::clock::Clock;
 use reveille_shared::duration::HumanDuration;
 use reveille_shared::lifecycle::Lifecycle;
 use reveille_shared::periodic::{self, Pass, Vitals};
-use reveille_shared::store::{Hint, Store};
+use reveille_shared::store::{Generation, Hint, Outgoing, Store};
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -30,6 +30,9 @@ use crate::probe::{self, Probe, Skew};
 use crate::reconcile::{self, Reconciler};
 use crate::status::Status;
 use crate::{dead_letters, telemetry};
+
+/// Batches that a planner may be ahead of the dispatcher of its process.
+const HANDED_OVER: usize = 4;
 
 /// What a scheduler is told beside where the database and the broker are.
 #[derive(Debug, Clone, clap::Args)]
@@ -111,11 +114,15 @@ pub async fn start(
     let upkeep = parts.spawn_quietly(lifecycle, Upkeep(metrics.clone()), Duration::from_secs(60));
     ticks.push(Tick { cron: "*/5 * * * * *", nudge: upkeep });
     parts.listen(lifecycle);
+    let leadership = Arc::new(Leadership::default());
+    let mut handover = None;
     if has(Role::Dispatch) {
-        parts.dispatch(lifecycle, in_force.clone(), settings.embedded);
+        let (planner, handed) = mpsc::channel(HANDED_OVER);
+        handover = Some(planner);
+        parts.dispatch(lifecycle, in_force.clone(), handed, leadership.changes(), settings.embedded);
     }
     if has(Role::Plan) {
-        ticks.extend(parts.plan(lifecycle, &settings, skew, schedules, in_force));
+        ticks.extend(parts.plan(lifecycle, &settings, skew, leadership, (schedules, in_force), handover));
     }
     let stop = lifecycle.soft.clone();
     lifecycle.spawn("housekeeping", async move { Ok(housekeeping::run(ticks, stop).await?) });
@@ -159,12 +166,21 @@ impl Parts {
         });
     }
 
-    fn dispatch(&self, lifecycle: &mut Lifecycle, definitions: watch::Receiver<u64>, embedded: bool) {
+    fn dispatch(
+        &self,
+        lifecycle: &mut Lifecycle,
+        definitions: watch::Receiver<u64>,
+        handed: mpsc::Receiver<Vec<Outgoing>>,
+        leads: watch::Receiver<Option<Generation>>,
+        embedded: bool,
+    ) {
         let dispatcher = Dispatcher {
             store: self.store.clone(),
             broker: Arc::clone(&self.broker),
             clock: Arc::clone(&self.clock),
             definitions,
+            handed,
+            leads,
             embedded,
             status: Arc::clone(&self.status),
         };
@@ -183,12 +199,18 @@ impl Parts {
         lifecycle: &mut Lifecycle,
         settings: &Settings,
         skew: Arc<Skew>,
-        schedules: watch::Sender<u64>,
-        in_force: watch::Receiver<u64>,
+        leadership: Arc<Leadership>,
+        (schedules, in_force): (watch::Sender<u64>, watch::Receiver<u64>),
+        handover: Option<mpsc::Sender<Vec<Outgoing>>>,
     ) -> Vec<Tick> {
-        let leadership = Arc::new(Leadership::default());
         let (store, status) = (&self.store, &self.status);
         let planner = Planner::new(store.clone(), Arc::clone(&self.clock), Arc::clone(&leadership), skew, in_force);
+        let planner = match handover {
+            Some(dispatcher) => planner.handing_over(dispatcher),
+            None => planner,
+        };
+        status.may_lead(Arc::clone(&leadership));
+        let planner = Telling { planner, status: Arc::clone(status) };
         let planner = self.spawn(lifecycle, planner, planner::PERIOD);
         let (changed, wake, stop) = (store.nudge(Hint::Schedules), Arc::clone(&planner), self.stop.clone());
         lifecycle.spawn("schedules", async move {
@@ -269,6 +291,25 @@ impl Parts {
             looped.await;
             Ok(())
         });
+    }
+}
+
+/// The planner, with a word to operators on when it decided something last.
+struct Telling {
+    planner: Planner,
+    status: Arc<Status>,
+}
+
+#[async_trait]
+impl Pass for Telling {
+    const NAME: &'static str = Planner::NAME;
+    type Report = <Planner as Pass>::Report;
+    type Error = <Planner as Pass>::Error;
+
+    async fn run_once(&mut self) -> Result<(Self::Report, Option<Duration>), Self::Error> {
+        let (report, wait) = self.planner.run_once().await?;
+        report.last_decision.into_iter().for_each(|at| self.status.tell_decision(at));
+        Ok((report, wait))
     }
 }
 

@@ -10,15 +10,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reveille_shared::definition::{self, Definitions, Faults};
+use reveille_shared::definition::{Definitions, Difference, Faults, Reader, Remembered};
 use reveille_shared::periodic::Pass;
-use reveille_shared::store::{Generation, InForce, Store, StoreError};
+use reveille_shared::store::{ChangeSet, Generation, InForce, ScheduleKey, Store, StoreError};
 
 use crate::leader::Leadership;
 use crate::status::Status;
 
 /// How often to look at the folder.
-pub const PERIOD: Duration = Duration::from_secs(1);
+pub const PERIOD: Duration = Duration::from_millis(500);
+/// How long a folder must stand still before it is read: nobody writes many files at one instant.
+const STILL: Duration = Duration::from_millis(150);
 
 /// What becomes of a folder's definitions.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,11 +114,14 @@ pub struct Seen {
     read: Option<Fingerprint>,
     found: Option<Result<Found, Arc<Faults>>>,
     changed: bool,
+    reader: Reader,
+    /// What this process knows to be in force, by its version there.
+    in_force: Option<(i64, Remembered)>,
 }
 
+/// Of what the reader holds.
 #[derive(Debug)]
 struct Found {
-    definitions: Definitions,
     digest: String,
     was_in_force: bool,
 }
@@ -153,17 +158,20 @@ impl FolderWatch {
             self.seen.last = Some(now);
             return Ok(());
         }
-        let read = blocking({
-            let path = self.path.clone();
-            move || definition::read_path(&path)
+        let (reader, read) = blocking({
+            let (path, mut reader) = (self.path.clone(), std::mem::take(&mut self.seen.reader));
+            move || {
+                let read = reader.read(&path).map(Definitions::digest);
+                (reader, read)
+            }
         })
         .await;
+        self.seen.reader = reader;
         let found = match read {
-            Ok(definitions) => {
-                let digest = definitions.digest();
+            Ok(digest) => {
                 let was_in_force = self.store.was_in_force(&digest).await?;
                 self.status.tell_faults(Vec::new());
-                Ok(Found { definitions, digest, was_in_force })
+                Ok(Found { digest, was_in_force })
             }
             Err(faults) => {
                 self.status.tell_faults(faults.iter().map(ToString::to_string).collect());
@@ -179,10 +187,26 @@ impl FolderWatch {
         Ok(())
     }
 
-    async fn apply(&mut self, generation: Generation) -> Result<FolderReport, StoreError> {
-        let Some(Ok(found)) = &mut self.seen.found else { return Ok(FolderReport::Good) };
-        let applied = match self.store.apply_definitions(generation, &found.definitions, &found.digest, &self.me).await
-        {
+    async fn apply(&mut self, generation: Generation, base: Option<i64>) -> Result<FolderReport, StoreError> {
+        let Seen { reader, found: Some(Ok(found)), in_force, changed, .. } = &mut self.seen else {
+            return Ok(FolderReport::Good);
+        };
+        let definitions = reader.definitions();
+        // Forgotten unless it is put back below: what a failure has left in force is to be looked at anew.
+        let known = in_force.take().filter(|(version, _)| Some(*version) == base);
+        let (answer, remembered) = match known {
+            Some((_, mut remembered)) => {
+                let set = changes(remembered.replace(definitions), base, definitions.revision, &found.digest);
+                (self.store.apply_changes(Some(generation), &set, &self.me, None).await, remembered)
+            }
+            None => {
+                let all = self.store.apply_definitions(generation, definitions, &found.digest, &self.me).await;
+                (all, Remembered::of(definitions))
+            }
+        };
+        let applied = match answer {
+            // Someone else was faster: the next look judges what is in force then.
+            Err(StoreError::Moved) => return Ok(FolderReport::Good),
             Err(StoreError::Deposed) => {
                 self.leadership.depose(generation);
                 return Ok(FolderReport::NotLeading);
@@ -190,7 +214,8 @@ impl FolderWatch {
             applied => applied?,
         };
         found.was_in_force = true;
-        self.seen.changed = false;
+        *changed = false;
+        *in_force = Some((applied.version, remembered));
         tracing::info!(
             jobs = applied.jobs,
             schedules = applied.schedules,
@@ -198,6 +223,17 @@ impl FolderWatch {
             "definitions are in force"
         );
         Ok(FolderReport::Applied)
+    }
+}
+
+impl FolderWatch {
+    /// Takes note that what the folder says is in force, so that a later change need not be compared with the store.
+    fn remember(&mut self, in_force: Option<&InForce>) {
+        let Some(InForce { version, .. }) = in_force else { return };
+        if self.leadership.current().is_some() && self.seen.in_force.as_ref().is_none_or(|(known, _)| known != version)
+        {
+            self.seen.in_force = Some((*version, Remembered::of(self.seen.reader.definitions())));
+        }
     }
 }
 
@@ -227,19 +263,24 @@ impl Pass for FolderWatch {
             Some(Ok(found)) => {
                 let folder = Folder {
                     digest: &found.digest,
-                    revision: found.definitions.revision,
+                    revision: self.seen.reader.definitions().revision,
                     was_in_force: found.was_in_force,
                     changed: self.seen.changed,
                     alone: self.alone,
                 };
-                let definitions = &found.definitions;
+                let definitions = self.seen.reader.definitions();
                 (definitions.jobs.len(), definitions.schedules.len(), judge(in_force.as_ref(), folder))
             }
         };
         let good = format!("{jobs} jobs and {schedules} schedules are in force");
         let report = match (verdict, leading) {
-            (Verdict::InForce, _) => FolderReport::Good,
-            (Verdict::Apply, Some(generation)) => self.apply(generation).await?,
+            (Verdict::InForce, _) => {
+                self.remember(in_force.as_ref());
+                FolderReport::Good
+            }
+            (Verdict::Apply, Some(generation)) => {
+                self.apply(generation, in_force.as_ref().map(|in_force| in_force.version)).await?
+            }
             (Verdict::Apply, None) => FolderReport::NotLeading,
             (Verdict::Drift(what), _) => {
                 // Someone else's folder is in force: only who leads must have it changed.
@@ -260,7 +301,24 @@ impl Pass for FolderWatch {
             }
             _ => self.status.tell("definitions", true, good),
         }
-        Ok((report, None))
+        let moving = self.seen.last != self.seen.read;
+        Ok((report, moving.then_some(STILL)))
+    }
+}
+
+/// The changes that a difference calls for.
+fn changes(difference: Difference<'_>, base: Option<i64>, revision: Option<u64>, digest: &str) -> ChangeSet {
+    let keys = |names: Vec<(String, String)>| {
+        names.into_iter().map(|(namespace, name)| ScheduleKey { namespace, name }).collect()
+    };
+    ChangeSet {
+        base,
+        put_jobs: difference.jobs.into_iter().cloned().collect(),
+        put_schedules: difference.schedules.into_iter().cloned().collect(),
+        remove_jobs: keys(difference.gone_jobs),
+        remove_schedules: keys(difference.gone_schedules),
+        digest: digest.to_owned(),
+        revision,
     }
 }
 

@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use reveille_shared::broker::{Broker, Health, PublishError};
 use reveille_shared::clock::Clock;
-use reveille_shared::store::{Hint, Outgoing, Store, StoreError};
+use reveille_shared::store::{Generation, Hint, Outgoing, Store, StoreError};
 use reveille_shared::telemetry::chain;
 use reveille_shared::trigger::Trigger;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +34,10 @@ const LOOK_AROUND: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The same with its queue not empty: the depth does not tell which messages are in it.
 const LONG_PATIENCE: Duration = Duration::from_secs(600);
+/// Batches of this process's planner that are published before what is due in the store gets its turn.
+const HANDED_IN_A_ROW: u32 = 8;
+/// What was sent this long before its dispatcher died may not have been published.
+const CONFIRM: SignedDuration = SignedDuration::from_secs(15);
 /// The first delay before a trigger goes out again, doubled with each failure in a row.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// The longest such delay.
@@ -48,6 +53,10 @@ pub struct Dispatcher {
     pub clock: Arc<dyn Clock>,
     /// Changes when definitions are put in force in this process.
     pub definitions: watch::Receiver<u64>,
+    /// Triggers that the planner of this process has marked as sent.
+    pub handed: mpsc::Receiver<Vec<Outgoing>>,
+    /// Changes when this process begins to lead: what the leader before it has sent last may be lost with it.
+    pub leads: watch::Receiver<Option<Generation>>,
     /// What an earlier incarnation has sent was lost with it.
     pub embedded: bool,
     /// Who is told.
@@ -75,16 +84,30 @@ impl Dispatcher {
         let mut rebuilt = !self.embedded;
         let mut declare_at = Instant::now();
         let mut refused = None;
+        let mut taken_over = None;
+        let mut in_a_row = 0;
         while !stop.is_cancelled() {
             if let Health::Down(_) = self.broker.health() {
                 self.status.tell("dispatcher", false, "the broker is down: what is due waits");
                 feedback.undeclared.store(true, Ordering::Relaxed);
-                pause(Duration::from_millis(250), &stop).await;
+                tokio::select! {
+                    () = pause(Duration::from_millis(250), &stop) => {}
+                    Some(batch) = self.handed.recv() => self.give_back(&batch).await,
+                }
                 continue;
             }
             while let Some(ended) = in_flight.try_join_next() {
                 resume_panic(ended);
             }
+            if in_a_row < HANDED_IN_A_ROW
+                && let Ok(batch) = self.handed.try_recv()
+            {
+                in_a_row += 1;
+                in_flight.spawn(self.publish(batch, &feedback));
+                room(&mut in_flight).await;
+                continue;
+            }
+            in_a_row = 0;
             let step = async {
                 if self.definitions.has_changed().unwrap_or(false) {
                     self.definitions.mark_unchanged();
@@ -101,6 +124,17 @@ impl Dispatcher {
                         }
                     }
                     refused = declared.err().map(|error| chain(&error));
+                }
+                if self.leads.has_changed().unwrap_or(false) && self.leads.borrow_and_update().is_some() {
+                    taken_over = Some(self.store.now().await?);
+                }
+                if let Some(since) = taken_over {
+                    let from = since.saturating_sub(CONFIRM).unwrap_or(Timestamp::MIN);
+                    let batch = self.store.resend_between(from, since, BATCH).await?;
+                    if !batch.is_empty() {
+                        return Ok(batch);
+                    }
+                    taken_over = None;
                 }
                 if !rebuilt {
                     self.rebuild(&feedback).await?;
@@ -131,6 +165,8 @@ impl Dispatcher {
                         () = tokio::time::sleep(rest) => {}
                         () = nudge.notified() => {}
                         () = stop.cancelled() => {}
+                        Some(batch) = self.handed.recv() => { in_flight.spawn(self.publish(batch, &feedback)); }
+                        Ok(()) = self.leads.changed() => self.leads.mark_changed(),
                         Ok(()) = self.definitions.changed() => feedback.undeclared.store(true, Ordering::Relaxed),
                         Some(ended) = in_flight.join_next() => resume_panic(ended),
                     }
@@ -138,12 +174,7 @@ impl Dispatcher {
                 Ok(batch) => {
                     failing = false;
                     in_flight.spawn(self.publish(batch, &feedback));
-                    // Taking one more would only let it wait here instead of in the store.
-                    while in_flight.len() >= IN_FLIGHT
-                        && let Some(ended) = in_flight.join_next().await
-                    {
-                        resume_panic(ended);
-                    }
+                    room(&mut in_flight).await;
                 }
                 Err(error) => {
                     let error = chain(&error);
@@ -156,8 +187,20 @@ impl Dispatcher {
                 }
             }
         }
+        self.handed.close();
+        while let Some(batch) = self.handed.recv().await {
+            in_flight.spawn(self.publish(batch, &feedback));
+        }
         while let Some(ended) = in_flight.join_next().await {
             resume_panic(ended);
+        }
+    }
+
+    /// Makes triggers due again that were handed over while nobody can publish them.
+    async fn give_back(&self, batch: &[Outgoing]) {
+        let returned: Vec<_> = batch.iter().map(|out| (out.trigger.clone(), Duration::ZERO, None)).collect();
+        if let Err(error) = self.store.unsend(&returned).await {
+            tracing::warn!(error = chain(&error), "could not take triggers back; they are found as lost later");
         }
     }
 
@@ -270,13 +313,22 @@ fn backoff(failing: u32) -> Duration {
 }
 
 /// How late a trigger was confirmed, by our clock.
-fn observe(out: &Outgoing, now: jiff::Timestamp) {
-    let since = |due: jiff::Timestamp| now.duration_since(due).as_secs_f64().max(0.0);
+fn observe(out: &Outgoing, now: Timestamp) {
+    let since = |due: Timestamp| now.duration_since(due).as_secs_f64().max(0.0);
     metrics::histogram!("reveille_dispatch_seconds").record(since(out.due_at));
     if let Some(fire) = &out.fire
         && out.trigger.n == 1
     {
         metrics::histogram!("reveille_fire_lateness_seconds").record(since(fire.due_at));
+    }
+}
+
+/// Waits until fewer batches than allowed are in flight: taking one more would only let it wait here instead of in the store.
+async fn room(in_flight: &mut JoinSet<()>) {
+    while in_flight.len() >= IN_FLIGHT
+        && let Some(ended) = in_flight.join_next().await
+    {
+        resume_panic(ended);
     }
 }
 

@@ -2,9 +2,11 @@
 //!
 //! - [`app`]: settings, and which parts run together.
 //! - [`definitions`]: pass: the folder of definitions → what is in force.
+//! - [`definition_plan`]: what files of definitions would change. Pure.
 //! - [`plan`]: the only way in which a work request is born. Pure.
 //! - [`planner`]: pass: schedules that are due → decisions and work requests.
 //! - [`follow_up`]: pass: runs that have ended → chained runs, held fires, backfills.
+//! - [`explain`]: what became, or will become, of an instant of a schedule, in words. Pure.
 //! - [`dispatch`]: due triggers → the broker. The only publisher.
 //! - [`reconcile`]: pass: dead workers, overdue attempts → their runs go on elsewhere, or end.
 //! - [`dead_letters`]: what the broker gave up on → sent again, or an end with a reason.
@@ -17,8 +19,10 @@ pub mod api;
 pub mod app;
 mod dashboard;
 pub mod dead_letters;
+pub mod definition_plan;
 pub mod definitions;
 pub mod dispatch;
+pub mod explain;
 pub mod follow_up;
 pub mod housekeeping;
 mod jobs;

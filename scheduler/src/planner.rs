@@ -15,9 +15,9 @@ use reveille_shared::clock::Clock;
 use reveille_shared::due::{Compiler, InvalidTiming};
 use reveille_shared::periodic::Pass;
 use reveille_shared::store::{
-    Decision, FirePlan, FireVerdict, Generation, Planned, ScheduleKey, ScheduleRow, Store, StoreError,
+    Decision, FirePlan, FireVerdict, Generation, Outgoing, Planned, ScheduleKey, ScheduleRow, Store, StoreError,
 };
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::jobs::Jobs;
 use crate::leader::Leadership;
@@ -60,6 +60,7 @@ pub struct Planner {
     jobs: Jobs,
     ahead: Ahead,
     last_decision: Option<Timestamp>,
+    handover: Option<mpsc::Sender<Vec<Outgoing>>>,
 }
 
 /// What is known to be due soon.
@@ -155,7 +156,14 @@ impl Planner {
             jobs: Jobs::default(),
             ahead: Ahead::default(),
             last_decision: None,
+            handover: None,
         }
+    }
+
+    /// Hands triggers over to the dispatcher of this process, as long as it has room for them.
+    #[must_use]
+    pub fn handing_over(self, to: mpsc::Sender<Vec<Outgoing>>) -> Self {
+        Self { handover: Some(to), ..self }
     }
 
     async fn load(&mut self) -> Result<(), StoreError> {
@@ -216,7 +224,18 @@ impl Planner {
         let moved: Vec<_> =
             plans.iter().map(|plan| (plan.next_cursor, plan.next_due_at.filter(|_| plan.fired.is_none()))).collect();
         let counted = plans.iter().any(|plan| plan.fired.is_some());
-        let verdicts = self.store.record_fires(generation, plans).await?;
+        // Where the dispatcher of this process has room, triggers need not be found and marked by it first.
+        let room = self.handover.as_ref().and_then(|handover| handover.try_reserve().ok());
+        let verdicts = match room {
+            None => self.store.record_fires(generation, plans).await?,
+            Some(room) => {
+                let (verdicts, sent) = self.store.record_and_send(generation, plans).await?;
+                if !sent.is_empty() {
+                    room.send(sent);
+                }
+                verdicts
+            }
+        };
         for ((row, (cursor, next_due_at)), verdict) in rows.into_iter().zip(moved).zip(verdicts) {
             match verdict {
                 FireVerdict::Recorded { triggered, skipped } => {

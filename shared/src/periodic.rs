@@ -10,6 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
@@ -38,6 +39,8 @@ pub struct Vitals(Arc<Mutex<Option<Vital>>>);
 pub struct Vital {
     /// When it was made.
     pub at: Timestamp,
+    /// The same on the monotonic clock.
+    pub finished: Instant,
     /// What it said, or the error.
     pub outcome: Result<String, String>,
 }
@@ -88,7 +91,7 @@ pub async fn run<P: Pass>(
                 (Err(error), Duration::ZERO)
             }
         };
-        vitals.record(Vital { at: clock.now(), outcome });
+        vitals.record(Vital { at: clock.now(), finished: Instant::now(), outcome });
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = nudge.notified() => {}

@@ -4,4 +4,5 @@
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 mod at_start;
+mod drill;
 mod killed;

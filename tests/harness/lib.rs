@@ -3,7 +3,7 @@
 //!
 //! - [`wait`]: wait for a state, never for a time.
 //! - [`ports`]: ports that nobody else takes.
-//! - [`process`], [`process_tree`]: real programs, and all that is left of them.
+//! - [`process`], [`process_tree`]: real programs, and all that is left of them; [`usage`]: what they cost.
 //! - [`postgres`], [`rabbitmq`]: private servers.
 //! - [`services`]: a fresh database and virtual host on the servers of the whole test run, or private ones.
 //! - [`proxy`]: a network that can be cut.
@@ -22,4 +22,5 @@ pub mod proxy;
 pub mod rabbitmq;
 pub mod services;
 pub mod stack;
+pub mod usage;
 pub mod wait;

@@ -20,7 +20,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
 use crate::client::Client;
@@ -214,7 +214,7 @@ impl Builder {
             .arg(folder.path().join("data"))
             .arg("--schedules")
             .arg(schedules);
-        let process = Service::start_new(program, port)?;
+        let process = Service::start(program, port)?;
         Ok(Stack {
             api: process.api.clone(),
             workers: Vec::new(),
@@ -258,12 +258,12 @@ impl Builder {
         for number in 0..self.schedulers {
             let (program, port) = service("reveille-scheduler", number)?;
             let program = program.env("REVEILLE_SCHEDULES", schedules.to_string_lossy());
-            schedulers.push(Service::start_new(program, port)?);
+            schedulers.push(Service::start(program, port)?);
         }
         let mut workers = Vec::new();
         for number in 0..self.workers {
             let (program, port) = service("reveille-worker", number)?;
-            workers.push(Service::start_new(program, port)?);
+            workers.push(Service::start(program, port)?);
         }
         Ok(Stack {
             api: schedulers[0].api.clone(),
@@ -300,7 +300,11 @@ pub struct Service {
 }
 
 impl Service {
-    fn start_new(program: Program, port: Port) -> Result<Self> {
+    /// Starts a program that listens on this port.
+    ///
+    /// # Errors
+    /// The program can't be executed.
+    pub fn start(program: Program, port: Port) -> Result<Self> {
         Ok(Self { api: Client::new(port.address())?, process: program.start()?, program, port })
     }
 
@@ -314,6 +318,20 @@ impl Service {
     #[must_use]
     pub fn log(&self) -> String {
         self.program.log()
+    }
+
+    /// The process id; another one after each restart.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        self.process.pid()
+    }
+
+    /// How the process ended, or nothing while it runs.
+    ///
+    /// # Errors
+    /// The system doesn't tell.
+    pub fn exit_status(&mut self) -> Result<Option<ExitStatus>> {
+        self.process.exit_status()
     }
 
     /// Waits until it says that it is ready.
@@ -354,12 +372,20 @@ impl Service {
         self.process.wait_exit(limit).await
     }
 
+    /// Starts it again, after killing it if it runs.
+    ///
+    /// # Errors
+    /// It doesn't start.
+    pub fn start_again(&mut self) -> Result<()> {
+        self.process.restart()
+    }
+
     /// Starts it again, after killing it if it runs, and waits until it is ready.
     ///
     /// # Errors
     /// It doesn't start, or isn't ready within a minute.
     pub async fn restart(&mut self) -> Result<()> {
-        self.process.restart()?;
+        self.start_again()?;
         self.wait_ready().await
     }
 }

@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use reveille_shared::clock::{Clock as _, SystemClock};
-use reveille_shared::definition::{self, Definitions, Faults};
+use reveille_shared::definition::{self, Definitions, Faults, Schedule};
 use reveille_shared::due::DueTimes;
 use serde_json::{Value, json};
 
 use crate::failure::{Exit, Failure, say};
-use crate::output::{Output, distance};
+use crate::output::{Output, distance, plural};
+use crate::upcoming::Upcoming;
 
 /// Schedules whose next due time the summary shows.
 const SHOWN: usize = 10;
@@ -24,7 +25,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(Arguments { path }: &Arguments, output: &mut Output) -> Result<Exit, Failure> {
     match definition::read_path(path) {
         Ok(definitions) => {
-            let next = next_due_times(&definitions, SystemClock.now());
+            let next = coming(&definitions, SystemClock.now());
             good(&definitions, &next, output)?;
             Ok(Exit::Done)
         }
@@ -50,38 +51,41 @@ pub(crate) fn faulty(faults: &Faults, output: &mut Output) -> Result<(), Failure
     Ok(())
 }
 
-/// Namespace and name of each schedule, and its next due time if there is one.
-fn next_due_times(definitions: &Definitions, now: Timestamp) -> Vec<(String, String, Option<Timestamp>)> {
-    let schedules = definitions.schedules.iter();
-    let mut next: Vec<_> = schedules
-        .map(|schedule| {
-            // The reader has built the same due times before: it accepts no timing that this would refuse.
-            let due = DueTimes::of(schedule).ok();
-            (schedule.namespace.clone(), schedule.name.clone(), due.and_then(|due| due.next_after(now)))
-        })
-        .collect();
-    next.sort_by_key(|(_, _, due)| due.unwrap_or(Timestamp::MAX));
+/// A schedule's next due time.
+struct Next {
+    namespace: String,
+    name: String,
+    due: Option<Timestamp>,
+    /// Due times before it that the schedule leaves out.
+    excluded: i64,
+}
+
+fn coming(definitions: &Definitions, now: Timestamp) -> Vec<Next> {
+    let of = |schedule: &Schedule| {
+        // The reader has built the same due times before: it accepts no timing that this would refuse.
+        let upcoming = DueTimes::of(schedule).map(|due| Upcoming::of(schedule, &due, now, 1)).unwrap_or_default();
+        let (namespace, name) = (schedule.namespace.clone(), schedule.name.clone());
+        Next { namespace, name, due: upcoming.times.first().copied(), excluded: upcoming.excluded }
+    };
+    let mut next: Vec<_> = definitions.schedules.iter().map(of).collect();
+    next.sort_by_key(|next| next.due.unwrap_or(Timestamp::MAX));
     next
 }
 
-fn good(
-    definitions: &Definitions,
-    next: &[(String, String, Option<Timestamp>)],
-    output: &mut Output,
-) -> Result<(), Failure> {
+fn good(definitions: &Definitions, next: &[Next], output: &mut Output) -> Result<(), Failure> {
     let (jobs, schedules) = (definitions.jobs.len(), definitions.schedules.len());
     if output.json {
         let next: Vec<Value> = next
             .iter()
-            .map(|(namespace, name, due)| {
-                json!({"namespace": namespace, "schedule": name, "nextDue": due.map(|due| format!("{due:.3}"))})
+            .map(|Next { namespace, name, due, excluded }| {
+                let due = due.map(|due| format!("{due:.3}"));
+                json!({"namespace": namespace, "schedule": name, "nextDue": due, "excluded": excluded})
             })
             .collect();
         return output.document(&json!({
             "ok": true, "faultCount": 0, "faults": [], "jobs": jobs, "schedules": schedules, "next": next,
         }));
     }
-    let plural = |count, word| if count == 1 { format!("{count} {word}") } else { format!("{count} {word}s") };
     output.line(&format!("No faults: {}, {}", plural(jobs, "job"), plural(schedules, "schedule")))?;
     if next.is_empty() {
         return Ok(());
@@ -89,12 +93,15 @@ fn good(
     output.line("")?;
     let now = SystemClock.now();
     let mut rows = Vec::new();
-    for (namespace, name, due) in next.iter().take(SHOWN) {
+    for Next { namespace, name, due, excluded } in next.iter().take(SHOWN) {
         let name = if namespace == "default" { name.clone() } else { format!("{namespace}/{name}") };
-        let (at, away) = match due {
+        let (at, mut away) = match due {
             Some(due) => (output.local(*due), distance(*due, now)),
             None => ("never again".to_owned(), String::new()),
         };
+        if *excluded > 0 {
+            away += &format!(" ({} before it left out)", plural(*excluded, "due time"));
+        }
         rows.push(vec![Output::cell(&name), Output::cell(&at), Output::cell(&away)]);
     }
     output.table(&["SCHEDULE", "NEXT DUE", ""], rows)?;

@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use reveille_shared::clock::{Clock as _, SystemClock};
-use reveille_shared::definition::{self, Dst, Timing};
-use reveille_shared::due::{self, DueTimes};
+use reveille_shared::definition::{self, Timing};
+use reveille_shared::due::DueTimes;
 use reveille_shared::duration::HumanDuration;
 use serde::Deserialize;
 
 use super::check;
 use crate::client::{Client, ClientError};
-use crate::failure::{Exit, Failure};
-use crate::output::{Output, distance};
+use crate::failure::{Exit, Failure, say};
+use crate::output::{Output, distance, plural, there};
+use crate::upcoming::Upcoming;
 use crate::view::Schedule;
 
 /// Due times that the server tells at once.
@@ -62,6 +63,8 @@ fn instant(text: &str) -> Result<Timestamp, String> {
 struct Answer {
     times: Vec<Timestamp>,
     zone: TimeZone,
+    /// What people should know of them.
+    note: Option<String>,
 }
 
 /// Prints due times.
@@ -83,7 +86,10 @@ pub(crate) async fn run(
     };
     let schedule = arguments.schedule.unwrap_or_default();
     let answer = match (timing, arguments.file) {
-        (Some(timing), _) => computed(&timing, zone_name, Dst::default(), from, count)?,
+        (Some(timing), _) => {
+            let schedule = definition::Schedule::new("default", "", timing, "");
+            computed(&definition::Schedule { timezone: zone_name.to_owned(), ..schedule }, from, count)?
+        }
         (None, Some(file)) => {
             let definitions = match definition::read_path(&file) {
                 Ok(definitions) => definitions,
@@ -93,19 +99,29 @@ pub(crate) async fn run(
                 }
             };
             let schedule = find(&definitions.schedules, namespace, &schedule, &file)?;
-            computed(&schedule.timing, &schedule.timezone, schedule.dst, from, count)?
+            computed(schedule, from, count)?
         }
-        (None, None) => asked(&client()?, &schedule, from, count).await?,
+        (None, None) => asked(&client()?, &schedule, from, count, output).await?,
     };
     show(answer, now, output)?;
     Ok(Exit::Done)
 }
 
-fn computed(timing: &Timing, zone: &str, dst: Dst, from: Timestamp, count: usize) -> Result<Answer, Failure> {
-    let due =
-        DueTimes::new(timing, zone, dst).map_err(|error| Failure::Other { message: error.to_string(), hint: None })?;
-    let times = std::iter::successors(due.next_after(from), |last| due.next_after(*last)).take(count).collect();
-    Ok(Answer { times, zone: due::timezone(zone).unwrap_or(TimeZone::UTC) })
+fn computed(schedule: &definition::Schedule, from: Timestamp, count: usize) -> Result<Answer, Failure> {
+    let due = DueTimes::of(schedule).map_err(|error| Failure::Other { message: error.to_string(), hint: None })?;
+    let Upcoming { times, excluded } = Upcoming::of(schedule, &due, from, count);
+    let note = (excluded > 0).then(|| format!("{} left out: {}", plural(excluded, "due time"), why(schedule)));
+    Ok(Answer { times, zone: due.zone().clone(), note })
+}
+
+/// Which members of a schedule leave due times out.
+fn why(schedule: &definition::Schedule) -> String {
+    let members = [
+        ("except", !schedule.except.is_empty()),
+        ("only", !schedule.only.is_empty()),
+        ("starts_at", schedule.starts_at.is_some()),
+    ];
+    members.into_iter().filter_map(|(name, set)| set.then_some(name)).collect::<Vec<_>>().join(", ")
 }
 
 fn find<'a>(
@@ -126,7 +142,7 @@ fn find<'a>(
     })
 }
 
-async fn asked(client: &Client, name: &str, from: Timestamp, count: usize) -> Result<Answer, Failure> {
+async fn asked(client: &Client, name: &str, from: Timestamp, count: usize, output: &Output) -> Result<Answer, Failure> {
     #[derive(Deserialize)]
     struct Next {
         items: Vec<Timestamp>,
@@ -144,25 +160,36 @@ async fn asked(client: &Client, name: &str, from: Timestamp, count: usize) -> Re
             break;
         }
     }
-    Ok(Answer { times, zone: due::timezone(&schedule.timezone).unwrap_or(TimeZone::UTC) })
+    let note = schedule.paused.as_ref().map(|paused| {
+        let since = output.local(paused.since);
+        format!("paused since {since} {}: skipped until `reveille resume {name}`", paused.words())
+    });
+    Ok(Answer { times, zone: schedule.zone(), note })
 }
 
-fn show(Answer { times, zone }: Answer, now: Timestamp, output: &mut Output) -> Result<(), Failure> {
+fn show(Answer { times, zone, note }: Answer, now: Timestamp, output: &mut Output) -> Result<(), Failure> {
     if output.json {
         return output.document(&times.iter().map(|at| format!("{at:.3}")).collect::<Vec<_>>());
     }
     if times.is_empty() {
-        return output.line("never");
+        output.line("never")?;
+    } else {
+        table(&times, zone, now, output)?;
     }
+    output.finish()?;
+    note.iter().for_each(|note| say(note));
+    Ok(())
+}
+
+fn table(times: &[Timestamp], zone: TimeZone, now: Timestamp, output: &mut Output) -> Result<(), Failure> {
     // Who reads a schedule in UTC is told what that is on his own clock.
     let local = if zone == TimeZone::UTC { output.zone() } else { zone };
     let differs = local.iana_name() != Some("UTC") && local != TimeZone::UTC;
     let mut rows = Vec::new();
     for at in times {
         let utc = Output::cell(&at.to_zoned(TimeZone::UTC).strftime("%a %Y-%m-%d %H:%M:%SZ").to_string());
-        let there = Output::cell(&at.to_zoned(local.clone()).strftime("%a %Y-%m-%d %H:%M:%S %:z").to_string());
-        let away = Output::cell(&distance(at, now));
-        rows.push(if differs { vec![there, utc, away] } else { vec![utc, away] });
+        let away = Output::cell(&distance(*at, now));
+        rows.push(if differs { vec![Output::cell(&there(*at, &local)), utc, away] } else { vec![utc, away] });
     }
     let name = local.iana_name().unwrap_or("LOCAL TIME").to_owned();
     let head: &[&str] = if differs { &[&name, "UTC", ""] } else { &["UTC", ""] };

@@ -1,10 +1,12 @@
-//! `reveille trigger JOB`
+//! `reveille trigger JOB`, `reveille trigger --schedule SCHEDULE`
 
 use std::io::Read as _;
 
 use reveille_shared::duration::HumanDuration;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::actor::Actor;
 use crate::client::Client;
 use crate::commands::wait;
 use crate::failure::{EXIT_CODES, Exit, Failure};
@@ -12,26 +14,33 @@ use crate::output::Output;
 use crate::view::Run;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXIT_CODES)]
+#[command(after_help = EXIT_CODES, group = clap::ArgGroup::new("what").required(true).args(["job", "schedule"]))]
 pub(crate) struct Arguments {
     /// The job to run
-    job: String,
+    job: Option<String>,
+
+    /// Run all jobs of this schedule now, with its input, as one fire by hand
+    #[arg(long, value_name = "SCHEDULE")]
+    schedule: Option<String>,
 
     /// What the run is given: a JSON object, @FILE to read one, or - for standard input
-    #[arg(long, value_name = "JSON", allow_hyphen_values = true)]
+    #[arg(long, value_name = "JSON", allow_hyphen_values = true, conflicts_with = "schedule")]
     input: Option<String>,
 
     /// How long to wait before it starts, like 30s or 1h30m
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", conflicts_with = "schedule")]
     delay: Option<HumanDuration>,
 
-    /// Wait until the run has ended, and exit as it did
+    /// Wait until the run has ended, and exit as it did; of several runs, as the worst
     #[arg(long)]
     wait: bool,
 
     /// A name for this request: repeated under the same name it gives the same run, not a second one
-    #[arg(long, value_name = "KEY", value_parser = idempotency_key)]
+    #[arg(long, value_name = "KEY", value_parser = idempotency_key, conflicts_with = "schedule")]
     idempotency_key: Option<String>,
+
+    #[command(flatten)]
+    actor: Actor,
 }
 
 fn idempotency_key(text: &str) -> Result<String, &'static str> {
@@ -39,27 +48,70 @@ fn idempotency_key(text: &str) -> Result<String, &'static str> {
     good.then(|| text.to_owned()).ok_or("must have 1 to 255 visible ASCII characters")
 }
 
-/// Triggers the job and, if asked to, waits for its end.
+/// Triggers the job, or those of the schedule, and, if asked to, waits for the end.
 pub(crate) async fn run(arguments: Arguments, client: &Client, output: &mut Output) -> Result<Exit, Failure> {
+    match (&arguments.schedule, &arguments.job) {
+        (Some(schedule), _) => trigger_schedule(schedule, &arguments, client, output).await,
+        (None, job) => trigger_job(job.as_deref().unwrap_or_default(), &arguments, client, output).await,
+    }
+}
+
+async fn trigger_job(job: &str, arguments: &Arguments, client: &Client, output: &mut Output) -> Result<Exit, Failure> {
     let mut body = json!({});
-    if let Some(input) = arguments.input {
-        body["input"] = read_input(&input)?;
+    if let Some(input) = &arguments.input {
+        body["input"] = read_input(input)?;
     }
     if let Some(delay) = arguments.delay {
         body["delay"] = delay.to_string().into();
     }
-    let path = ["jobs", &arguments.job, "trigger"];
-    let answer = client.post(&path, &body, arguments.idempotency_key.as_deref()).await?;
+    let answer = client.post(&["jobs", job, "trigger"], &body, arguments.idempotency_key.as_deref()).await?;
     let accepted: Run = answer.read()?;
-    if arguments.wait {
-        return wait::until_end(client, &accepted, answer.retry_after, output).await;
+    if !arguments.wait {
+        if output.json {
+            output.document(&answer.body)?;
+        } else {
+            output.line(&format!("{}  {}", accepted.id, accepted.status))?;
+        }
+        return Ok(Exit::Done);
     }
-    if output.json {
-        output.document(&answer.body)?;
-    } else {
-        output.line(&format!("{}  {}", accepted.id, accepted.status))?;
+    let (ended, exit) = wait::until_end(client, &[accepted], answer.retry_after, output).await?;
+    if let (true, Some(run)) = (output.json, ended.first()) {
+        output.document(run)?;
     }
-    Ok(Exit::Done)
+    Ok(exit)
+}
+
+async fn trigger_schedule(
+    schedule: &str,
+    arguments: &Arguments,
+    client: &Client,
+    output: &mut Output,
+) -> Result<Exit, Failure> {
+    let body = json!({"by": arguments.actor.name()});
+    let answer = client.post(&["schedules", &format!("{schedule}:trigger")], &body, None).await?;
+    let Fired { work_requests: accepted } = answer.read()?;
+    if !arguments.wait {
+        if output.json {
+            output.document(&answer.body)?;
+        } else {
+            accepted.iter().try_for_each(|run| {
+                output.line(&format!("{}  {}  {}", run.id, run.status, output.foreign(&run.job)))
+            })?;
+        }
+        return Ok(Exit::Done);
+    }
+    let (ended, exit) = wait::until_end(client, &accepted, answer.retry_after, output).await?;
+    if output.json && ended.len() == accepted.len() {
+        output.document(&json!({"fire": answer.body["fire"], "workRequests": ended}))?;
+    }
+    Ok(exit)
+}
+
+/// What a fire by hand has begun.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Fired {
+    work_requests: Vec<Run>,
 }
 
 fn read_input(input: &str) -> Result<Value, Failure> {

@@ -37,6 +37,17 @@ fn good_files_are_summed_up() {
 }
 
 #[test]
+fn the_next_due_time_is_one_that_no_exclusion_skips() {
+    let bench = Workbench::new();
+    let timing = "cron: '0 0 * * *', only: [2126-12-24], starts_at: 2126-12-01T00:00:00Z";
+    bench.write("a.yaml", &GOOD.replace("every: 1h", timing));
+    bench.run("check a.yaml").exits(0).says("2126-12-24 00:00:00").says("due times before it left out");
+    let json = bench.run("check a.yaml --json").exits(0).json();
+    assert_eq!(json["next"][0]["nextDue"], "2126-12-24T00:00:00.000Z");
+    assert!(json["next"][0]["excluded"].as_i64().unwrap() > 23, "{json}");
+}
+
+#[test]
 fn every_fault_is_told_with_its_place_and_line() {
     let bench = Workbench::new();
     bench.write("a.yaml", FAULTY);

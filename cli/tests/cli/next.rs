@@ -82,6 +82,22 @@ fn a_schedule_of_a_file() {
 }
 
 #[test]
+fn what_a_schedule_of_a_file_leaves_out_is_left_out_and_counted() {
+    let bench = Workbench::new();
+    bench.write(
+        "a.yaml",
+        "version: 1\njobs: { j: { command: [x] } }\nschedules:\n  \
+         s: { cron: '0 2 * * *', trigger: j, except: [2126-12-24/2126-12-26, SUN], ends_at: 2126-12-28T02:00:00Z }\n",
+    );
+    let asked = "next s --file a.yaml --from 2126-12-23T12:00:00Z";
+    let done = bench.run(&format!("{asked} --json")).exits(0);
+    assert_eq!(done.json(), json!(["2126-12-27T02:00:00.000Z", "2126-12-28T02:00:00.000Z"]));
+    assert_eq!(done.stderr, "", "{done}");
+    bench.run(asked).exits(0).says("3 due times left out: except").says("2126-12-27 02:00:00Z");
+    bench.run("next s --file a.yaml --from 2126-12-29T00:00:00Z").exits(0).says("never");
+}
+
+#[test]
 fn wrong_timings_are_explained() {
     let bench = Workbench::new();
     let with = |arguments: &[&str]| {

@@ -8,7 +8,26 @@ use crate::workbench::{Workbench, run, taken_port};
 fn help_tells_the_commands_and_the_exit_codes() {
     let bench = Workbench::new();
     let help = bench.run("--help").exits(0);
-    for word in ["dev", "check", "schema", "next", "trigger", "runs", "show", "logs", "cancel", "schedules"] {
+    for word in [
+        "dev",
+        "check",
+        "schema",
+        "plan",
+        "apply",
+        "next",
+        "trigger",
+        "runs",
+        "show",
+        "logs",
+        "cancel",
+        "schedules",
+        "pause",
+        "resume",
+        "explain",
+        "backfill",
+        "history",
+        "doctor",
+    ] {
         assert!(help.stdout.contains(&format!("\n  {word} ")), "no {word} in\n{help}");
     }
     help.says("Exit codes:").says("REVEILLE_SERVER").says("REVEILLE_NAMESPACE");
@@ -45,7 +64,23 @@ fn a_server_that_is_not_there_exits_with_5_and_says_what_to_do() {
     let bench = Workbench::new();
     let (listener, address) = taken_port();
     drop(listener);
-    for command in ["runs", "show x", "logs x -f", "cancel x", "trigger j --wait", "schedules", "next s"] {
+    for command in [
+        "runs",
+        "show x",
+        "logs x -f",
+        "cancel x",
+        "trigger j --wait",
+        "trigger --schedule s",
+        "schedules",
+        "next s",
+        "pause s",
+        "resume s",
+        "explain s",
+        "backfill s --from 2026-11-25T02:00 --to now",
+        "backfill s --list",
+        "backfill s --cancel x",
+        "history x",
+    ] {
         let done = bench.run(&format!("{command} --server http://me:secret@{address}")).exits(5);
         let done = done.says(&format!("http://{address} can't be reached")).says("reveille dev").says("--server");
         assert_eq!(done.stdout, "", "{done}");

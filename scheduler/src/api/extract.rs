@@ -1,22 +1,16 @@
-//! What handlers take from a request. Whatever is wrong is answered as a problem that names every fault at once.
+//! What handlers take from a request's head; `body` is next door. Whatever is wrong is answered as a problem that names every fault at once.
 
 use std::fmt::Display;
 use std::str::FromStr;
 
-use axum::body::Body as RawBody;
-use axum::extract::{FromRequest, FromRequestParts, Request};
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::extract::FromRequestParts;
+use axum::http::StatusCode;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode};
-use futures_util::StreamExt as _;
-use serde_json::{Map, Value};
 use utoipa::IntoParams;
 
 use super::error::{Fault, Problem, printable};
 use super::page::{DEFAULT_LIMIT, MAX_LIMIT};
 
-/// The largest body of a request, in bytes.
-pub(crate) const MAX_BODY: usize = 1024 * 1024;
 /// What names of namespaces, jobs, schedules and queues look like; see also [`is_name`].
 pub(crate) const NAME_PATTERN: &str = "^[a-z0-9][a-z0-9._-]{0,63}$";
 /// The header that names the tenant.
@@ -54,6 +48,33 @@ impl<S: Send + Sync> FromRequestParts<S> for Segment {
         // The only thing that can be wrong with a text is that it isn't UTF-8, and nothing has such a name.
         path.map(|axum::extract::Path(text)| Self(text))
             .map_err(|_| Problem::not_found("what the path names", parts.uri.path()))
+    }
+}
+
+/// The two segments of the path that name something in something else.
+#[derive(Debug)]
+pub(crate) struct TwoSegments(pub(crate) String, pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for TwoSegments {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = axum::extract::Path::<(String, String)>::from_request_parts(parts, state).await;
+        path.map(|axum::extract::Path((outer, inner))| Self(outer, inner))
+            .map_err(|_| Problem::not_found("what the path names", parts.uri.path()))
+    }
+}
+
+/// What stands before the verb in a path like `/v1/schedules/nightly:pause`.
+#[derive(Debug)]
+pub(crate) struct BeforeVerb(pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for BeforeVerb {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Segment(text) = Segment::from_request_parts(parts, state).await?;
+        Ok(Self(text.rsplit_once(':').map_or(text.clone(), |(name, _)| name.to_owned())))
     }
 }
 
@@ -175,6 +196,31 @@ impl QueryFields {
     }
 }
 
+/// The parameters of a list of names.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Search {
+    /// Only names that hold this text.
+    #[param(value_type = Option<String>, max_length = 64)]
+    pub(crate) search: String,
+    /// How many at most.
+    #[param(value_type = Option<u16>, minimum = 1, maximum = 1000, default = 50)]
+    pub(crate) limit: u16,
+    /// `nextPage` of the page before.
+    pub(crate) page: Option<String>,
+}
+
+impl FromQuery for Search {
+    fn read(query: &mut QueryFields) -> Self {
+        let (limit, page) = query.paging();
+        let search = query.one::<String>("search").unwrap_or_default();
+        if search.chars().count() > 64 || search.contains(char::is_control) {
+            query.fault("search", "must have at most 64 characters, none of them a control character");
+        }
+        Self { search, limit, page }
+    }
+}
+
 /// The parameters of a list without filters.
 #[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -214,143 +260,5 @@ impl FromStr for Rfc3339 {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         text.parse().map(Self).map_err(|_| "not an instant: write it like 2026-01-02T03:04:05Z (a + as %2B)")
-    }
-}
-
-/// Something that is read from a JSON object. No body at all is the empty object.
-pub(crate) trait FromBody: Sized {
-    /// Takes its members; what is wrong is noted in `body`, and what is answered then is dropped.
-    fn read(body: &mut BodyFields) -> Self;
-}
-
-/// The JSON body of a request.
-#[derive(Debug)]
-pub(crate) struct Body<T>(pub(crate) T);
-
-impl<S: Send + Sync, T: FromBody> FromRequest<S> for Body<T> {
-    type Rejection = Problem;
-
-    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        let (parts, body) = request.into_parts();
-        let bytes = read_body(&parts.headers, body).await?;
-        let mut fields = BodyFields::default();
-        // Some clients name a type without sending a body, and none names one without a body to name.
-        if !bytes.is_empty() {
-            expect_json(&parts.headers)?;
-            fields.members = object(&bytes)?;
-        }
-        let read = T::read(&mut fields);
-        for (unknown, _) in std::mem::take(&mut fields.members) {
-            fields.faults.push(Fault { field: unknown, message: "unknown member".to_owned() });
-        }
-        if fields.faults.is_empty() {
-            Ok(Self(read))
-        } else {
-            Err(Problem::invalid(StatusCode::UNPROCESSABLE_ENTITY, fields.faults))
-        }
-    }
-}
-
-/// Members of a body not yet taken, and what was wrong with those that were.
-#[derive(Debug, Default)]
-pub(crate) struct BodyFields {
-    members: Map<String, Value>,
-    faults: Vec<Fault>,
-}
-
-impl BodyFields {
-    /// Notes what is wrong with a member.
-    pub(crate) fn fault(&mut self, field: &str, message: impl Display) {
-        self.faults.push(Fault { field: field.to_owned(), message: message.to_string() });
-    }
-
-    /// Takes an object whose JSON text has at most `max` bytes. `null` is the same as no such member.
-    pub(crate) fn object(&mut self, name: &str, max: usize) -> Option<Value> {
-        let value = self.members.remove(name).filter(|value| !value.is_null())?;
-        let size = value.to_string().len();
-        if !value.is_object() {
-            self.fault(name, format!("must be an object, not {}", kind(&value)));
-        } else if size > max {
-            self.fault(name, format!("its JSON text has {size} bytes, the limit is {max}"));
-        } else if holds_nul(&value) {
-            self.fault(name, "must not hold the character U+0000");
-        } else {
-            return Some(value);
-        }
-        None
-    }
-
-    /// Takes a member that is written as a string. `null` is the same as no such member.
-    pub(crate) fn parsed<T: FromStr<Err: Display>>(&mut self, name: &str) -> Option<T> {
-        match self.members.remove(name)? {
-            Value::Null => None,
-            Value::String(text) => text.parse().map_err(|error| self.fault(name, error)).ok(),
-            other => {
-                self.fault(name, format!("must be a string, not {}", kind(&other)));
-                None
-            }
-        }
-    }
-}
-
-async fn read_body(headers: &HeaderMap, body: RawBody) -> Result<Vec<u8>, Problem> {
-    let too_large = || {
-        let message = format!("the body is too large: the limit is {MAX_BODY} bytes");
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "PayloadTooLarge", message)
-    };
-    let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > MAX_BODY as u64) {
-        return Err(too_large());
-    }
-    let mut bytes = Vec::new();
-    let mut chunks = body.into_data_stream();
-    while let Some(chunk) = chunks.next().await {
-        let chunk = chunk
-            .map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "InvalidBody", "the body broke off before its end"))?;
-        if bytes.len() + chunk.len() > MAX_BODY {
-            return Err(too_large());
-        }
-        bytes.extend_from_slice(&chunk);
-    }
-    Ok(bytes)
-}
-
-fn expect_json(headers: &HeaderMap) -> Result<(), Problem> {
-    let essence = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()?.split(';').next()).map(str::trim);
-    if essence.is_some_and(|essence| essence.eq_ignore_ascii_case("application/json")) {
-        return Ok(());
-    }
-    let given = essence.map_or("none".to_owned(), printable);
-    let message = format!("a body must have the Content-Type application/json, not {given}");
-    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", message))
-}
-
-fn object(bytes: &[u8]) -> Result<Map<String, Value>, Problem> {
-    let refuse = |message: String| Err(Problem::new(StatusCode::BAD_REQUEST, "InvalidJson", message));
-    match serde_json::from_slice(bytes) {
-        Ok(Value::Object(members)) => Ok(members),
-        Ok(other) => refuse(format!("the body must be a JSON object, not {}", kind(&other))),
-        Err(error) => refuse(format!("the body is not valid JSON: {error}")), // says line and column
-    }
-}
-
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
-    }
-}
-
-/// PostgreSQL keeps no text with U+0000. The parser has limited the depth.
-fn holds_nul(value: &Value) -> bool {
-    match value {
-        Value::String(text) => text.contains('\0'),
-        Value::Array(items) => items.iter().any(holds_nul),
-        Value::Object(members) => members.iter().any(|(name, value)| name.contains('\0') || holds_nul(value)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }

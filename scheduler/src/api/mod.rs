@@ -1,13 +1,18 @@
 //! The REST interface and what surrounds it. In reading order:
 //!
 //! - [`guard`]: whose requests are looked at at all, and for how long.
-//! - [`extract`]: what handlers take from a request; [`page`]: lists; [`error`]: what is answered when it fails.
-//! - [`jobs`], [`schedules`], [`work_requests`], [`operations`]: a folder per resource, a file per verb.
+//! - [`extract`], [`body`]: what handlers take from a request; [`page`]: lists; [`error`]: what is answered when it fails.
+//! - [`jobs`], [`schedules`], [`definitions`], [`work_requests`], [`operations`]: a folder per resource, a file per verb;
+//!   [`verbs`]: those that stand behind a name. [`history`], [`hide`]: what several of them show.
 //! - [`openapi`]: the routes, and the document that is generated from them.
 
+mod body;
+mod definitions;
 mod error;
 mod extract;
 mod guard;
+mod hide;
+mod history;
 mod jobs;
 mod openapi;
 mod operations;
@@ -16,6 +21,7 @@ mod schedules;
 #[cfg(test)]
 mod tests;
 mod time;
+mod verbs;
 mod work_requests;
 
 use std::net::SocketAddr;

@@ -5,14 +5,14 @@
 
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
-use axum::routing::get;
+use axum::routing::{get, post};
 use serde_json::{Value, json};
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::extract::{NAME_PATTERN, NAMESPACE_HEADER};
-use super::{ApiState, error, jobs, operations, schedules, work_requests};
+use super::{ApiState, definitions, error, jobs, operations, schedules, verbs, work_requests};
 
 /// Refusals that any operation can answer with.
 const COMMON: [(&str, &str); 5] = [
@@ -26,10 +26,18 @@ const COMMON: [(&str, &str); 5] = [
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Reveille", description = "A distributed job scheduler: trigger jobs, follow their work requests."),
-    components(schemas(error::Body)),
+    components(schemas(error::Body, definitions::files::FaultView)),
+    // What `verbs` hands requests on to; all other paths come with their routes.
+    paths(
+        schedules::pause::pause_schedule,
+        schedules::resume::resume_schedule,
+        schedules::trigger::trigger_schedule,
+        schedules::backfills::create::backfill,
+    ),
     tags(
         (name = "jobs", description = "Definitions of business logic, and how to start it"),
         (name = "schedules", description = "When jobs run by themselves"),
+        (name = "definitions", description = "Jobs and schedules as a whole, as files hold them"),
         (name = "workRequests", description = "The durable record of each run"),
         (name = "operations", description = "For those who run the service"),
     )
@@ -41,10 +49,18 @@ fn api() -> OpenApiRouter<ApiState> {
         .routes(routes!(jobs::list::list_jobs))
         .routes(routes!(jobs::get::get_job))
         .routes(routes!(jobs::trigger::trigger_job))
+        .routes(routes!(jobs::history::list_history))
         .routes(routes!(schedules::list::list_schedules))
         .routes(routes!(schedules::get::get_schedule))
         .routes(routes!(schedules::next::next_due_times))
         .routes(routes!(schedules::fires::list_fires))
+        .routes(routes!(schedules::explain::explain_schedule))
+        .routes(routes!(schedules::history::list_history))
+        .routes(routes!(schedules::backfills::list::list_backfills))
+        .routes(routes!(schedules::backfills::get::get_backfill, schedules::backfills::cancel::cancel_backfill))
+        .route("/v1/schedules/{schedule}", post(verbs::of_schedule))
+        .routes(routes!(definitions::plan::plan_definitions))
+        .routes(routes!(definitions::apply::apply_definitions))
         .routes(routes!(work_requests::list::list_work_requests))
         .routes(routes!(work_requests::get::get_work_request, work_requests::cancel::cancel_work_request))
         .routes(routes!(work_requests::events::list_events))
@@ -74,13 +90,24 @@ fn text(document: utoipa::openapi::OpenApi) -> String {
         }
     }
     // What is read with `FromBody` refuses members that it does not know.
-    document["components"]["schemas"]["TriggerRequest"]["additionalProperties"] = json!(false);
+    for body in [
+        "TriggerRequest",
+        "TriggerScheduleRequest",
+        "Note",
+        "BackfillRequest",
+        "DefinitionPlanRequest",
+        "DefinitionApplyRequest",
+        "DefinitionFile",
+    ] {
+        document["components"]["schemas"][body]["additionalProperties"] = json!(false);
+    }
     format!("{document:#}\n")
 }
 
 /// Adds to an operation what holds for all of them.
 fn complete(path: &str, operation: &mut Value) {
-    if path.starts_with("/v1/") && !["/v1/workers", "/v1/queues"].contains(&path) {
+    let knows_no_tenant = ["/v1/workers", "/v1/queues", "/v1/definitions:plan", "/v1/definitions:apply"];
+    if path.starts_with("/v1/") && !knows_no_tenant.contains(&path) {
         let header = json!({
             "name": NAMESPACE_HEADER, "in": "header", "description": "The tenant; default is `default`",
             "schema": {"type": "string", "pattern": NAME_PATTERN},
@@ -145,7 +172,7 @@ mod tests {
                 assert!(operation["responses"]["503"]["headers"]["Retry-After"].is_object(), "{method} {path}");
             }
         }
-        assert_eq!(ids.len(), 19);
+        assert_eq!(ids.len(), 31);
         let text = document.to_string();
         for reference in text.split("\"#/components/schemas/").skip(1) {
             let name = reference.split('"').next().unwrap();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use reveille_shared::definition::Job;
-use reveille_shared::due::{DueTimes, exclusion};
+use reveille_shared::due::DueTimes;
 use reveille_shared::store::{Backfill, BackfillStep, Decision, Fire, FireOutcome, Planned, SkipReason, Versioned};
 use reveille_shared::work_request::{FireRef, Origin};
 
@@ -34,7 +34,7 @@ pub fn backfill_step(
     let mut seen = 0;
     while let Some(due_at) = next.filter(|due_at| *due_at <= asked.to && seen < MAX_DUE_TIMES) {
         seen += 1;
-        match (&jobs, exclusion(schedule, due.zone(), due_at)) {
+        match (&jobs, due.exclusion(schedule, due_at)) {
             (Err(job), _) => stretches.skip(due_at, SkipReason::Superseded, format!("job {job} is not in force")),
             (_, Some(rule)) => stretches.skip(due_at, SkipReason::Excluded, rule),
             (Ok(_), None) if triggers == room => break,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use reveille_shared::definition::{CatchUpPolicy, Job, Schedule};
-use reveille_shared::due::{DueTimes, exclusion};
+use reveille_shared::due::DueTimes;
 use reveille_shared::duration::HumanDuration;
 use reveille_shared::store::{
     Decision, Fire, FireOutcome, FirePlan, NewWorkRequest, OverlapRule, Planned, ScheduleRow, SkipReason, Versioned,
@@ -143,7 +143,7 @@ impl<'a> Judge<'a> {
     }
 
     fn excluded(&self, due_at: Timestamp) -> Option<String> {
-        exclusion(self.schedule, self.due.zone(), due_at)
+        self.due.exclusion(self.schedule, due_at)
     }
 
     /// The instant before the oldest due time that may be made up for.

@@ -8,7 +8,7 @@ use reveille_shared::broker::{Broker, Delivery};
 use reveille_shared::duration::HumanDuration;
 use reveille_shared::store::Acceptance;
 use reveille_shared::work_request::{Happening, WorkRequestId};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::world::{World, one, until};
@@ -29,6 +29,8 @@ fn dispatch(world: &World, embedded: bool, tasks: &mut JoinSet<()>) {
         broker: Arc::clone(&world.broker),
         clock: Arc::clone(&world.clock),
         definitions: watch::Sender::new(0).subscribe(),
+        handed: mpsc::channel(1).1,
+        leads: watch::Sender::new(None).subscribe(),
         embedded,
         status: Arc::clone(&world.status),
     };

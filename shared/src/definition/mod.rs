@@ -37,6 +37,7 @@ use std::path::Path;
 
 pub use self::config::read_config;
 pub use self::difference::{ChangedMember, changed_members};
+pub use self::digest::{Difference, Remembered};
 pub use self::fault::{Fault, Faults};
 pub use self::files::MOST_BYTES_IN_ALL;
 pub use self::json_schema::json_schema;
@@ -62,6 +63,16 @@ pub fn read_path(path: &Path) -> Result<Definitions, Faults> {
 /// Everything that is wrong with any of the texts.
 pub fn read_texts(texts: &[(String, String)]) -> Result<Definitions, Faults> {
     let mut reader = Reader::default();
+    reader.read_texts(texts)?;
+    Ok(reader.into_definitions())
+}
+
+/// Reads texts that are a part of what is in force: they may name jobs that none of them defines.
+///
+/// # Errors
+/// Everything that is wrong with any of the texts.
+pub fn read_part(texts: &[(String, String)]) -> Result<Definitions, Faults> {
+    let mut reader = Reader::of_part();
     reader.read_texts(texts)?;
     Ok(reader.into_definitions())
 }

@@ -30,6 +30,8 @@ pub struct Reader {
     /// How many texts were parsed so far.
     count: u32,
     parsed: usize,
+    /// The texts are not all that there is: jobs may be defined elsewhere.
+    partial: bool,
 }
 
 /// What is remembered of a text.
@@ -56,6 +58,12 @@ struct Reading {
 type Again<'a> = &'a dyn Fn(usize) -> Option<String>;
 
 impl Reader {
+    /// A reader of texts that are not all that there is: jobs that they name and don't define may be defined elsewhere.
+    #[must_use]
+    pub fn of_part() -> Self {
+        Self { partial: true, ..Self::default() }
+    }
+
     /// Reads a file, or every `*.yaml` and `*.yml` of a folder (not of folders within it). Gives the same as
     /// [`read_path`](super::read_path).
     ///
@@ -145,7 +153,7 @@ impl Reader {
         };
         let mut findings = Findings::new();
         let outlines = self.outlines.iter().map(Option::as_ref).collect();
-        let across = Across::new(outlines, complete, &mut findings, &place);
+        let across = Across::new(outlines, complete, self.partial, &mut findings, &place);
         across.check_names(&mut findings);
         across.check_chains(&mut findings, &place);
         let mut between: HashMap<usize, Vec<_>> = HashMap::new();

@@ -26,7 +26,8 @@ pub fn exclusion(schedule: &Schedule, zone: &TimeZone, due_at: Timestamp) -> Opt
     if schedule.only.is_empty() || schedule.only.iter().any(|rule| holds(rule, date)) {
         return None;
     }
-    let mut text = format!("not in only {}", schedule.only.iter().take(NAMED).map(name).collect::<Vec<_>>().join(", "));
+    let mut text =
+        format!("not in only {}", schedule.only.iter().take(NAMED).map(written).collect::<Vec<_>>().join(", "));
     if schedule.only.len() > NAMED {
         text += &format!(" and {} more", schedule.only.len() - NAMED);
     }
@@ -39,7 +40,7 @@ fn rule_of(rule: &DayRule, date: Date) -> Option<String> {
         DayRule::Calendar { name, days } => {
             days.iter().find_map(|day| rule_of(day, date)).map(|day| format!("{name} ({day})"))
         }
-        DayRule::Dates { .. } | DayRule::Weekdays { .. } => holds(rule, date).then(|| name(rule)),
+        DayRule::Dates { .. } | DayRule::Weekdays { .. } => holds(rule, date).then(|| written(rule)),
     }
 }
 
@@ -52,8 +53,9 @@ fn holds(rule: &DayRule, date: Date) -> bool {
     }
 }
 
-/// A rule as it is written.
-fn name(rule: &DayRule) -> String {
+/// A rule as it is written: `2026-12-24/2026-12-26`, `SAT`, `MON-FRI`, or the name of a calendar.
+#[must_use]
+pub fn written(rule: &DayRule) -> String {
     match rule {
         DayRule::Dates { from, to } if from == to => from.to_string(),
         DayRule::Dates { from, to } => format!("{from}/{to}"),

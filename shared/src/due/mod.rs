@@ -39,7 +39,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-pub use self::calendar::exclusion;
+pub use self::calendar::{exclusion, written};
 pub use self::changes::{ClockChange, ClockEffect};
 pub use self::compiler::Compiler;
 pub use self::tzdata::{TimezoneData, timezone_data};
@@ -153,6 +153,12 @@ impl DueTimes {
             }
             Rule::At(instant) => (*instant > after).then_some(*instant),
         }
+    }
+
+    /// Why `except` or `only` of the schedule excludes a due time, see [`exclusion`]; none when it is not excluded.
+    #[must_use]
+    pub fn exclusion(&self, schedule: &Schedule, due_at: Timestamp) -> Option<String> {
+        exclusion(schedule, &self.0.zone, due_at)
     }
 
     /// The due times after `after` and up to and including `until`, found as they are asked for.

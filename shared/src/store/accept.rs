@@ -41,6 +41,8 @@ pub struct NewWorkRequest {
     pub chained_from: Option<WorkRequestId>,
     /// For what it waits before its trigger may go out, in words, if for anything.
     pub held: Option<String>,
+    /// Its first trigger counts as sent from the start: whoever accepts it publishes it after the commit.
+    pub sent: bool,
     /// Why it can't be run at all, if so: it is recorded, and FAILED.
     pub refused: Option<RunError>,
     /// Something waits for its end.
@@ -65,8 +67,23 @@ impl NewWorkRequest {
             by: by.into(),
             chained_from: None,
             held: None,
+            sent: false,
             refused: None,
             follow: false,
+        }
+    }
+
+    /// Nothing holds it back.
+    pub(crate) fn goes_out_at_once(&self) -> bool {
+        self.held.is_none() && self.refused.is_none() && self.delay == HumanDuration::ZERO
+    }
+
+    /// The delivery's phase and how many triggers were sent, as they are kept.
+    pub(crate) const fn phase(&self) -> (&'static str, i32) {
+        match (&self.held, self.sent) {
+            (Some(_), _) => ("held", 0),
+            (None, true) => ("sent", 1),
+            (None, false) => ("due", 0),
         }
     }
 

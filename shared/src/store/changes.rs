@@ -3,12 +3,13 @@
 use std::str::FromStr;
 
 use jiff::Timestamp;
+use serde::Serialize;
 use serde_json::Value;
 
 use super::definitions::Versioned;
 use super::schedules::{ScheduleKey, ScheduleRow};
 use super::{Result, Store};
-use crate::definition::Job;
+use crate::definition::{Job, Schedule};
 
 /// What kind of definition a change is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -78,29 +79,28 @@ pub(crate) struct Change<'a> {
     pub(crate) action: Action,
     pub(crate) actor: &'a str,
     pub(crate) reason: Option<&'a str>,
-    pub(crate) spec: Option<Value>,
+    pub(crate) spec: Option<Spec<'a>>,
+}
+
+/// The definition from then on.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Spec<'a> {
+    Job(&'a Job),
+    Schedule(&'a Schedule),
 }
 
 impl<'a> Change<'a> {
-    pub(crate) fn of_schedule(row: &ScheduleRow, action: Action, actor: &'a str, reason: Option<&'a str>) -> Self {
-        let spec = match action {
-            Action::Created | Action::Changed => serde_json::to_value(&row.schedule).ok(),
-            Action::Removed | Action::Paused | Action::Resumed => None,
-        };
-        Self { key: row.key(), kind: DefinitionKind::Schedule, version: row.version, action, actor, reason, spec }
+    pub(crate) fn of_schedule(row: &'a ScheduleRow, action: Action, actor: &'a str, reason: Option<&'a str>) -> Self {
+        let spec = matches!(action, Action::Created | Action::Changed).then_some(Spec::Schedule(&row.schedule));
+        let kind = DefinitionKind::Schedule;
+        Self { key: row.key(), kind, version: row.version, action, actor, reason, spec }
     }
 
-    pub(crate) fn of_job(job: &Versioned<&Job>, action: Action, actor: &'a str, reason: Option<&'a str>) -> Self {
-        let spec = (action != Action::Removed).then(|| serde_json::to_value(job.item).ok()).flatten();
-        Self {
-            key: ScheduleKey::of_job(job.item),
-            kind: DefinitionKind::Job,
-            version: job.version,
-            action,
-            actor,
-            reason,
-            spec,
-        }
+    pub(crate) fn of_job(job: &Versioned<&'a Job>, action: Action, actor: &'a str, reason: Option<&'a str>) -> Self {
+        let spec = (action != Action::Removed).then_some(Spec::Job(job.item));
+        let (key, kind) = (ScheduleKey::of_job(job.item), DefinitionKind::Job);
+        Self { key, kind, version: job.version, action, actor, reason, spec }
     }
 }
 

@@ -47,8 +47,12 @@ pub(crate) trait Reads {
     async fn job_version(&self, namespace: &str, name: &str, version: i64) -> Result<Option<Job>>;
     async fn jobs(&self, namespace: &str, from: NamePage<'_>) -> Result<Vec<Versioned<Job>>>;
     async fn schedules(&self, namespace: &str, from: NamePage<'_>) -> Result<Vec<ScheduleRow>>;
+    async fn every_job(&self) -> Result<Vec<Versioned<Job>>>;
+    async fn every_schedule(&self) -> Result<Vec<ScheduleRow>>;
     async fn due_schedules(&self, until: Timestamp, limit: i64) -> Result<Vec<ScheduleRow>>;
     async fn queues(&self) -> Result<Vec<String>>;
+    /// The generation whose lease has not ended, if there is one.
+    async fn leader(&self, now: Timestamp) -> Result<Option<Generation>>;
     async fn changes(
         &self,
         kind: DefinitionKind,
@@ -98,6 +102,8 @@ pub(crate) enum Which<'a> {
     OfSchedules(&'a [ScheduleKey]),
     /// Some whose trigger is due at `now`, earliest first, passing over those that others have locked.
     Due { limit: i64 },
+    /// Some whose trigger was sent after `from` and not after `until`, and is not claimed; likewise.
+    SentBetween { from: Timestamp, until: Timestamp, limit: i64 },
     /// Some in these queues whose trigger was sent longer ago than this, doubled with each time that it was sent again;
     /// likewise.
     Lost { patience: SignedDuration, queues: &'a [String], limit: i64 },
@@ -183,7 +189,8 @@ pub(crate) trait Plain {
     async fn end_backfill(&mut self, key: &ScheduleKey, id: &str, by: &str) -> Result<bool>;
     /// The version of the definitions in force.
     async fn version_in_force(&mut self) -> Result<Option<i64>>;
-    async fn put_in_force(&mut self, digest: &str, revision: Option<u64>, by: &str) -> Result<()>;
+    /// Records a set of definitions; answers its version.
+    async fn put_in_force(&mut self, digest: &str, revision: Option<u64>, by: &str) -> Result<i64>;
     async fn put_worker(&mut self, worker: &NewWorker) -> Result<()>;
     /// Counts a beat; false when the worker is not, or no longer, known to be alive.
     async fn beat(&mut self, worker: Uuid) -> Result<bool>;

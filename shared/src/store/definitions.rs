@@ -13,6 +13,9 @@ use super::schedules::{ScheduleKey, ScheduleRow, due_times};
 use super::{Hint, Result, Store, StoreError};
 use crate::definition::{self, Definitions, Job, Schedule};
 
+/// Definitions that go to the database in one statement: 100,000 at once would cost too much memory.
+const AT_ONCE: usize = 2_000;
+
 /// Something with the version that it has or had.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Versioned<T> {
@@ -59,6 +62,8 @@ pub struct ChangeSet {
 /// What putting definitions in force has changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Applied {
+    /// The version of the definitions in force from then on.
+    pub version: i64,
     /// New or changed jobs.
     pub jobs: usize,
     /// New or changed schedules.
@@ -110,7 +115,7 @@ impl Store {
         set.remove_schedules = old.schedules.keys().filter(|key| !schedules.contains(key)).cloned().collect();
         let jobs = definitions.jobs.iter().filter(|job| old.is_other_job(job));
         let schedules = definitions.schedules.iter().filter(|schedule| old.is_other_schedule(schedule));
-        let (jobs, schedules) = (jobs.collect(), schedules.collect());
+        let (jobs, schedules): (Vec<_>, Vec<_>) = (jobs.collect(), schedules.collect());
         let applied = put(&mut *tx, old, &jobs, &schedules, &set, by, None).await?;
         tx.commit().await?;
         self.hint(Hint::Schedules);
@@ -140,8 +145,8 @@ impl Store {
         let jobs = sorted(set.put_jobs.iter().map(ScheduleKey::of_job).chain(set.remove_jobs.iter().cloned()));
         let schedules = set.put_schedules.iter().map(ScheduleKey::of).chain(set.remove_schedules.iter().cloned());
         let old = Old::of(tx.jobs_in_force(&jobs).await?, tx.lock_schedules(&sorted(schedules)).await?);
-        let jobs = set.put_jobs.iter().filter(|job| old.is_other_job(job)).collect();
-        let schedules = set.put_schedules.iter().filter(|schedule| old.is_other_schedule(schedule)).collect();
+        let jobs: Vec<_> = set.put_jobs.iter().filter(|job| old.is_other_job(job)).collect();
+        let schedules: Vec<_> = set.put_schedules.iter().filter(|schedule| old.is_other_schedule(schedule)).collect();
         let applied = put(&mut *tx, old, &jobs, &schedules, set, by, reason).await?;
         tx.commit().await?;
         self.hint(Hint::Schedules);
@@ -162,6 +167,35 @@ impl Store {
     /// [`StoreError::Query`].
     pub async fn jobs(&self, namespace: &str, after: &str, limit: i64) -> Result<Vec<Versioned<Job>>> {
         self.db.jobs(namespace, NamePage::After { name: after, part: "", limit }).await
+    }
+
+    /// Up to `limit` jobs of a namespace behind the name `after` whose name holds `part`, by name.
+    ///
+    /// # Errors
+    /// [`StoreError::Query`].
+    pub async fn search_jobs(
+        &self,
+        namespace: &str,
+        after: &str,
+        part: &str,
+        limit: i64,
+    ) -> Result<Vec<Versioned<Job>>> {
+        self.db.jobs(namespace, NamePage::After { name: after, part, limit }).await
+    }
+
+    /// Everything that is in force, of all namespaces, and the version of the whole. Holds up nobody who writes.
+    ///
+    /// # Errors
+    /// [`StoreError::Query`].
+    pub async fn all_in_force(&self) -> Result<(Option<InForce>, Vec<Versioned<Job>>, Vec<ScheduleRow>)> {
+        loop {
+            let before = self.in_force().await?;
+            let (jobs, schedules) = (self.db.every_job().await?, self.db.every_schedule().await?);
+            // Again if others were put in force meanwhile.
+            if self.in_force().await?.map(|in_force| in_force.version) == before.as_ref().map(|before| before.version) {
+                return Ok((before, jobs, schedules));
+            }
+        }
     }
 
     /// A version of a job, be it in force or not.
@@ -208,15 +242,15 @@ impl Old {
 async fn put(
     tx: &mut dyn Tx,
     mut old: Old,
-    jobs: &Vec<&Job>,
-    schedules: &Vec<&Schedule>,
+    jobs: &[&Job],
+    schedules: &[&Schedule],
     set: &ChangeSet,
     by: &str,
     reason: Option<&str>,
 ) -> Result<Applied> {
     let now = tx.now();
     let mut changes = Vec::new();
-    let action = |known: bool| if known { Action::Changed } else { Action::Created };
+    let action = |is_new: bool| if is_new { Action::Created } else { Action::Changed };
 
     let unknown = jobs.iter().map(|job| ScheduleKey::of_job(job)).filter(|key| !old.jobs.contains_key(key));
     let last_versions = tx.last_job_versions(&unknown.collect::<Vec<_>>()).await?;
@@ -226,43 +260,52 @@ async fn put(
         let known = old.jobs.get(&key).map(|old| old.version);
         let version = known.or_else(|| last_versions.get(&key).copied()).unwrap_or(0) + 1;
         let job = Versioned { version, item: *job };
-        changes.push(Change::of_job(&job, action(known.is_some()), by, reason));
+        changes.push(Change::of_job(&job, action(known.is_none()), by, reason));
         put_jobs.push(job);
     }
-    tx.put_jobs(&put_jobs).await?;
-    for key in &set.remove_jobs {
-        let Some(gone) = old.jobs.get(key) else { continue };
-        let gone = Versioned { version: gone.version, item: &gone.item };
-        changes.push(Change::of_job(&gone, Action::Removed, by, reason));
+    let gone_jobs = set.remove_jobs.iter().filter_map(|key| old.jobs.get(key));
+    for Versioned { version, item } in gone_jobs {
+        changes.push(Change::of_job(&Versioned { version: *version, item }, Action::Removed, by, reason));
     }
-    tx.remove_jobs(&set.remove_jobs).await?;
 
     let unknown = schedules.iter().map(|schedule| ScheduleKey::of(schedule));
     let unknown: Vec<_> = unknown.filter(|key| !old.schedules.contains_key(key)).collect();
     let last_versions = tx.last_schedule_versions(&unknown).await?;
-    let (mut put, mut undecided) = (Vec::new(), Vec::new());
+    let (mut rows, mut fresh, mut undecided) = (Vec::new(), Vec::new(), Vec::new());
     for schedule in schedules {
         let key = ScheduleKey::of(schedule);
         let predecessor = old.schedules.remove(&key);
         let known = predecessor.as_ref().map(|old| old.version);
         let version = known.or_else(|| last_versions.get(&key).copied()).unwrap_or(0) + 1;
         let (row, fires) = succeed(predecessor, version, schedule, now)?;
-        changes.push(Change::of_schedule(&row, action(known.is_some()), by, reason));
-        put.push(row);
+        rows.push(row);
+        fresh.push(known.is_none());
         undecided.extend(fires);
     }
-    for gone in set.remove_schedules.iter().filter_map(|key| old.schedules.get(key)) {
+    let gone: Vec<_> = set.remove_schedules.iter().filter_map(|key| old.schedules.get(key)).collect();
+    for row in &gone {
         let why = (SkipReason::Superseded, "the schedule was removed");
-        undecided.extend(gone.settle(&due_times(&gone.schedule)?, now, why));
-        changes.push(Change::of_schedule(gone, Action::Removed, by, reason));
+        undecided.extend(row.settle(&due_times(&row.schedule)?, now, why));
     }
+    let put = rows.iter().zip(fresh).map(|(row, is_new)| Change::of_schedule(row, action(is_new), by, reason));
+    changes.extend(put);
+    changes.extend(gone.iter().map(|row| Change::of_schedule(row, Action::Removed, by, reason)));
+
+    for some in put_jobs.chunks(AT_ONCE) {
+        tx.put_jobs(some).await?;
+    }
+    tx.remove_jobs(&set.remove_jobs).await?;
     tx.insert_fires(&undecided).await?;
-    tx.put_schedules(&put).await?;
+    for some in rows.chunks(AT_ONCE) {
+        tx.put_schedules(some).await?;
+    }
     tx.remove_schedules(&set.remove_schedules).await?;
-    tx.insert_changes(&changes).await?;
-    tx.put_in_force(&set.digest, set.revision, by).await?;
+    for some in changes.chunks(AT_ONCE) {
+        tx.insert_changes(some).await?;
+    }
+    let version = tx.put_in_force(&set.digest, set.revision, by).await?;
     let removed = changes.iter().filter(|change| change.action == Action::Removed).count();
-    Ok(Applied { jobs: put_jobs.len(), schedules: put.len(), removed })
+    Ok(Applied { version, jobs: put_jobs.len(), schedules: rows.len(), removed })
 }
 
 /// The row of a new or changed schedule, and what its predecessor left undecided.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::accept::NewWorkRequest;
 use super::database::Which;
 use super::texts::{error_without_nul, without_nul};
 use super::transition::{Batch, Hints, Locked};
@@ -26,6 +27,18 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
+    /// The first trigger of one that counts as sent from its birth, at `now`.
+    pub(crate) fn at_birth(request: &NewWorkRequest, now: Timestamp) -> Self {
+        let trigger = Trigger {
+            v: trigger::VERSION,
+            id: request.id,
+            n: 1,
+            namespace: request.namespace.clone(),
+            job: request.job.clone(),
+        };
+        Self { queue: request.queue.clone(), trigger, due_at: now, fire: request.fire.clone() }
+    }
+
     fn of(row: &Locked) -> Self {
         let due_at = match row.before.phase {
             Phase::Due { at } | Phase::Sent { at } => at,
@@ -108,6 +121,26 @@ impl Store {
         tx.commit().await?;
         hints.give(self);
         Ok(ended)
+    }
+
+    /// Marks as sent again, under the same number, up to `limit` triggers that were sent after `from` and not after
+    /// `until` and that nobody has claimed: their dispatcher died, maybe before it published them. They are to be
+    /// published after this returns.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn resend_between(&self, from: Timestamp, until: Timestamp, limit: i64) -> Result<Vec<Outgoing>> {
+        let mut tx = self.begin().await?;
+        let mut batch = Batch::lock(&mut *tx, Which::SentBetween { from, until, limit }).await?;
+        let outgoing = batch.names().into_iter().filter_map(|id| {
+            let out = batch.get(id).map(Outgoing::of);
+            batch.resend(id);
+            out
+        });
+        let outgoing = outgoing.collect();
+        batch.save(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(outgoing)
     }
 
     /// Marks as sent again, under the same number, up to `limit` triggers that nobody has claimed `patience`

@@ -234,16 +234,19 @@ impl Store {
         self.db.fires_at(key, at).await
     }
 
-    /// Records a fire that someone has asked for, with its work requests.
+    /// Records a fire that someone has asked for, with its work requests. False: someone else has asked at the same
+    /// instant, and nothing was recorded.
     ///
     /// # Errors
     /// [`super::StoreError::Query`].
-    pub async fn fire_by_hand(&self, fire: &Fire, requests: &[NewWorkRequest]) -> Result<()> {
+    pub async fn fire_by_hand(&self, fire: &Fire, requests: &[NewWorkRequest]) -> Result<bool> {
         let mut tx = self.begin().await?;
-        tx.insert_fires(std::slice::from_ref(fire)).await?;
+        if tx.insert_fires(std::slice::from_ref(fire)).await? == 0 {
+            return Ok(false);
+        }
         super::accept::insert(&mut *tx, requests).await?;
         tx.commit().await?;
         self.hint(super::Hint::Due);
-        Ok(())
+        Ok(true)
     }
 }

@@ -11,6 +11,14 @@ use super::{Result, Store};
 pub struct Generation(pub i64);
 
 impl Store {
+    /// Who leads now, if anyone does.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn leader(&self) -> Result<Option<Generation>> {
+        self.db.leader(self.db.now().await?).await
+    }
+
     /// Takes or keeps leadership for `ttl` by the database's clock. `None`: another one leads.
     ///
     /// # Errors

@@ -81,6 +81,28 @@ macro_rules! impl_reads {
                 all(query.fetch_all(&self.read).await.map_err(step("read schedules"))?)
             }
 
+            async fn every_job(&self) -> Result<Vec<Versioned<Job>>> {
+                let rows: Vec<VersionedJobRow> = sqlx::query_as(
+                    "SELECT v.version, v.spec FROM jobs j JOIN job_versions v USING (namespace, name, version)
+                     ORDER BY namespace, name",
+                )
+                .fetch_all(&self.read)
+                .await
+                .map_err(step("read every job"))?;
+                all(rows)
+            }
+
+            async fn every_schedule(&self) -> Result<Vec<ScheduleRow>> {
+                let rows: Vec<ScheduleDbRow> = sqlx::query_as(
+                    "SELECT spec, version, cursor, next_due_at, fired, failures, paused_at, paused_by, pause_reason
+                     FROM schedules ORDER BY namespace, name",
+                )
+                .fetch_all(&self.read)
+                .await
+                .map_err(step("read every schedule"))?;
+                all(rows)
+            }
+
             async fn due_schedules(&self, until: Timestamp, limit: i64) -> Result<Vec<ScheduleRow>> {
                 let rows: Vec<ScheduleDbRow> = sqlx::query_as(
                     "SELECT spec, version, cursor, next_due_at, fired, failures, paused_at, paused_by, pause_reason
@@ -103,6 +125,16 @@ macro_rules! impl_reads {
                 .fetch_all(&self.read)
                 .await
                 .map_err(step("read the queues"))
+            }
+
+            async fn leader(&self, now: Timestamp) -> Result<Option<Generation>> {
+                let generation: Option<i64> =
+                    sqlx::query_scalar("SELECT generation FROM leader WHERE holder IS NOT NULL AND expires_at > $1")
+                        .bind(At(now))
+                        .fetch_optional(&self.read)
+                        .await
+                        .map_err(step("ask who leads"))?;
+                Ok(generation.map(Generation))
             }
 
             async fn changes(
@@ -558,18 +590,18 @@ macro_rules! impl_plain {
                     .map_err(step("read the definitions in force"))
             }
 
-            async fn put_in_force(&mut self, digest: &str, revision: Option<u64>, by: &str) -> Result<()> {
-                sqlx::query(
-                    "INSERT INTO definition_sets (digest, revision, applied_at, applied_by) VALUES ($1, $2, $3, $4)",
+            async fn put_in_force(&mut self, digest: &str, revision: Option<u64>, by: &str) -> Result<i64> {
+                sqlx::query_scalar(
+                    "INSERT INTO definition_sets (digest, revision, applied_at, applied_by) VALUES ($1, $2, $3, $4)
+                     RETURNING version",
                 )
                 .bind(digest)
                 .bind(revision.map(|revision| i64::try_from(revision).unwrap_or(i64::MAX)))
                 .bind(At(self.now))
                 .bind(by)
-                .execute(&mut *self.tx)
+                .fetch_one(&mut *self.tx)
                 .await
-                .map_err(step("record the definitions"))?;
-                Ok(())
+                .map_err(step("record the definitions"))
             }
 
             async fn put_worker(&mut self, worker: &NewWorker) -> Result<()> {

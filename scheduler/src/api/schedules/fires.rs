@@ -4,10 +4,11 @@ use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
 use jiff::Timestamp;
+use reveille_shared::store::Fire;
 use utoipa::IntoParams;
 
 use super::find;
-use super::view::FireView;
+use super::fire_view::FireView;
 use crate::api::ApiState;
 use crate::api::error::Problem;
 use crate::api::extract::{FromQuery, Namespace, Query, QueryFields, Segment};
@@ -53,12 +54,47 @@ pub(crate) async fn list_fires(
 ) -> Result<Response, Problem> {
     let key = find(&state, &namespace, &name).await?.key();
     let list = List::of(&("fires", &key, filter.before));
-    let before = list.place(filter.page.as_deref(), instant)?.or(filter.before).unwrap_or(Timestamp::MAX);
-    let found = state.store.fires(&key, before, i64::from(filter.limit) + 1).await?;
-    let page = Page::cut(found, filter.limit, &list, |last| last.due_at.as_microsecond().to_be_bytes().to_vec());
+    let place = list.place(filter.page.as_deref(), Place::read)?;
+    let (before, passed) = match place {
+        Some(Place { due_at, passed }) => (just_after(due_at), passed),
+        None => (filter.before.unwrap_or(Timestamp::MAX), 0),
+    };
+    let mut found = state.store.fires(&key, before, i64::from(filter.limit) + 1 + i64::from(passed)).await?;
+    found.drain(..found.len().min(passed as usize));
+    let shown = &found[..found.len().min(usize::from(filter.limit))];
+    let next = shown.last().map(|last| Place {
+        due_at: last.due_at,
+        passed: Place::count(shown, last.due_at)
+            + place.filter(|place| place.due_at == last.due_at).map_or(0, |p| p.passed),
+    });
+    let page = Page::cut(found, filter.limit, &list, |_| next.map(Place::write).unwrap_or_default());
     Ok(page.map(FireView::from).answer(&uri))
 }
 
-fn instant(bytes: &[u8]) -> Option<Timestamp> {
-    Timestamp::from_microsecond(i64::from_be_bytes(bytes.try_into().ok()?)).ok()
+/// Where a page ended: a due time, and how many of its entries are on this page and those before. One due time can have
+/// several, by hand and by backfills.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    due_at: Timestamp,
+    passed: u16,
+}
+
+impl Place {
+    fn count(fires: &[Fire], due_at: Timestamp) -> u16 {
+        u16::try_from(fires.iter().rev().take_while(|fire| fire.due_at == due_at).count()).unwrap_or(u16::MAX)
+    }
+
+    fn write(self) -> Vec<u8> {
+        [&self.due_at.as_microsecond().to_be_bytes()[..], &self.passed.to_be_bytes()].concat()
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (due_at, passed) = bytes.split_first_chunk::<8>()?;
+        let due_at = Timestamp::from_microsecond(i64::from_be_bytes(*due_at)).ok()?;
+        Some(Self { due_at, passed: u16::from_be_bytes(passed.try_into().ok()?) })
+    }
+}
+
+fn just_after(at: Timestamp) -> Timestamp {
+    at.saturating_add(jiff::SignedDuration::from_micros(1)).unwrap_or(Timestamp::MAX)
 }

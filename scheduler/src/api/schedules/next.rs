@@ -3,11 +3,10 @@
 use axum::Json;
 use axum::extract::State;
 use jiff::Timestamp;
-use reveille_shared::due::DueTimes;
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
-use super::find;
+use super::{due_times, find};
 use crate::api::ApiState;
 use crate::api::error::Problem;
 use crate::api::extract::{FromQuery, Namespace, Query, QueryFields, Segment};
@@ -56,8 +55,7 @@ pub(crate) async fn next_due_times(
     Query(span): Query<Span>,
 ) -> Result<Json<Next>, Problem> {
     let schedule = find(&state, &namespace, &name).await?.schedule;
-    let due = DueTimes::of(&schedule)
-        .map_err(|source| reveille_shared::store::StoreError::Timing { schedule: name, source })?;
+    let due = due_times(&schedule)?;
     let first = due.next_after(span.from.unwrap_or_else(|| state.clock.now()));
     let times = std::iter::successors(first, |last| due.next_after(*last));
     Ok(Json(Next { items: times.take(usize::from(span.count)).map(Instant).collect() }))

@@ -1,7 +1,8 @@
-//! Schedules and their fires as JSON.
+//! Schedules as JSON.
 
-use reveille_shared::definition::{CatchUpPolicy, Overlap, Timing};
-use reveille_shared::store::{Fire, FireOutcome, ScheduleRow};
+use reveille_shared::definition::{CatchUp, CatchUpPolicy, Dst, Fold, Gap, Overlap, Schedule, Timing};
+use reveille_shared::due::written;
+use reveille_shared::store::{Pause, ScheduleRow};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -33,18 +34,61 @@ pub(crate) struct View {
     at: Option<Instant>,
     /// IANA name of the zone in which `cron` is read.
     timezone: String,
+    /// What becomes of `cron` times when clocks are changed, where it is declared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dst: Option<DstView>,
     /// The jobs that are called, in order.
     trigger: Vec<String>,
     /// Given to each run.
     #[serde(skip_serializing_if = "Value::is_null")]
     #[schema(required = false)]
     input: Value,
-    /// What happens to a fire while runs of an earlier one go on: `skip` or `allow`.
+    /// What happens to a fire while runs of an earlier one go on: `skip`, `allow`, `queue_one`, `queue_all` or
+    /// `cancel_running`.
     #[schema(value_type = String)]
     overlap: Overlap,
+    /// With `queue_all`, the most fires that wait; absent when it is the default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue_max: Option<u32>,
+    /// Runs by hand of this schedule count as runs of an earlier fire.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    count_manual: bool,
     /// What happens to due times that nobody saw in time.
     catch_up: CatchUpView,
-    /// The next due time; absent when it will never be due again.
+    /// Triggers go out up to this long after the due time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jitter: Option<String>,
+    /// Due times before this instant are skipped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    starts_at: Option<Instant>,
+    /// It is not due after this instant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ends_at: Option<Instant>,
+    /// It is not due any more once so many of its due times have triggered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_fires: Option<u64>,
+    /// How many have, of `maxFires`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fired: Option<u64>,
+    /// Days on which due times are skipped, as they are written: `2026-12-24/2026-12-26`, `SAT`, or a calendar's name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    except: Vec<String>,
+    /// Due times on other days than these are skipped.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    only: Vec<String>,
+    /// It is paused when so many runs in a row have FAILED.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pause_after_failures: Option<u32>,
+    /// How many runs in a row have FAILED up to now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failures_in_a_row: Option<u32>,
+    /// It is paused: not due until it is resumed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    paused: Option<PauseView>,
+    /// The next due time; absent while it is paused, and when it will never be due again.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_due: Option<Instant>,
     /// Every due time up to and including this instant is decided.
@@ -60,6 +104,49 @@ struct CatchUpView {
     policy: CatchUpPolicy,
     /// How late they may be, like `1h`.
     window: String,
+    /// With `all`, the most that are made up for; absent when it is the default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max: Option<u32>,
+}
+
+/// What becomes of cron times when clocks are changed.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Dst)]
+struct DstView {
+    /// Of local times that the clock skips: `run_after` or `skip`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    gap: Option<Gap>,
+    /// Of local times that the clock shows twice: `first`, `second` or `both`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    fold: Option<Fold>,
+}
+
+/// Since when a schedule is paused, and why.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Pause)]
+struct PauseView {
+    /// Since when.
+    since: Instant,
+    /// Who did it.
+    by: String,
+    /// Why, in their words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+impl From<Pause> for PauseView {
+    fn from(pause: Pause) -> Self {
+        Self { since: pause.at.into(), by: pause.by, reason: pause.reason }
+    }
+}
+
+impl From<CatchUp> for CatchUpView {
+    fn from(catch_up: CatchUp) -> Self {
+        let max = (catch_up.max != CatchUp::MAX).then_some(catch_up.max);
+        Self { policy: catch_up.policy, window: catch_up.window.to_string(), max }
+    }
 }
 
 impl From<ScheduleRow> for View {
@@ -80,60 +167,25 @@ impl From<ScheduleRow> for View {
             every,
             at,
             timezone: schedule.timezone,
+            dst: (schedule.dst != Dst::default()).then_some(DstView { gap: schedule.dst.gap, fold: schedule.dst.fold }),
             trigger: schedule.trigger,
             input: schedule.input,
             overlap: schedule.overlap,
-            catch_up: CatchUpView { policy: schedule.catch_up.policy, window: schedule.catch_up.window.to_string() },
+            queue_max: (schedule.queue_max != Schedule::QUEUE_MAX).then_some(schedule.queue_max),
+            count_manual: schedule.count_manual,
+            catch_up: schedule.catch_up.into(),
+            jitter: (schedule.jitter.as_millis() > 0).then(|| schedule.jitter.to_string()),
+            starts_at: schedule.starts_at.map(Instant),
+            ends_at: schedule.ends_at.map(Instant),
+            max_fires: schedule.max_fires,
+            fired: schedule.max_fires.map(|_| row.fired),
+            except: schedule.except.iter().map(written).collect(),
+            only: schedule.only.iter().map(written).collect(),
+            pause_after_failures: schedule.pause_after_failures,
+            failures_in_a_row: (row.failures > 0).then_some(row.failures),
+            paused: row.pause.map(PauseView::from),
             next_due: row.next_due_at.map(Instant),
             decided_until: row.cursor.into(),
-        }
-    }
-}
-
-/// What was decided for a due time of a schedule, or for a stretch of them.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-#[schema(as = Fire)]
-pub(crate) struct FireView {
-    /// The due time; of a stretch of skips, the first.
-    due_at: Instant,
-    /// Of a stretch of skips, the last; else the same.
-    last_due_at: Instant,
-    /// How many due times it stands for.
-    #[schema(minimum = 1)]
-    count: i64,
-    /// `triggered` or `skipped`.
-    outcome: &'static str,
-    /// The work requests that were called for, in the order of the schedule's list.
-    work_requests: Vec<String>,
-    /// Why it was skipped, for programs: `overlap`, `late` or `superseded`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'static str>,
-    /// Why it was skipped, for people.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    message: Option<String>,
-    /// The version of the schedule that it was decided by.
-    schedule_version: i64,
-    /// When it was decided.
-    decided_at: Instant,
-}
-
-impl From<Fire> for FireView {
-    fn from(fire: Fire) -> Self {
-        let (outcome, work_requests, reason, message) = match fire.outcome {
-            FireOutcome::Triggered(ids) => ("triggered", ids.iter().map(ToString::to_string).collect(), None, None),
-            FireOutcome::Skipped(reason, detail) => ("skipped", Vec::new(), Some(reason.as_str()), Some(detail)),
-        };
-        Self {
-            due_at: fire.due_at.into(),
-            last_due_at: fire.last_due_at.into(),
-            count: fire.count,
-            outcome,
-            work_requests,
-            reason,
-            message,
-            schedule_version: fire.version,
-            decided_at: fire.decided_at.into(),
         }
     }
 }

@@ -152,7 +152,7 @@ async fn the_ledger_says_what_became_of_due_times() {
         key,
         version: row.version,
         cursor: row.cursor,
-        planned_at: row.cursor,
+        planned_at: jiff::Timestamp::UNIX_EPOCH,
         overlap: OverlapRule::of(&row.schedule),
         fired: None,
         decisions: vec![

@@ -1,9 +1,12 @@
 //! The whole router against a real SQLite store.
 
+mod backfills;
+mod definitions;
 mod lists;
 mod lives;
 mod probes;
 mod refusals;
+mod schedules;
 mod triggers;
 
 use std::sync::Arc;

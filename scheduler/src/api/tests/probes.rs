@@ -26,6 +26,42 @@ async fn readiness_names_the_part_that_is_missing() {
 }
 
 #[tokio::test]
+async fn readiness_and_figures_say_who_leads() {
+    let api = Api::new().await;
+    // The test itself leads, as another process would.
+    let elsewhere = api.get("/readyz").await.json;
+    assert_eq!(elsewhere["leader"], json!({"leading": false, "generation": 1}));
+    assert!(elsewhere["timezoneData"]["source"].is_string(), "{elsewhere}");
+    assert!(!api.get("/metrics").await.text.contains("reveille_leader"));
+
+    let leadership = std::sync::Arc::new(crate::leader::Leadership::default());
+    api.status.may_lead(std::sync::Arc::clone(&leadership));
+    assert!(api.get("/metrics").await.text.contains("reveille_leader 0\n"));
+    leadership.set(Some(reveille_shared::store::Generation(7)));
+    api.status.tell_decision("2026-01-02T03:04:05.678Z".parse().unwrap());
+    let here = api.get("/readyz").await.json;
+    assert_eq!(here["leader"], json!({"leading": true, "generation": 7, "lastDecision": "2026-01-02T03:04:05.678Z"}));
+    let figures = api.get("/metrics").await.text;
+    for line in
+        ["reveille_leader 1", "reveille_leader_generation 7", "reveille_last_decision_timestamp_seconds 1767323045.678"]
+    {
+        assert!(figures.lines().any(|printed| printed == line), "{line} is not in\n{figures}");
+    }
+    api.status.tell("definitions", false, "faulty");
+    assert_eq!(api.get("/readyz").await.json["leader"], here["leader"]);
+}
+
+#[tokio::test]
+async fn a_process_is_alive_while_its_passes_finish_rounds() {
+    let api = Api::new().await;
+    api.status.watch("planner", reveille_shared::periodic::Vitals::default(), std::time::Duration::from_secs(8));
+    assert!(api.get("/metrics").await.text.contains("reveille_pass_age_seconds{pass=\"planner\"} 0."));
+    assert_eq!(api.get("/livez").await.status, 200);
+    // Not ready is not dead.
+    assert_eq!(api.get("/readyz").await.status, 503);
+}
+
+#[tokio::test]
 async fn workers_and_queues_show_what_is_there() {
     let api = Api::new().await;
     api.trigger("hello").await;

@@ -31,6 +31,12 @@ pub(crate) struct View {
     /// The due time that called for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     scheduled_for: Option<Instant>,
+    /// Who decided the fire that called for it: `schedule`, `manual` or `backfill:ID`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    origin: Option<String>,
+    /// The work request whose end called for it, if one did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chained_from: Option<String>,
     /// Where it stands.
     #[schema(value_type = StatusName)]
     pub(crate) status: &'static str,
@@ -112,6 +118,7 @@ impl View {
     /// What callers see of a work request at `now`.
     pub(crate) fn new(request: WorkRequest, now: Timestamp) -> Self {
         let at = format!("/v1/workRequests/{}", request.id);
+        let origin = request.fire.as_ref().map(|fire| fire.origin.to_string());
         let (schedule, scheduled_for) = request.fire.map(|fire| (fire.schedule, Instant(fire.due_at))).unzip();
         Self {
             id: request.id.to_string(),
@@ -121,6 +128,8 @@ impl View {
             queue: request.queue,
             schedule,
             scheduled_for,
+            origin,
+            chained_from: request.chained_from.map(|id| id.to_string()),
             status: request.status.as_str(),
             percent_complete: request.percent,
             message: request.message,

@@ -209,7 +209,7 @@ impl Plans for PgTx {
         .bind(changes.iter().map(|change| change.action.as_str()).collect::<Vec<_>>())
         .bind(changes.iter().map(|change| change.actor).collect::<Vec<_>>())
         .bind(changes.iter().map(|change| change.reason).collect::<Vec<_>>())
-        .bind(changes.iter().map(|change| change.spec.as_ref().map(Json)).collect::<Vec<_>>())
+        .bind(changes.iter().map(|change| change.spec.map(Json)).collect::<Vec<_>>())
         .bind(At(self.now))
         .execute(&mut *self.tx)
         .await

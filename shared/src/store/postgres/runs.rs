@@ -25,7 +25,7 @@ impl Runs for PgTx {
             Which::Ids(ids) => {
                 query.push("WHERE d.id = ANY(").push_bind(ids).push(") ORDER BY d.id FOR UPDATE OF d");
             }
-            Which::OfSchedules(keys) if keys.is_empty() => return Ok(Vec::new()),
+            Which::OfSchedules([]) => return Ok(Vec::new()),
             Which::OfSchedules(keys) => {
                 query.push("WHERE (d.namespace, d.schedule) IN (SELECT * FROM unnest(");
                 query.push_bind(keys.iter().map(|key| key.namespace.as_str()).collect::<Vec<_>>()).push("::text[], ");
@@ -34,6 +34,11 @@ impl Runs for PgTx {
             }
             Which::Due { limit } => {
                 query.push("WHERE d.phase = 'due' AND d.phase_at <= ").push_bind(At(self.now));
+                query.push(" ORDER BY d.phase_at LIMIT ").push_bind(limit).push(" FOR UPDATE OF d SKIP LOCKED");
+            }
+            Which::SentBetween { from, until, limit } => {
+                query.push("WHERE d.phase = 'sent' AND d.phase_at > ").push_bind(At(from));
+                query.push(" AND d.phase_at <= ").push_bind(At(until));
                 query.push(" ORDER BY d.phase_at LIMIT ").push_bind(limit).push(" FOR UPDATE OF d SKIP LOCKED");
             }
             Which::Lost { patience, queues, limit } => {
@@ -93,12 +98,13 @@ impl Runs for PgTx {
         let histories: Vec<_> = requests.iter().map(|r| (r.id.0, r.history())).collect();
         let due = |r: &NewWorkRequest| At(self.now.saturating_add(r.delay.signed()).unwrap_or(Timestamp::MAX));
         sqlx::query(
-            "INSERT INTO deliveries (id, namespace, queue, schedule, origin, phase, phase_at, timeout_ms, seq, follow)
+            "INSERT INTO deliveries (id, namespace, queue, schedule, origin, phase, phase_at, timeout_ms, seq, follow,
+                                     sends)
              SELECT u.id, u.namespace, u.queue, u.schedule, coalesce(u.origin, 'manual'), u.phase, u.phase_at,
-                    u.timeout_ms, u.seq, u.follow
+                    u.timeout_ms, u.seq, u.follow, u.sends
              FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::bigint[], $7::text[],
-                         $8::text[], $9::integer[], $10::boolean[])
-                  AS u (id, namespace, queue, schedule, phase_at, timeout_ms, origin, phase, seq, follow)",
+                         $8::text[], $9::integer[], $10::boolean[], $11::integer[])
+                  AS u (id, namespace, queue, schedule, phase_at, timeout_ms, origin, phase, seq, follow, sends)",
         )
         .bind(&ids)
         .bind(&namespaces)
@@ -107,9 +113,10 @@ impl Runs for PgTx {
         .bind(requests.iter().map(due).collect::<Vec<_>>())
         .bind(requests.iter().map(|r| i64::try_from(r.timeout.as_millis()).unwrap_or(i64::MAX)).collect::<Vec<_>>())
         .bind(requests.iter().map(|r| r.fire.as_ref().map(|f| f.origin.to_string())).collect::<Vec<_>>())
-        .bind(requests.iter().map(|r| if r.held.is_some() { "held" } else { "due" }).collect::<Vec<_>>())
+        .bind(requests.iter().map(|r| r.phase().0).collect::<Vec<_>>())
         .bind(histories.iter().map(|(_, history)| seq(history.len())).collect::<Vec<_>>())
         .bind(requests.iter().map(|r| r.follow).collect::<Vec<_>>())
+        .bind(requests.iter().map(|r| r.phase().1).collect::<Vec<_>>())
         .execute(&mut *self.tx)
         .await
         .map_err(step("insert deliveries"))?;

@@ -205,7 +205,7 @@ impl Plans for SqliteTx {
             .bind(change.action.as_str())
             .bind(change.actor)
             .bind(change.reason)
-            .bind(change.spec.as_ref().map(Json))
+            .bind(change.spec.map(Json))
             .bind(At(self.now))
             .execute(&mut *self.tx)
             .await

@@ -46,6 +46,14 @@ impl Runs for SqliteTx {
                 let due = query.build_query_as().fetch_all(&mut *self.tx).await;
                 rows = due.map_err(step("lock work requests"))?;
             }
+            Which::SentBetween { from, until, limit } => {
+                let mut query = sqlx::QueryBuilder::<sqlx::Sqlite>::new(LOCKED);
+                query.push("WHERE d.phase = 'sent' AND d.phase_at > ").push_bind(At(from));
+                query.push(" AND d.phase_at <= ").push_bind(At(until));
+                query.push(" ORDER BY d.phase_at LIMIT ").push_bind(limit);
+                let sent = query.build_query_as().fetch_all(&mut *self.tx).await;
+                rows = sent.map_err(step("lock work requests"))?;
+            }
             Which::Lost { patience, queues, limit } => {
                 let at = self.now.saturating_sub(patience).unwrap_or(Timestamp::MIN);
                 let micros = i64::try_from(patience.as_micros()).unwrap_or(i64::MAX);
@@ -104,8 +112,9 @@ impl Runs for SqliteTx {
             .map_err(step("insert work requests"))?;
             let history = request.history();
             sqlx::query(
-                "INSERT INTO deliveries (id, namespace, queue, schedule, phase_at, timeout_ms, origin, phase, seq, follow)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+                "INSERT INTO deliveries (id, namespace, queue, schedule, phase_at, timeout_ms, origin, phase, seq, follow,
+                                         sends)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
             )
             .bind(request.id.0)
             .bind(&request.namespace)
@@ -114,9 +123,10 @@ impl Runs for SqliteTx {
             .bind(At(self.now.saturating_add(request.delay.signed()).unwrap_or(Timestamp::MAX)))
             .bind(i64::try_from(request.timeout.as_millis()).unwrap_or(i64::MAX))
             .bind(fire.map_or(Origin::Manual, |fire| fire.origin.clone()).to_string())
-            .bind(if request.held.is_some() { "held" } else { "due" })
+            .bind(request.phase().0)
             .bind(seq(history.len()))
             .bind(request.follow)
+            .bind(request.phase().1)
             .execute(&mut *self.tx)
             .await
             .map_err(step("insert deliveries"))?;

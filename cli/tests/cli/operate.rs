@@ -1,0 +1,111 @@
+//! Schedules operated against a real server, as a person does.
+
+use serde_json::{Value, json};
+
+use crate::workbench::{Dev, LIMIT, Workbench, eventually};
+
+const FILE: &str = r#"
+version: 1
+defaults: { retry: { max_attempts: 1 } }
+jobs:
+  hello: { command: [echo, hello] }
+  broken: { command: ["false"] }
+  slow: { command: [sleep, "600"] }
+  hourly: { command: [echo, hour] }
+schedules:
+  often: { every: 1s, trigger: hello, overlap: allow }
+  hourly: { every: 1h, trigger: hourly }
+  mixed: { cron: "0 2 * * *", timezone: Europe/Berlin, trigger: [hello, broken] }
+  stuck: { every: 1h, trigger: slow }
+"#;
+
+fn start() -> (Workbench, Dev) {
+    let bench = Workbench::new();
+    bench.write("deploy/schedules/jobs.yaml", FILE);
+    let dev = Dev::start(&bench, "");
+    (bench, dev)
+}
+
+#[test]
+fn a_pause_is_told_explained_and_remembered() {
+    let (bench, dev) = start();
+    let server = dev.server();
+    let done = bench.run(&format!("pause often --by anna --reason lunch {server}")).exits(0);
+    done.says("often is paused since").says("by anna: lunch");
+    bench.run(&format!("pause often {server}")).exits(1).says("anna").says("lunch").says("reveille resume");
+    let done = bench.run(&format!("schedules --search oft {server}")).exits(0);
+    done.says("PAUSED by anna: lunch").never_says("hourly");
+    bench.run(&format!("next often --count 1 {server}")).exits(0).says("paused since");
+    bench.run(&format!("explain often {server}")).exits(0).says("It is paused now, since").says("by anna: lunch");
+    let paused = bench.run(&format!("schedules --search often --json {server}")).exits(0).json();
+    let since = paused[0]["paused"]["since"].as_str().unwrap();
+    let due = eventually(LIMIT, || {
+        let now = bench.run(&format!("explain often --json {server}")).exits(0).json();
+        let last = now["lastDue"].as_str().unwrap();
+        if last > since { Ok(last.to_owned()) } else { Err(now.to_string()) }
+    });
+    bench.run(&format!("explain often --at {due} {server}")).exits(0).says("anna").says("lunch").says("Next due");
+    bench.run(&format!("resume often --by otto {server}")).exits(0).says("often goes on: next due");
+    bench.run(&format!("resume often {server}")).exits(1).says("not paused");
+    let done = bench.run(&format!("explain often --at {due} {server}")).exits(0);
+    done.says("skipped (paused)").says("anna").says("lunch");
+    let done = bench.run(&format!("history often {server}")).exits(0);
+    done.says("schedule often").says("resumed").says("by otto").says("paused").says("by anna: lunch").says("created");
+    bench.run(&format!("history hourly {server}")).exits(2).says("--job").says("--schedule");
+    bench.run(&format!("history hourly --job {server}")).exits(0).says("job hourly");
+    bench.run(&format!("history nobody {server}")).exits(1).says("ever called nobody");
+}
+
+#[test]
+fn what_will_be_is_explained_in_the_schedules_zone() {
+    let (bench, dev) = start();
+    let server = dev.server();
+    let done = bench.run(&format!("explain mixed --at 2126-11-25T02:00 {server}")).exits(0);
+    done.says("will trigger").says("Mon 2126-11-25 02:00:00 +01:00");
+    let json = bench.run(&format!("explain mixed --at 2126-11-25T02:30 --json {server}")).exits(0).json();
+    assert_eq!((&json["verdict"], &json["at"]), (&json!("not_due"), &json!("2126-11-25T01:30:00.000Z")));
+    bench.run(&format!("explain nobody {server}")).exits(1).says("nobody").says("does not exist");
+}
+
+#[test]
+fn a_past_range_is_made_up_for() {
+    let (bench, dev) = start();
+    let server = dev.server();
+    let range = "backfill hourly --from 2020-01-01T00:00Z --to 2020-01-01T03:00Z --id lost --reason outage";
+    bench.run(&format!("{range} --dry-run {server}")).exits(0).says("nothing was done: there are 4 due times");
+    let done = bench.run(&format!("{range} --max-parallel 2 --wait {server}")).exits(0);
+    done.says("lost  done after").says("4 of 4 due times triggered").says("100 %");
+    // Asked for again it is the same one.
+    bench.run(&format!("{range} --max-parallel 2 --wait {server}")).exits(0).says("lost  done");
+    bench.run(&format!("{range} --max-parallel 3 {server}")).exits(1).says("another id");
+    bench.run(&format!("backfill hourly --list {server}")).exits(0).says("lost").says("100 %").says("outage");
+    let done = bench.run(&format!("explain hourly --at 2020-01-01T02:00Z {server}")).exits(0);
+    done.says("backfill:lost").says("Also fired");
+    let enormous = bench.run(&format!("backfill often --from 2020-01-01T00:00Z --to 2021-01-01T00:00Z {server}"));
+    enormous.exits(1).says("31622401 due times").says("choose a shorter range");
+    bench.run(&format!("backfill hourly --from now --to 2126-01-01T00:00Z {server}")).exits(1).says("in the future");
+}
+
+#[test]
+fn a_backfill_is_canceled() {
+    let (bench, dev) = start();
+    let server = dev.server();
+    let range = "backfill stuck --from 2020-01-01T00:00Z --to 2020-01-01T03:00Z --id late";
+    bench.run(&format!("{range} {server}")).exits(0).says("late  running").says("--cancel late");
+    let done = bench.run(&format!("backfill stuck --cancel late {server}")).exits(0);
+    done.says("late  canceled");
+    bench.run(&format!("{range} --wait {server}")).exits(4).says("late  canceled");
+    let list: Value = bench.run(&format!("backfill stuck --list --json {server}")).exits(0).json();
+    assert_eq!((&list[0]["id"], &list[0]["status"]), (&json!("late"), &json!("canceled")));
+}
+
+#[test]
+fn all_jobs_of_a_schedule_run_by_hand() {
+    let (bench, dev) = start();
+    let server = dev.server();
+    let done = bench.run(&format!("trigger --schedule mixed --wait {server}")).exits(3);
+    done.says("SUCCEEDED").says("FAILED");
+    let fired = bench.run(&format!("trigger --schedule hourly --by anna --json {server}")).exits(0).json();
+    assert_eq!((&fired["fire"]["origin"], &fired["workRequests"][0]["job"]), (&json!("manual"), &json!("hourly")));
+    bench.run(&format!("trigger --schedule nobody {server}")).exits(1).says("does not exist");
+}

@@ -1,0 +1,108 @@
+//! `POST /v1/schedules/{schedule}:trigger`
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use jiff::SignedDuration;
+use reveille_shared::store::{ScheduleRow, Versioned};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::fire_view::FireView;
+use super::{find, note};
+use crate::api::ApiState;
+use crate::api::body::{Body, BodyFields, FromBody};
+use crate::api::error::Problem;
+use crate::api::extract::{BeforeVerb, Namespace};
+use crate::api::work_requests;
+use crate::api::work_requests::view::View;
+use crate::plan;
+
+/// Instants of asking that are tried, should others ask at the same microsecond.
+const MOST_TRIES: i64 = 10;
+
+/// Who asks.
+#[derive(Debug, ToSchema)]
+#[schema(as = TriggerScheduleRequest)]
+pub(crate) struct Trigger {
+    /// Who asks; default is `api`.
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 100, examples("alice"))]
+    by: String,
+}
+
+impl FromBody for Trigger {
+    fn read(body: &mut BodyFields) -> Self {
+        Self { by: note::by(body) }
+    }
+}
+
+/// A fire by hand, and its runs.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Triggered {
+    /// The entry in the ledger; its due time is the instant of asking.
+    fire: FireView,
+    /// The runs, in the order of the schedule's list.
+    work_requests: Vec<View>,
+}
+
+/// Runs a schedule's jobs now
+///
+/// Beside its due times: those stay as they are. Exclusions, pauses and runs of earlier fires do not hold it up.
+#[utoipa::path(
+    post, path = "/v1/schedules/{schedule}:trigger", tag = "schedules", operation_id = "triggerSchedule",
+    params(("schedule" = String, Path, description = "The schedule's name")),
+    request_body(content = Option<Trigger>, content_type = "application/json"),
+    responses(
+        (status = 202, body = Triggered, description = "Accepted: each run will reach an end"),
+        (status = 404, description = "No such schedule is in force"),
+        (status = 409, description = "`JobMissing`: a job that it calls is not in force"),
+        (status = 413, description = "The body has more than 1 MiB"),
+        (status = 415, description = "The body is not application/json"),
+        (status = 422, description = "A member of the body is wrong"),
+    )
+)]
+pub(crate) async fn trigger_schedule(
+    State(state): State<ApiState>,
+    Namespace(namespace): Namespace,
+    BeforeVerb(name): BeforeVerb,
+    Body(body): Body<Trigger>,
+) -> Result<(StatusCode, Json<Triggered>), Problem> {
+    let row = find(&state, &namespace, &name).await?;
+    let jobs = jobs(&state, &row).await?;
+    let now = state.store.now().await?;
+    for later in 0..MOST_TRIES {
+        let at = now.saturating_add(SignedDuration::from_micros(later)).unwrap_or(now);
+        let (fire, requests) = plan::fire_by_hand(&row, &jobs, &body.by, at);
+        if !state.store.fire_by_hand(&fire, &requests).await? {
+            continue;
+        }
+        let mut views = Vec::with_capacity(requests.len());
+        for request in &requests {
+            let accepted = work_requests::find(&state, &namespace, &request.id.to_string()).await?;
+            views.push(View::new(accepted, state.clock.now()));
+        }
+        let triggered = Triggered { fire: FireView::from(fire), work_requests: views };
+        return Ok((StatusCode::ACCEPTED, Json(triggered)));
+    }
+    Err(Problem::unavailable("too many ask for this schedule at the same instant; try again", 1))
+}
+
+async fn jobs(
+    state: &ApiState,
+    row: &ScheduleRow,
+) -> Result<Vec<Arc<Versioned<reveille_shared::definition::Job>>>, Problem> {
+    let mut jobs = Vec::with_capacity(row.schedule.trigger.len());
+    for name in &row.schedule.trigger {
+        match state.store.job(&row.schedule.namespace, name).await? {
+            Some(job) => jobs.push(Arc::new(job)),
+            None => {
+                let message = format!("job {name}, which schedule {} calls, is not in force", row.schedule.name);
+                return Err(Problem::new(StatusCode::CONFLICT, "JobMissing", message));
+            }
+        }
+    }
+    Ok(jobs)
+}
