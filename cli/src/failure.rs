@@ -13,8 +13,10 @@ use crate::output::{is_colourful, printable};
 /// The exit codes, for `--help`.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
-  0    done; `--wait`: the run SUCCEEDED, the backfill is done; `plan`: nothing would change; `doctor`: all is well
-  1    faults were found, the server refused the request, or something failed; `doctor`: something is wrong
+  0    done; `--wait`: the run SUCCEEDED, or the backfill is done;
+       `plan`: nothing would change; `doctor`: all is well
+  1    faults were found, the server refused the request, or something failed;
+       `doctor`: something is wrong
   2    wrong usage; `plan`: there are changes, and they are on standard output
   3    `trigger --wait`: the run FAILED
   4    `--wait`: the run, or the backfill, was CANCELED

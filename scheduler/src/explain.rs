@@ -72,7 +72,7 @@ pub struct Explanation<'a> {
     pub fire: Option<&'a Fire>,
     /// What was recorded beside it, by hand and by backfills.
     pub also_fired: Vec<&'a Fire>,
-    /// The next instants after it at which the schedule will trigger, as things stand; up to three.
+    /// The next instants after it at which the schedule is due and not excluded, up to three; a pause is not counted.
     pub next_due: Vec<Timestamp>,
     /// The due time before it.
     pub last_due: Option<Timestamp>,

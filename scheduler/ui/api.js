@@ -52,6 +52,19 @@ const named = encodeURIComponent;
 const run = (id) => `/v1/workRequests/${named(id)}`;
 
 export const jobs = () => get("/v1/jobs?limit=500");
+const at = (schedule) => `/v1/schedules/${named(schedule)}`;
+const post = (path, body) => accepted("POST", path, { headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+
+export const schedule = (name) => get(at(name));
+export const fires = (name, limit) => get(`${at(name)}/fires?limit=${limit}`);
+export const backfills = (name) => get(`${at(name)}/backfills?limit=50`);
+export const history = (name) => get(`${at(name)}/history?limit=20`);
+export const explain = (name, instant) => get(`${at(name)}/explain${instant ? `?at=${encodeURIComponent(instant)}` : ""}`);
+export const pause = (name, note) => post(`${at(name)}:pause`, note);
+export const resume = (name, note) => post(`${at(name)}:resume`, note);
+export const fire = (name, by) => post(`${at(name)}:trigger`, { by });
+export const cancelBackfill = (name, id) => accepted("DELETE", `${at(name)}/backfills/${named(id)}`);
+
 export const schedules = () => get("/v1/schedules?limit=500");
 export const workers = () => get("/v1/workers");
 export const queues = () => get("/v1/queues");

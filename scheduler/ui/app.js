@@ -3,6 +3,7 @@
 import * as api from "./api.js";
 import { h, show, span, tick, when } from "./dom.js";
 import { hasEnded, openRun, pill, refreshRun } from "./run.js";
+import { openSchedule, pause, pauseButton, refreshSchedule, timing } from "./schedule.js";
 
 const PERIOD = 1500;
 const PAGE = 50;
@@ -24,7 +25,7 @@ async function refresh() {
   try {
     const [ready, runs, schedules, jobs, workers, queues] = await Promise.all([
       api.readiness(), settled(api.runs(wanted)), settled(api.schedules()), settled(api.jobs()),
-      settled(api.workers()), settled(api.queues()), refreshRun(),
+      settled(api.workers()), settled(api.queues()), refreshRun(), settled(refreshSchedule()),
     ]);
     if (mine !== round) return;
     connected(true);
@@ -33,7 +34,7 @@ async function refresh() {
     if (runs) showRuns(runs);
     if (schedules) show(at("schedules"), schedules.items, (items) => items.length ? items.map(schedule) : nothing("No schedules in this namespace"));
     if (jobs) showJobs(jobs.items);
-    if (workers && queues) show(at("strip"), { workers: workers.items, queues: queues.items }, strip);
+    if (workers && queues) show(at("strip"), { leader: ready.leader, workers: workers.items, queues: queues.items }, strip);
   } catch (error) {
     if (mine !== round) return;
     connected(false);
@@ -72,10 +73,17 @@ function banner({ parts, faults }) {
   ];
 }
 
-function strip({ workers, queues }) {
+function leads({ leading, generation, lastDecision }) {
+  if (generation === undefined) return h("span", { class: "tile bad" }, "no scheduler leads");
+  return h("span", { class: "tile", title: "The scheduler that decides due times" }, h("b", {}, leading ? "this scheduler leads" : "another scheduler leads"),
+    ` as generation ${generation}`, lastDecision && [" · decided ", when(lastDecision, "since")]);
+}
+
+function strip({ leader, workers, queues }) {
   const live = workers.filter((worker) => worker.live);
   const gone = workers.filter((worker) => !worker.live && worker.running > 0);
   return [
+    leader && leads(leader),
     live.length === 0 && h("span", { class: "tile bad" }, "no worker is alive"),
     ...live.map((worker) => h("span", { class: "tile", title: `${worker.version}, consumes ${worker.queues.join(", ")}` },
       h("b", {}, worker.name), " ", h("meter", { max: String(worker.slots), value: String(worker.running), "aria-label": "slots in use" }),
@@ -87,11 +95,12 @@ function strip({ workers, queues }) {
 }
 
 function schedule(item) {
-  const timing = item.cron ?? (item.every ? `every ${item.every}` : `once`);
   return h("li", { class: "card" },
-    h("div", { class: "name" }, item.name),
-    h("div", { class: "next" }, item.nextDue ? when(item.nextDue, "until") : "never again"),
-    h("div", { class: "dim" }, h("code", {}, timing), item.cron && ` ${item.timezone}`, " → ", item.trigger.join(", ")),
+    h("a", { class: "name", href: `#/schedules/${encodeURIComponent(item.name)}`, "data-key": item.name }, item.name),
+    h("div", { class: "next" }, item.nextDue ? when(item.nextDue, "until") : item.paused ? "" : "never again"),
+    h("div", { class: "dim beside" }, h("code", {}, timing(item)), item.cron && ` ${item.timezone}`, " → ", item.trigger.join(", ")),
+    pauseButton(item, scheduleActions),
+    item.paused && h("div", { class: "dim" }, pause(item)),
     item.description && h("div", { class: "dim about" }, item.description));
 }
 
@@ -170,6 +179,50 @@ async function cancel(run) {
   refresh();
 }
 
+const scheduleActions = {
+  pause: (item) => askNote(`Pause ${item.name}`, "Nothing is due until it is resumed; what is due meanwhile is skipped.", (note) => api.pause(item.name, note)),
+  resume: (item) => askNote(`Resume ${item.name}`, "It is due again from now on.", (note) => api.resume(item.name, note)),
+  fire: (item) => askNote(`Run ${item.name} now`, `Beside its due times: ${item.trigger.join(", ")}.`, ({ by }) => api.fire(item.name, by), false),
+  async cancelBackfill(name, item) {
+    if (!confirm(`Cancel backfill ${item.id} and its runs?`)) return;
+    try {
+      await api.cancelBackfill(name, item.id);
+    } catch (error) {
+      toast(error.message);
+    }
+    refresh();
+  },
+};
+
+let sendNote = null;
+
+/** Asks who wants it and why, and then does it. */
+function askNote(title, about, send, withReason = true) {
+  sendNote = send;
+  at("note-title").textContent = title;
+  at("note-about").textContent = about;
+  at("note-by").value = localStorage.getItem("by") ?? "";
+  at("note-reason").value = "";
+  at("note-reason").parentElement.hidden = !withReason;
+  at("note-problem").hidden = true;
+  at("note").showModal();
+  at(withReason ? "note-reason" : "note-by").focus();
+}
+
+async function submitNote(event) {
+  event.preventDefault();
+  const [by, reason] = [at("note-by").value.trim(), at("note-reason").value.trim()];
+  localStorage.setItem("by", by);
+  try {
+    await sendNote({ by: by || "dashboard", ...(reason && { reason }) });
+    at("note").close();
+    refresh();
+  } catch (error) {
+    at("note-problem").textContent = error.message;
+    at("note-problem").hidden = false;
+  }
+}
+
 let asked = null; // { job, key }: one key for each opening, so that a second click or a retry is the same run
 
 function askTrigger(item) {
@@ -198,11 +251,13 @@ async function sendTrigger(event) {
   }
 }
 
-// Where we are: `#/runs/ID` is a run, anything else the overview.
+// Where we are: `#/runs/ID` is a run, `#/schedules/NAME` a schedule, anything else the overview.
 
 function route() {
-  const id = location.hash.match(/^#\/runs\/([^/]+)$/)?.[1];
-  openRun(id && decodeURIComponent(id), cancel);
+  const [, kind, name] = location.hash.match(/^#\/(runs|schedules)\/([^/]+)$/) ?? [];
+  openRun(kind === "runs" ? decodeURIComponent(name) : undefined, cancel);
+  openSchedule(kind === "schedules" ? decodeURIComponent(name) : undefined, scheduleActions);
+  document.body.classList.toggle("with-run", Boolean(kind));
   refresh();
 }
 
@@ -221,9 +276,11 @@ function start() {
   at("more").addEventListener("click", () => look({ limit: Math.min(1000, wanted.limit + PAGE) }));
   at("trigger").querySelector("form").addEventListener("submit", sendTrigger);
   at("trigger-close").addEventListener("click", () => at("trigger").close());
+  at("note").querySelector("form").addEventListener("submit", submitNote);
+  at("note-close").addEventListener("click", () => at("note").close());
   addEventListener("hashchange", route);
   addEventListener("keydown", (event) => {
-    if (event.key === "Escape" && !at("trigger").open && !at("run").hidden) location.hash = "#/";
+    if (event.key === "Escape" && !document.querySelector("dialog[open]") && document.body.classList.contains("with-run")) location.hash = "#/";
   });
   document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
   setInterval(() => { if (!document.hidden) tick(); }, 500);

@@ -66,6 +66,13 @@ export function when(instant, kind) {
   return h("time", { datetime: instant, title: new Date(at).toLocaleString(), "data-kind": kind });
 }
 
+/** An instant as a clock shows it, with the day unless that is today. */
+export function exact(instant) {
+  const at = new Date(instant);
+  const today = at.toDateString() === new Date().toDateString();
+  return h("time", { datetime: instant, title: instant }, today ? at.toLocaleTimeString() : at.toLocaleString());
+}
+
 /** Brings the words of all instants up to date. */
 export function tick(root = document) {
   for (const element of root.querySelectorAll("time[data-kind]")) {

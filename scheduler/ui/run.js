@@ -1,7 +1,7 @@
 // One run: its facts, history, input, output and log.
 
 import * as api from "./api.js";
-import { h, show, span, when } from "./dom.js";
+import { exact, h, show, span, when } from "./dom.js";
 
 const panel = document.getElementById("run");
 const MOST_LINES = 2000;
@@ -19,7 +19,6 @@ export function openRun(id, onCancel) {
   if (open?.id === id) return;
   open = null;
   panel.hidden = !id;
-  document.body.classList.toggle("with-run", Boolean(id));
   panel.replaceChildren();
   if (!id) return;
   const part = (tag, properties) => h(tag, properties);
@@ -81,7 +80,7 @@ function head(run, onCancel) {
 function facts(run) {
   const rows = [
     ["Id", h("code", {}, run.id)],
-    ["Called by", run.schedule ? [run.schedule, ", due ", exact(run.scheduledFor)] : "hand"],
+    ["Called by", calledBy(run)],
     ["Queue", run.queue],
     ["Accepted", exact(run.timeAccepted)],
     ["Waits", run.waitingFor],
@@ -95,10 +94,12 @@ function facts(run) {
   return rows.filter(([, value]) => value).map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]);
 }
 
-function exact(instant) {
-  const at = new Date(instant);
-  const today = at.toDateString() === new Date().toDateString();
-  return h("time", { datetime: instant, title: instant }, today ? at.toLocaleTimeString() : at.toLocaleString());
+function calledBy(run) {
+  if (run.chainedFrom) return ["the end of ", h("a", { href: `#/runs/${run.chainedFrom}` }, "another run")];
+  if (!run.schedule) return "hand";
+  const schedule = h("a", { href: `#/schedules/${encodeURIComponent(run.schedule)}` }, run.schedule);
+  if (run.origin === "manual") return [schedule, ", by hand"];
+  return [schedule, ", due ", exact(run.scheduledFor), run.origin?.startsWith("backfill:") && `, ${run.origin.replace(":", " ")}`];
 }
 
 const failure = (run) => h("div", { class: "problem" },

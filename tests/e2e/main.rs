@@ -4,6 +4,7 @@
 
 mod at_once;
 mod by_hand;
+mod policies;
 mod reload;
 mod scenario;
 mod views;

@@ -18,7 +18,7 @@ pub(crate) struct Arguments {
     /// A schedule file, or a folder of them
     path: PathBuf,
 
-    /// Also remove the jobs and schedules in force that these files do not define
+    /// Also remove what is in force in the files' namespaces and in none of the files
     #[arg(long)]
     prune: bool,
 
@@ -38,12 +38,17 @@ pub(crate) struct Arguments {
     actor: Actor,
 }
 
-/// What is in force now.
+/// What was done.
 #[derive(Debug, Deserialize)]
 struct Applied {
+    /// Of what is in force now.
     version: i64,
+    /// New or changed.
     jobs: u64,
+    /// New or changed.
     schedules: u64,
+    /// Jobs and schedules.
+    removed: u64,
 }
 
 /// Applies the files.
@@ -110,7 +115,10 @@ fn tell(plan: Value, document: &Value, applied: &Applied, output: &mut Output) -
         output.document(&json!({"plan": plan, "applied": document}))?;
         return Ok(Exit::Done);
     }
-    let (jobs, schedules) = (plural(applied.jobs, "job"), plural(applied.schedules, "schedule"));
-    output.line(&format!("\nApplied: version {} is in force, with {jobs} and {schedules}.", applied.version))?;
+    let Applied { version, jobs, schedules, removed } = applied;
+    let (jobs, schedules) = (plural(*jobs, "job"), plural(*schedules, "schedule"));
+    output.line(&format!(
+        "\nApplied: version {version} is in force; {jobs} and {schedules} are new or changed, {removed} removed."
+    ))?;
     Ok(Exit::Done)
 }

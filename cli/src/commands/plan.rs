@@ -6,7 +6,7 @@ mod texts;
 
 use std::path::{Path, PathBuf};
 
-use reveille_shared::definition;
+use reveille_shared::definition::{self, Faults};
 use serde_json::{Value, json};
 
 pub(super) use self::document::{Change, Plan};
@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
     /// A schedule file, or a folder of them
     path: PathBuf,
 
-    /// Also remove the jobs and schedules in force that these files do not define
+    /// Also remove what is in force in the files' namespaces and in none of the files
     #[arg(long)]
     prune: bool,
 }
@@ -46,13 +46,28 @@ pub(crate) async fn run(
 
 /// The body of a request about the files of a path; none when they have faults, which are told.
 pub(super) fn request(path: &Path, prune: bool, output: &mut Output) -> Result<Option<Value>, Failure> {
-    if let Err(faults) = definition::read_path(path) {
-        check::faulty(&faults, output)?;
-        return Ok(None);
-    }
-    let files: Vec<_> =
-        texts::read(path)?.into_iter().map(|(name, text)| json!({"name": name, "text": text})).collect();
+    let texts = match read(path, prune) {
+        Ok(texts) => texts?,
+        Err(faults) => {
+            check::faulty(&faults, output)?;
+            return Ok(None);
+        }
+    };
+    let files: Vec<_> = texts.into_iter().map(|(name, text)| json!({"name": name, "text": text})).collect();
     Ok(Some(json!({"files": files, "prune": prune})))
+}
+
+/// Names and texts of files without faults. Unless all else is to go, they may call jobs that are in force and in none of
+/// the files: whether there are such jobs is for the server to say.
+fn read(path: &Path, prune: bool) -> Result<Result<Vec<(String, String)>, Failure>, Faults> {
+    let Err(faults) = definition::read_path(path) else { return Ok(texts::read(path)) };
+    match texts::read(path) {
+        Ok(texts) if !prune && !texts.is_empty() => {
+            definition::read_part(&texts)?;
+            Ok(Ok(texts))
+        }
+        _ => Err(faults),
+    }
 }
 
 /// The server's plan; none when it finds faults, which are told.

@@ -109,3 +109,71 @@ fn all_jobs_of_a_schedule_run_by_hand() {
     assert_eq!((&fired["fire"]["origin"], &fired["workRequests"][0]["job"]), (&json!("manual"), &json!("hourly")));
     bench.run(&format!("trigger --schedule nobody {server}")).exits(1).says("does not exist");
 }
+
+#[test]
+fn files_are_planned_and_applied() {
+    let bench = Workbench::new();
+    // The folder that the server reads is never put in force over a higher revision.
+    let whole = |revision: u8| {
+        format!(
+            "version: 1\nrevision: {revision}\njobs: {{ hello: {{ command: [echo, hello] }} }}\n\
+             schedules: {{ idle: {{ every: 1h, trigger: hello }} }}\n"
+        )
+    };
+    bench.write("first.yaml", &whole(1));
+    let dev = Dev::start(&bench, "--schedules first.yaml");
+    let server = dev.server();
+    bench.run(&format!("plan first.yaml {server}")).exits(0).says("Nothing would change");
+    bench.run(&format!("apply first.yaml {server}")).exits(0).says("Nothing to do.");
+
+    let part = |cron: &str| {
+        let timing = format!("{{ cron: '{cron}', timezone: Europe/Berlin, trigger: hello }}");
+        bench.write("part.yaml", &format!("version: 1\nrevision: 2\nschedules: {{ nightly: {timing} }}\n"));
+    };
+    part("30 2 * * *");
+    let done = bench.run(&format!("plan part.yaml {server}")).exits(2);
+    done.says("+ schedule nightly").says("nightly: 100 new").says("jobs: hello").says("Clock changes");
+    bench.run(&format!("schedules {server}")).exits(0).never_says("nightly");
+    let done = bench.run(&format!("apply part.yaml --by anna --reason start {server}")).exits(0);
+    done.says("Applied: version").says("0 jobs and 1 schedule are new or changed, 0 removed");
+
+    part("30 3 * * *");
+    let plan = bench.run(&format!("plan part.yaml --json {server}")).exits(2).json();
+    let version = plan["inForceVersion"].as_i64().unwrap();
+    let done = bench.run(&format!("plan part.yaml {server}")).exits(2);
+    done.says("~ schedule nightly\n    cron: \"30 2 * * *\" → \"30 3 * * *\"").says("of 100 stay");
+    let stale = bench.run(&format!("apply part.yaml --if-version {} {server}", version - 1)).exits(1);
+    stale.says(&format!("version {version} is in force, not {}", version - 1));
+    let applied =
+        bench.run(&format!("apply part.yaml --if-version {version} --by otto --json {server}")).exits(0).json();
+    assert_eq!(applied["applied"]["schedules"], 1, "{applied}");
+    let done = bench.run(&format!("history nightly {server}")).exits(0);
+    done.says("changed (version 2) by otto").says("30 3 * * *").says("created (version 1) by anna: start");
+
+    // Without the job that it calls the whole would not be sound: the server says so.
+    bench.write("other.yaml", "version: 1\nschedules: { s: { every: 1h, trigger: nobody } }\n");
+    bench.run(&format!("apply other.yaml {server}")).exits(1).says("nobody").says("nothing of this would be applied");
+    bench.write("whole.yaml", &whole(3));
+    bench.run(&format!("plan whole.yaml --prune {server}")).exits(2).says("- schedule nightly");
+    bench.run(&format!("apply whole.yaml --prune --by anna {server}")).exits(0).says("1 removed");
+    bench.run(&format!("explain nightly {server}")).exits(1).says("not in force").says("anna removed it");
+    bench.run(&format!("history nightly {server}")).exits(0).says("removed");
+}
+
+#[test]
+fn the_doctor_finds_a_server_well_until_its_files_are_faulty() {
+    let (bench, dev) = start();
+    let server = dev.server();
+    let done = bench.run(&format!("doctor {server}")).exits(0);
+    done.says("All is well.").says("✓ database").says("✓ clock here").says("4 schedules in force");
+    bench.write("deploy/schedules/bad.yaml", "version: 1\njobs: { j: { comand: [x] } }\n");
+    eventually(LIMIT, || {
+        let done = bench.run(&format!("doctor {server}"));
+        if done.code == Some(1) {
+            done.says("bad.yaml:2:").says("reveille check PATH");
+            Ok(())
+        } else {
+            Err(done.to_string())
+        }
+    });
+}

@@ -9,20 +9,20 @@ const FILE: &str = "version: 1\njobs: { j: { command: [x] } }\nschedules: { s: {
 
 fn plan() -> Value {
     json!({"inForceVersion": 7, "changes": true,
-        "jobs": {"added": ["new-job"], "changed": [], "removed": []},
-        "schedules": {"added": [{"namespace": "billing", "name": "fresh"}],
+        "jobs": {"added": ["default/new-job"], "changed": [], "removed": []},
+        "schedules": {"added": ["billing/fresh"],
             "changed": [{"namespace": "default", "name": "s",
                          "changes": [{"member": "every", "from": "2h", "to": "1h"}, {"member": "jitter", "from": null, "to": "5s"}]}],
-            "removed": ["old"]},
+            "removed": ["default/old"]},
         "fireTimes": [{"namespace": "default", "schedule": "s", "before": 100, "after": 100, "same": 50,
                        "firstDifference": "2026-11-25T01:00:00.000Z", "removed": [],
                        "added": ["2026-11-25T01:00:00.000Z", "2026-11-25T03:00:00.000Z"], "note": "twice as often"},
                       {"namespace": "default", "schedule": "old", "before": 3, "after": 0, "same": 0,
                        "removed": ["2026-11-25T01:00:00.000Z"], "added": []}],
-        "collisions": [{"at": "2026-11-25T02:00:00.000Z", "count": 12, "schedules": ["a", "b"]}],
+        "collisions": [{"at": "2026-11-25T02:00:00.000Z", "count": 12, "schedules": ["default/a", "billing/b"]}],
         "clockChanges": [{"namespace": "default", "schedule": "s", "at": "2027-03-28T01:00:00.000Z", "effect": "moved",
                           "explanation": "02:30 is skipped: due at 03:00"}],
-        "notInFiles": {"jobs": ["kept-job"], "schedules": []}})
+        "notInFiles": {"jobs": ["default/kept-job"], "schedules": []}})
 }
 
 fn nothing() -> Value {
@@ -63,7 +63,7 @@ fn a_plan_is_told_in_full_and_exits_with_2() {
         .says("+ 2026-11-25 01:00:00, 2026-11-25 03:00:00 and 48 more")
         .says("twice as often")
         .says("old: 3 less")
-        .says("2026-11-25 02:00:00  12 schedules: a, b and 10 more")
+        .says("2026-11-25 02:00:00  12 schedules: a, billing/b and 10 more")
         .says("s: 02:30 is skipped: due at 03:00")
         .says("jobs: kept-job");
     done.never_says("\x1b[");
@@ -103,6 +103,17 @@ fn faults_are_told_without_a_server() {
 }
 
 #[test]
+fn jobs_that_only_the_server_knows_may_be_called_unless_all_else_is_to_go() {
+    let bench = Workbench::new();
+    bench.write("part.yaml", "version: 1\nschedules: { s: { every: 1h, trigger: elsewhere } }\n");
+    let stub = Stub::start(server(plan()));
+    bench.run(&format!("plan part.yaml {}", stub.server())).exits(2);
+    bench.run(&format!("plan part.yaml --prune {}", stub.server())).exits(1).says("part.yaml:2:").says("elsewhere");
+    bench.write("part.yaml", "version: 1\nschedules: { s: { evry: 1h, trigger: elsewhere } }\n");
+    bench.run(&format!("plan part.yaml {}", stub.server())).exits(1).says("1 fault;").says("every");
+}
+
+#[test]
 fn faults_that_only_the_server_finds_are_told_alike() {
     let bench = bench();
     let stub = Stub::start(|_| {
@@ -121,7 +132,8 @@ fn a_plan_is_shown_and_applied_to_what_it_was_made_for() {
     let bench = bench();
     let stub = Stub::start(server(plan()));
     let done = bench.run(&format!("apply jobs --prune --reason r --by anna {}", stub.server())).exits(0);
-    done.says("+ job new-job").says("Applied: version 8 is in force, with 1 job and 2 schedules.");
+    done.says("+ job new-job")
+        .says("Applied: version 8 is in force; 1 job and 2 schedules are new or changed, 1 removed.");
     let body = stub.sent("POST /v1/definitions:apply");
     assert_eq!((&body["ifVersion"], &body["prune"]), (&json!(7), &json!(true)));
     assert_eq!(

@@ -50,7 +50,7 @@ fn because(reason: SkipReason, detail: &str) -> String {
 
 /// How a run is.
 pub(super) fn run(run: &WorkRequest, now: Timestamp) -> String {
-    let name = format!("{} ({})", run.job, run.id);
+    let name = format!("job {} ({})", run.job, run.id);
     let attempts = if run.attempt > 1 { format!(" in {} attempts", run.attempt) } else { String::new() };
     let error = run.error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
     let took = |end: Timestamp| span(end.duration_since(run.started_at.unwrap_or(run.accepted_at)));
@@ -71,7 +71,7 @@ pub(super) fn run(run: &WorkRequest, now: Timestamp) -> String {
             Phase::Sent { at } => format!("is in queue {} since {}, and no worker has taken it", run.queue, exact(*at)),
             Phase::Leased(_) | Phase::Done => {
                 let attempt = if run.attempt > 1 { format!(", attempt {}", run.attempt) } else { String::new() };
-                format!("runs since {}{attempt}", took(now))
+                format!("has run for {}{attempt}", took(now))
             }
         },
     };
@@ -95,11 +95,14 @@ pub(super) fn exact(at: Timestamp) -> String {
     if at.subsec_nanosecond() == 0 { at.to_string() } else { format!("{at:.3}") }
 }
 
-/// A span as people write it: thousandths below ten seconds only.
+/// A span as people write it: tenths below a minute, whole seconds above.
 pub(super) fn span(span: SignedDuration) -> String {
     let millis = u64::try_from(span.as_millis()).unwrap_or(0);
-    let rounded = if millis < 10_000 { millis } else { millis / 1000 * 1000 };
-    if rounded == 0 { "0ms".to_owned() } else { HumanDuration::from_millis(rounded).to_string() }
+    match millis {
+        0..1_000 => format!("{millis}ms"),
+        1_000..60_000 => format!("{}.{}s", millis / 1000, millis % 1000 / 100),
+        _ => HumanDuration::from_secs(millis / 1000).to_string(),
+    }
 }
 
 /// With a capital letter and a full stop.

@@ -115,9 +115,9 @@ fn leader(leader: Option<&Leader>, now: Timestamp) -> Option<Finding> {
             Finding::well("leader", format!("this scheduler leads{generation}{decided}"))
         }
         (false, Some(generation)) => {
-            Finding::well("leader", format!("another scheduler leads (generation {generation}){decided}"))
+            Finding::well("leader", format!("another scheduler leads (generation {generation})"))
         }
-        (false, None) => Finding::wrong("leader", format!("no scheduler leads{decided}"))
+        (false, None) => Finding::wrong("leader", "no scheduler leads")
             .advise("start a scheduler with the role `plan`; without one nothing is decided"),
     })
 }

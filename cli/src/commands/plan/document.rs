@@ -28,6 +28,9 @@ pub(crate) struct Plan {
     pub(crate) clock_changes: Vec<ClockChange>,
     #[serde(default)]
     pub(crate) not_in_files: Kept,
+    /// There was too much to look at all fire times, collisions and clock changes.
+    #[serde(default)]
+    pub(crate) cut: bool,
 }
 
 /// What would become of the jobs, or of the schedules.
@@ -50,19 +53,15 @@ pub(crate) struct Changed {
     pub(crate) changes: Vec<Change>,
 }
 
-/// A name, alone or with its namespace.
+/// A name after its namespace: `billing/nightly`.
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
-pub(crate) enum Name {
-    Alone(String),
-    Full(Full),
-}
+#[serde(transparent)]
+pub(crate) struct Name(String);
 
 /// A name in its namespace.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Full {
-    #[serde(default)]
-    pub(crate) namespace: Option<String>,
+    pub(crate) namespace: String,
     #[serde(alias = "schedule")]
     pub(crate) name: String,
 }
@@ -125,22 +124,16 @@ pub(crate) struct Kept {
 }
 
 impl Name {
-    /// Printable.
+    /// Printable, without the namespace that is everybody's.
     pub(crate) fn text(&self) -> String {
-        match self {
-            Self::Alone(name) => printable(name),
-            Self::Full(full) => full.text(),
-        }
+        printable(self.0.strip_prefix("default/").unwrap_or(&self.0))
     }
 }
 
 impl Full {
-    /// Printable.
+    /// The same.
     pub(crate) fn text(&self) -> String {
-        match self.namespace.as_deref() {
-            None | Some("default") => printable(&self.name),
-            Some(namespace) => printable(&format!("{namespace}/{}", self.name)),
-        }
+        Name(format!("{}/{}", self.namespace, self.name)).text()
     }
 }
 
@@ -178,12 +171,7 @@ mod tests {
 
     #[test]
     fn names_of_the_default_namespace_are_short() {
-        let names: Vec<Name> = serde_json::from_value(json!([
-            "a",
-            {"namespace": "default", "name": "b"},
-            {"namespace": "billing", "name": "c"},
-        ]))
-        .unwrap();
-        assert_eq!(names.iter().map(Name::text).collect::<Vec<_>>(), ["a", "b", "billing/c"]);
+        let names: Vec<Name> = serde_json::from_value(json!(["default/b", "billing/c"])).unwrap();
+        assert_eq!(names.iter().map(Name::text).collect::<Vec<_>>(), ["b", "billing/c"]);
     }
 }

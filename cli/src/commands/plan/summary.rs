@@ -33,6 +33,10 @@ pub(crate) fn summarize(plan: &Plan, output: &mut Output) -> Result<(), Failure>
     fires(plan, output)?;
     collisions(plan, output)?;
     clock_changes(plan, output)?;
+    if plan.cut {
+        output
+            .line("\nThere was too much to look at it all: fires, collisions and clock changes are those of a part.")?;
+    }
     kept(plan, output)
 }
 

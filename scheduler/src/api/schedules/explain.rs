@@ -23,7 +23,7 @@ const CHUNK: i64 = 100;
 #[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct When {
-    /// Default is now.
+    /// Default is now, in whole seconds.
     #[param(value_type = Option<Instant>)]
     at: Option<Timestamp>,
 }
@@ -56,7 +56,7 @@ pub(crate) struct View {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     also_fired: Vec<FireView>,
-    /// The next instants after it at which the schedule will trigger, as things stand.
+    /// The next instants after it at which the schedule is due and not excluded; a pause is not counted.
     #[schema(max_items = 3)]
     next_due: Vec<Instant>,
     /// The due time before it.
@@ -83,7 +83,8 @@ pub(crate) async fn explain_schedule(
     let Some(row) = state.store.schedule(&key).await? else { return Err(gone(&state, &key).await?) };
     let due = due_times(&row.schedule)?;
     let now = state.store.now().await?;
-    let at = when.at.unwrap_or(now);
+    // Nothing is due between two seconds that people would ask about.
+    let at = when.at.unwrap_or_else(|| Timestamp::from_second(now.as_second()).unwrap_or(now));
     let fires = state.store.fires_at(&key, at).await?;
     let history = if at < now { history(&state, &key, at).await? } else { Vec::new() };
     let facts = Facts {

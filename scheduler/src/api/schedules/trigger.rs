@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use reveille_shared::store::{ScheduleRow, Versioned};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -20,7 +20,7 @@ use crate::api::work_requests;
 use crate::api::work_requests::view::View;
 use crate::plan;
 
-/// Instants of asking that are tried, should others ask at the same microsecond.
+/// Instants of asking that are tried, should others ask at the same one.
 const MOST_TRIES: i64 = 10;
 
 /// Who asks.
@@ -73,8 +73,10 @@ pub(crate) async fn trigger_schedule(
     let row = find(&state, &namespace, &name).await?;
     let jobs = jobs(&state, &row).await?;
     let now = state.store.now().await?;
+    // As callers see it, so that they can ask for an explanation of this very instant.
+    let now = Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now);
     for later in 0..MOST_TRIES {
-        let at = now.saturating_add(SignedDuration::from_micros(later)).unwrap_or(now);
+        let at = now.saturating_add(SignedDuration::from_millis(later)).unwrap_or(now);
         let (fire, requests) = plan::fire_by_hand(&row, &jobs, &body.by, at);
         if !state.store.fire_by_hand(&fire, &requests).await? {
             continue;

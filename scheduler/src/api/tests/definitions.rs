@@ -120,6 +120,26 @@ async fn faults_are_told_all_at_once_and_change_nothing() {
 }
 
 #[tokio::test]
+async fn chains_are_checked_over_all_that_would_be_in_force() {
+    let api = Api::new().await;
+    let first = "version: 1\njobs: { a: { command: [a], on_success: hello } }";
+    let answer = apply(&api, first, json!({})).await;
+    assert_eq!(answer.status, 200, "a chain may name a job that no file has: {}", answer.text);
+    let back = "version: 1\njobs: { hello: { command: [echo], on_failure: a } }";
+    let answer = plan(&api, back, json!({})).await;
+    assert_eq!((answer.status.as_u16(), &answer.json["code"]), (422, &json!("FaultyDefinitions")), "{}", answer.text);
+    let message = answer.json["faults"][0]["message"].as_str().unwrap();
+    assert_eq!(message, "its chain comes back to itself: a \u{2192} hello \u{2192} a");
+    let nobody = "version: 1\njobs: { b: { command: [b], on_finish: nobody } }";
+    let answer = plan(&api, nobody, json!({})).await;
+    assert_eq!(answer.json["faults"][0]["file"], "job default/b", "{}", answer.text);
+    // What another one calls can't be taken away from under it.
+    let pruned =
+        plan(&api, "version: 1\njobs: { a: { command: [a], on_success: hello } }", json!({"prune": true})).await;
+    assert_eq!((pruned.status.as_u16(), &pruned.json["faults"][0]["file"]), (422, &json!("job default/a")));
+}
+
+#[tokio::test]
 async fn a_body_that_holds_no_files_is_told_what_it_must_hold() {
     let api = Api::new().await;
     let file = json!({"name": "a.yaml", "text": "version: 1\n"});

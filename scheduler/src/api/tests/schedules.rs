@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{Answer, Api};
 
 const OFTEN: &str = "/v1/schedules/often";
+const DAILY: &str = "/v1/schedules/daily";
 
 fn items(answer: &Answer) -> &Vec<Value> {
     answer.json["items"].as_array().unwrap_or_else(|| panic!("{}", answer.text))
@@ -193,29 +194,31 @@ async fn a_history_says_what_was_changed_and_hides_what_is_secret() {
 #[tokio::test]
 async fn an_instant_is_explained() {
     let api = Api::new().await;
-    let now = api.get(&format!("{OFTEN}/explain")).await;
+    let now = api.get(&format!("{DAILY}/explain")).await;
     assert_eq!((now.status.as_u16(), &now.json["verdict"]), (200, &json!("not_due")), "{}", now.text);
     assert_eq!(now.json["nextDue"].as_array().unwrap().len(), 3);
     let next = now.json["nextDue"][0].as_str().unwrap();
-    let coming = api.get(&format!("{OFTEN}/explain?at={next}")).await.json;
+    let coming = api.get(&format!("{DAILY}/explain?at={next}")).await.json;
     assert_eq!((&coming["verdict"], &coming["at"]), (&json!("will_trigger"), &json!(next)));
-    let before = api.get(&format!("{OFTEN}/explain?at=2020-01-01T00:00:00Z")).await.json;
+    let before = api.get(&format!("{DAILY}/explain?at=2020-01-01T00:00:00Z")).await.json;
     assert_eq!(before["verdict"], "not_due");
     assert!(before["explanation"].as_str().unwrap().contains("did not exist then: test created it at"), "{before}");
 
-    let fired = api.post(&format!("{OFTEN}:trigger"), "").await.json;
+    let fired = api.post(&format!("{DAILY}:trigger"), "").await.json;
     let at = fired["fire"]["dueAt"].as_str().unwrap();
-    let answer = api.get(&format!("{OFTEN}/explain?at={at}")).await;
-    assert_eq!(answer.status, 200);
-    api.post(&format!("{OFTEN}:pause"), r#"{"by": "alice"}"#).await;
-    let paused = api.get(&format!("{OFTEN}/explain?at={next}")).await.json;
+    let answer = api.get(&format!("{DAILY}/explain?at={at}")).await.json;
+    assert_eq!(answer["alsoFired"], json!([fired["fire"]]));
+    let words = answer["explanation"].as_str().unwrap();
+    assert!(words.contains("Beside that: Fired by hand at") && words.contains("Job hello ("), "{words}");
+    api.post(&format!("{DAILY}:pause"), r#"{"by": "alice"}"#).await;
+    let paused = api.get(&format!("{DAILY}/explain?at={next}")).await.json;
     assert!(paused["explanation"].as_str().unwrap().contains("paused by alice"), "{paused}");
     for query in ["at=now", "at=", "when=2020-01-01T00:00:00Z"] {
-        assert_eq!(api.get(&format!("{OFTEN}/explain?{query}")).await.status, 400, "{query}");
+        assert_eq!(api.get(&format!("{DAILY}/explain?{query}")).await.status, 400, "{query}");
     }
     for query in ["at=-009999-01-02T01:59:59Z", "at=9999-12-30T22:00:00Z"] {
-        assert_eq!(api.get(&format!("{OFTEN}/explain?{query}")).await.status, 200, "{query}");
-        assert_eq!(api.get(&format!("/v1/schedules/daily/explain?{query}")).await.status, 200, "{query}");
+        assert_eq!(api.get(&format!("{DAILY}/explain?{query}")).await.status, 200, "{query}");
+        assert_eq!(api.get(&format!("/v1/schedules/often/explain?{query}")).await.status, 200, "{query}");
     }
 }
 
