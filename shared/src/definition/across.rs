@@ -23,8 +23,10 @@ type Full<'a> = (&'a str, &'a str);
 /// The outlines of a folder's files; none for a file that can't be read.
 pub(super) struct Across<'a> {
     outlines: Vec<Option<&'a Outline>>,
-    /// Whether there is no other file, so that a name that none of these defines doesn't exist.
+    /// Whether all files are there, so that a name that none of these defines doesn't exist.
     complete: bool,
+    /// Whether jobs may be defined elsewhere all the same.
+    partial: bool,
     jobs: HashMap<Full<'a>, (usize, Name)>,
     pub(super) calendars: Calendars<'a>,
 }
@@ -34,12 +36,13 @@ impl<'a> Across<'a> {
     pub(super) fn new(
         outlines: Vec<Option<&'a Outline>>,
         complete: bool,
+        partial: bool,
         findings: &mut Findings,
         place: &dyn Fn(usize, Span) -> String,
     ) -> Self {
         let complete = complete && outlines.iter().all(Option::is_some);
         let calendars = Calendars::of(outlines.iter().copied().flatten());
-        let mut across = Self { outlines, complete, jobs: HashMap::new(), calendars };
+        let mut across = Self { outlines, complete, partial, jobs: HashMap::new(), calendars };
         let mut unique = |kind: &str, names: &dyn Fn(&'a Outline) -> Vec<Name>| {
             let mut first: HashMap<Full<'a>, (usize, Name)> = HashMap::new();
             for (file, outline) in across.files() {
@@ -74,7 +77,8 @@ impl<'a> Across<'a> {
         self.outlines.iter().enumerate().filter_map(|(file, outline)| Some((file, (*outline)?)))
     }
 
-    /// Remarks on names that nothing has.
+    /// Remarks on names that nothing has. Calendars must be there also where jobs need not: they are in force only as
+    /// part of the schedules that name them, so that nothing else could tell their days.
     pub(super) fn check_names(&self, findings: &mut Findings) {
         if !self.complete {
             return;
@@ -83,7 +87,8 @@ impl<'a> Across<'a> {
         let mut calendars = Hints::new("calendar", "calendars", self.calendars.names());
         for (file, outline) in self.files() {
             let namespace = &*outline.namespace;
-            let unknown_jobs = outline.called().filter(|job| !self.jobs.contains_key(&(namespace, outline.text(*job))));
+            let known_job = |job: &Name| self.partial || self.jobs.contains_key(&(namespace, outline.text(*job)));
+            let unknown_jobs = outline.called().filter(|job| !known_job(job));
             findings.extend(unknown_jobs.take(MOST_REMARKS).map(|name| (file, jobs.unknown(outline, name))));
             let unknown_calendars =
                 outline.days.iter().filter(|name| !self.calendars.contains(namespace, outline.text(**name)));

@@ -67,7 +67,7 @@ pub fn read_texts(texts: &[(String, String)]) -> Result<Definitions, Faults> {
     Ok(reader.into_definitions())
 }
 
-/// Reads texts that are a part of what is in force: they may name jobs and calendars that none of them defines.
+/// Reads texts that are a part of what is in force: they may name jobs that none of them defines.
 ///
 /// # Errors
 /// Everything that is wrong with any of the texts.

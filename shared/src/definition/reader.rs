@@ -30,7 +30,7 @@ pub struct Reader {
     /// How many texts were parsed so far.
     count: u32,
     parsed: usize,
-    /// The texts are not all that there is.
+    /// The texts are not all that there is: jobs may be defined elsewhere.
     partial: bool,
 }
 
@@ -58,7 +58,7 @@ struct Reading {
 type Again<'a> = &'a dyn Fn(usize) -> Option<String>;
 
 impl Reader {
-    /// A reader of texts that are not all that there is: what they name and don't define may be defined elsewhere.
+    /// A reader of texts that are not all that there is: jobs that they name and don't define may be defined elsewhere.
     #[must_use]
     pub fn of_part() -> Self {
         Self { partial: true, ..Self::default() }
@@ -144,7 +144,7 @@ impl Reader {
 
     /// Judges the texts, of which there are no others unless there are `faults`.
     fn finish(&mut self, mut reading: Reading, mut faults: Faults, again: Again<'_>) -> Result<&Definitions, Faults> {
-        let complete = faults.is_empty() && !self.partial;
+        let complete = faults.is_empty();
         let sources: RefCell<HashMap<usize, Source>> = RefCell::default();
         let place = |file: usize, span: Span| {
             let mut sources = sources.borrow_mut();
@@ -153,7 +153,7 @@ impl Reader {
         };
         let mut findings = Findings::new();
         let outlines = self.outlines.iter().map(Option::as_ref).collect();
-        let across = Across::new(outlines, complete, &mut findings, &place);
+        let across = Across::new(outlines, complete, self.partial, &mut findings, &place);
         across.check_names(&mut findings);
         across.check_chains(&mut findings, &place);
         let mut between: HashMap<usize, Vec<_>> = HashMap::new();

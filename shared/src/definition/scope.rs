@@ -16,7 +16,9 @@ impl Scope {
     pub(super) const fn variables(self) -> &'static [&'static str] {
         match self {
             Self::Fire => &["scheduled_for", "fired_at", "schedule", "namespace"],
-            Self::Chain => &["output", "input", "error", "parent", "namespace", "fired_at"],
+            Self::Chain => {
+                &["output", "input", "error", "parent", "namespace", "schedule", "scheduled_for", "fired_at"]
+            }
             Self::Run => {
                 &["input", "scheduled_for", "fired_at", "work_request_id", "attempt", "job", "namespace", "schedule"]
             }

@@ -1,6 +1,6 @@
 //! Calendars: defined in one file, named in another.
 
-use reveille_shared::definition::{DayRule, read_path};
+use reveille_shared::definition::{DayRule, read_part, read_path};
 
 use super::{faults, read, read_named};
 
@@ -82,4 +82,16 @@ fn a_calendar_in_a_file_that_can_not_be_read_is_not_missed() {
     std::fs::write(folder.path().join("b.yaml"), b"version: 1\ncalendars: { \xff }\n").unwrap();
     let faults = read_path(folder.path()).unwrap_err();
     assert_eq!(faults.len(), 1, "{faults}");
+}
+
+#[test]
+fn a_part_may_leave_out_jobs_but_not_the_days_of_a_calendar() {
+    let part = |texts: &[&str]| {
+        let named: Vec<_> = texts.iter().enumerate().map(|(n, text)| (n.to_string(), (*text).to_owned())).collect();
+        read_part(&named)
+    };
+    let text = "version: 1\nschedules: { s: { every: 5s, trigger: elsewhere, except: [holidays] } }\n";
+    assert_eq!(part(&[text, DAYS]).unwrap().schedules.len(), 1);
+    let told = part(&[text]).unwrap_err();
+    assert!(told.len() == 1 && told.to_string().contains("there is no calendar `holidays`"), "{told}");
 }
