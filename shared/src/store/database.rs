@@ -29,7 +29,7 @@ use crate::work_request::{HistoryEvent, LogLine, WorkRequest, WorkRequestId};
 
 /// The way to write, and what else differs.
 #[async_trait]
-pub(crate) trait Database: Reads + Send + Sync + 'static {
+pub(crate) trait Database: ReadPlans + ReadRuns + Send + Sync + 'static {
     fn kind(&self) -> Kind;
     async fn now(&self) -> Result<Timestamp>;
     async fn begin(&self) -> Result<Box<dyn Tx>>;
@@ -39,9 +39,9 @@ pub(crate) trait Database: Reads + Send + Sync + 'static {
     async fn hinted(&self) -> Result<Hint>;
 }
 
-/// Single reads, the same text in both databases.
+/// Reads of definitions, fires and what follows, the same text in both databases.
 #[async_trait]
-pub(crate) trait Reads {
+pub(crate) trait ReadPlans {
     async fn in_force(&self) -> Result<Option<InForce>>;
     async fn was_in_force(&self, digest: &str) -> Result<bool>;
     async fn job_version(&self, namespace: &str, name: &str, version: i64) -> Result<Option<Job>>;
@@ -70,8 +70,12 @@ pub(crate) trait Reads {
 
     async fn fires_at(&self, key: &ScheduleKey, at: Timestamp) -> Result<Vec<Fire>>;
     async fn fires(&self, key: &ScheduleKey, before: Timestamp, limit: i64) -> Result<Vec<Fire>>;
-    async fn next_due(&self) -> Result<Option<Timestamp>>;
+}
 
+/// Reads of runs and workers, likewise.
+#[async_trait]
+pub(crate) trait ReadRuns {
+    async fn next_due(&self) -> Result<Option<Timestamp>>;
     async fn work_request(&self, namespace: &str, id: WorkRequestId) -> Result<Option<WorkRequest>>;
     async fn work_requests(&self, filter: &ListFilter, limit: i64) -> Result<Vec<WorkRequest>>;
     async fn output(&self, id: WorkRequestId) -> Result<Option<Value>>;

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use super::database::{Database, Tx};
 use super::reads::prelude::*;
-use super::reads::{impl_plain, impl_reads};
+use super::reads::{impl_plain, impl_read_plans, impl_read_runs};
 use super::{Hint, Kind, SCHEMA, StoreError};
 
 /// The channel on which processes give each other a hint.
@@ -45,7 +45,8 @@ pub(crate) struct PgTx {
     now: Timestamp,
 }
 
-impl_reads!(Postgres, sqlx::Postgres);
+impl_read_plans!(Postgres, sqlx::Postgres);
+impl_read_runs!(Postgres, sqlx::Postgres);
 impl_plain!(PgTx);
 
 impl Postgres {

@@ -14,7 +14,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Transaction};
 
 use super::database::{Database, Tx};
 use super::reads::prelude::*;
-use super::reads::{impl_plain, impl_reads};
+use super::reads::{impl_plain, impl_read_plans, impl_read_runs};
 use super::{Hint, Kind, SCHEMA, StoreError};
 use crate::clock::Clock;
 
@@ -38,7 +38,8 @@ pub(crate) struct SqliteTx {
     now: Timestamp,
 }
 
-impl_reads!(Sqlite, sqlx::Sqlite);
+impl_read_plans!(Sqlite, sqlx::Sqlite);
+impl_read_runs!(Sqlite, sqlx::Sqlite);
 impl_plain!(SqliteTx);
 
 impl Sqlite {

@@ -1,0 +1,249 @@
+//! Single statements that write.
+
+/// Implements [`super::super::database::Plain`] for a type with a transaction `tx` and an instant `now`.
+macro_rules! impl_plain {
+    ($tx:ty) => {
+        #[async_trait::async_trait]
+        impl $crate::store::database::Plain for $tx {
+            async fn take_key(
+                &mut self,
+                key: &IdempotencyKey,
+                id: WorkRequestId,
+            ) -> Result<Option<(WorkRequestId, String)>> {
+                let taken = sqlx::query(
+                    "INSERT INTO idempotency_keys (namespace, key, request_hash, work_request_id, taken_at)
+                     VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+                )
+                .bind(&key.namespace)
+                .bind(&key.key)
+                .bind(&key.request_hash)
+                .bind(id.0)
+                .bind(At(self.now))
+                .execute(&mut *self.tx)
+                .await
+                .map_err(step("take an idempotency key"))?;
+                if taken.rows_affected() == 1 {
+                    return Ok(None);
+                }
+                let (id, hash): (Uuid, String) = sqlx::query_as(
+                    "SELECT work_request_id, request_hash FROM idempotency_keys WHERE namespace = $1 AND key = $2",
+                )
+                .bind(&key.namespace)
+                .bind(&key.key)
+                .fetch_one(&mut *self.tx)
+                .await
+                .map_err(step("read an idempotency key"))?;
+                Ok(Some((WorkRequestId(id), hash)))
+            }
+
+            async fn purge_keys(&mut self, before: Timestamp, limit: i64) -> Result<u64> {
+                let purged = sqlx::query(
+                    "DELETE FROM idempotency_keys WHERE (namespace, key) IN
+                     (SELECT namespace, key FROM idempotency_keys WHERE taken_at < $1 LIMIT $2)",
+                )
+                .bind(At(before))
+                .bind(limit)
+                .execute(&mut *self.tx)
+                .await
+                .map_err(step("forget idempotency keys"))?;
+                Ok(purged.rows_affected())
+            }
+
+            async fn lead(&mut self, holder: Uuid, ttl: std::time::Duration) -> Result<Option<Generation>> {
+                let ttl = jiff::SignedDuration::try_from(ttl).unwrap_or(jiff::SignedDuration::MAX);
+                let generation: Option<i64> = sqlx::query_scalar(
+                    "UPDATE leader
+                     SET holder = $1, expires_at = $3,
+                         generation = generation + CASE WHEN holder = $1 AND expires_at > $2 THEN 0 ELSE 1 END
+                     WHERE holder = $1 OR holder IS NULL OR expires_at <= $2
+                     RETURNING generation",
+                )
+                .bind(holder)
+                .bind(At(self.now))
+                .bind(At(self.now.saturating_add(ttl).unwrap_or(Timestamp::MAX)))
+                .fetch_optional(&mut *self.tx)
+                .await
+                .map_err(step("take leadership"))?;
+                Ok(generation.map(Generation))
+            }
+
+            async fn resign(&mut self, holder: Uuid) -> Result<()> {
+                sqlx::query("UPDATE leader SET holder = NULL WHERE holder = $1")
+                    .bind(holder)
+                    .execute(&mut *self.tx)
+                    .await
+                    .map_err(step("resign"))?;
+                Ok(())
+            }
+
+            async fn all_jobs(&mut self) -> Result<Vec<Versioned<Job>>> {
+                let rows: Vec<VersionedJobRow> = sqlx::query_as(
+                    "SELECT v.version, v.spec FROM jobs j JOIN job_versions v USING (namespace, name, version)",
+                )
+                .fetch_all(&mut *self.tx)
+                .await
+                .map_err(step("read all jobs"))?;
+                all(rows)
+            }
+
+            async fn all_schedules(&mut self) -> Result<Vec<ScheduleRow>> {
+                let rows: Vec<ScheduleDbRow> = sqlx::query_as(
+                    "SELECT spec, version, cursor, next_due_at, fired, failures, paused_at, paused_by, pause_reason
+                     FROM schedules",
+                )
+                .fetch_all(&mut *self.tx)
+                .await
+                .map_err(step("read all schedules"))?;
+                all(rows)
+            }
+
+            async fn sent_queues(&mut self, until: Timestamp) -> Result<Vec<(String, Timestamp)>> {
+                let rows: Vec<(String, At)> = sqlx::query_as(
+                    "SELECT queue, min(phase_at) FROM deliveries WHERE phase = 'sent' AND phase_at <= $1 GROUP BY queue",
+                )
+                .bind(At(until))
+                .fetch_all(&mut *self.tx)
+                .await
+                .map_err(step("look for unclaimed triggers"))?;
+                Ok(rows.into_iter().map(|(queue, at)| (queue, at.0)).collect())
+            }
+
+            async fn insert_backfill(&mut self, new: &NewBackfill) -> Result<bool> {
+                let made = sqlx::query(
+                    "INSERT INTO backfills (namespace, schedule, id, version, spec, from_at, to_at, cursor, total,
+                                            max_parallel, status, created_at, created_by, reason)
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'running', $11, $12, $13) ON CONFLICT DO NOTHING",
+                )
+                .bind(&new.key.namespace)
+                .bind(&new.key.name)
+                .bind(&new.id)
+                .bind(new.version)
+                .bind(Json(&new.schedule))
+                .bind(At(new.from))
+                .bind(At(new.to))
+                .bind(At(just_before(new.from)))
+                .bind(new.total)
+                .bind(number(new.max_parallel))
+                .bind(At(self.now))
+                .bind(&new.by)
+                .bind(new.reason.as_deref())
+                .execute(&mut *self.tx)
+                .await
+                .map_err(step("record a backfill"))?;
+                Ok(made.rows_affected() == 1)
+            }
+
+            async fn move_backfill(&mut self, to: &BackfillStep, [triggered, skipped]: [i64; 2]) -> Result<bool> {
+                let moved = sqlx::query(
+                    "UPDATE backfills
+                     SET cursor = $5, triggered = triggered + $6, skipped = skipped + $7,
+                         status = CASE WHEN $8 THEN 'done' ELSE status END, ended_at = CASE WHEN $8 THEN $9 END
+                     WHERE namespace = $1 AND schedule = $2 AND id = $3 AND cursor = $4 AND status = 'running'",
+                )
+                .bind(&to.key.namespace)
+                .bind(&to.key.name)
+                .bind(&to.id)
+                .bind(At(to.from))
+                .bind(At(to.to))
+                .bind(triggered)
+                .bind(skipped)
+                .bind(to.done)
+                .bind(At(self.now))
+                .execute(&mut *self.tx)
+                .await
+                .map_err(step("move a backfill"))?;
+                Ok(moved.rows_affected() == 1)
+            }
+
+            async fn end_backfill(&mut self, key: &ScheduleKey, id: &str, by: &str) -> Result<bool> {
+                let ended = sqlx::query(
+                    "UPDATE backfills SET status = 'canceled', ended_at = $4, ended_by = $5
+                     WHERE namespace = $1 AND schedule = $2 AND id = $3 AND status = 'running'",
+                )
+                .bind(&key.namespace)
+                .bind(&key.name)
+                .bind(id)
+                .bind(At(self.now))
+                .bind(by)
+                .execute(&mut *self.tx)
+                .await
+                .map_err(step("cancel a backfill"))?;
+                Ok(ended.rows_affected() == 1)
+            }
+
+            async fn version_in_force(&mut self) -> Result<Option<i64>> {
+                sqlx::query_scalar("SELECT version FROM definition_sets ORDER BY version DESC LIMIT 1")
+                    .fetch_optional(&mut *self.tx)
+                    .await
+                    .map_err(step("read the definitions in force"))
+            }
+
+            async fn put_in_force(&mut self, digest: &str, revision: Option<u64>, by: &str) -> Result<i64> {
+                sqlx::query_scalar(
+                    "INSERT INTO definition_sets (digest, revision, applied_at, applied_by) VALUES ($1, $2, $3, $4)
+                     RETURNING version",
+                )
+                .bind(digest)
+                .bind(revision.map(|revision| i64::try_from(revision).unwrap_or(i64::MAX)))
+                .bind(At(self.now))
+                .bind(by)
+                .fetch_one(&mut *self.tx)
+                .await
+                .map_err(step("record the definitions"))
+            }
+
+            async fn put_worker(&mut self, worker: &NewWorker) -> Result<()> {
+                sqlx::query(
+                    "INSERT INTO workers (incarnation, name, queues, slots, version, started_at, beat_at)
+                     VALUES ($1, $2, $3, $4, $5, $6, $6) ON CONFLICT DO NOTHING",
+                )
+                .bind(worker.incarnation)
+                .bind(&worker.name)
+                .bind(Json(&worker.queues))
+                .bind(i32::try_from(worker.slots).unwrap_or(i32::MAX))
+                .bind(&worker.version)
+                .bind(At(self.now))
+                .execute(&mut *self.tx)
+                .await
+                .map_err(step("register a worker"))?;
+                Ok(())
+            }
+
+            async fn beat(&mut self, worker: Uuid) -> Result<bool> {
+                let alive = sqlx::query(
+                    "UPDATE workers SET beat = beat + 1, beat_at = $2 WHERE incarnation = $1 AND ended_at IS NULL",
+                )
+                .bind(worker)
+                .bind(At(self.now))
+                .execute(&mut *self.tx)
+                .await
+                .map_err(step("count a worker's beat"))?;
+                Ok(alive.rows_affected() == 1)
+            }
+
+            async fn retire_worker(&mut self, worker: Uuid) -> Result<()> {
+                sqlx::query("UPDATE workers SET ended_at = $2 WHERE incarnation = $1 AND ended_at IS NULL")
+                    .bind(worker)
+                    .bind(At(self.now))
+                    .execute(&mut *self.tx)
+                    .await
+                    .map_err(step("retire a worker"))?;
+                Ok(())
+            }
+
+            async fn purge_workers(&mut self, before: Timestamp) -> Result<u64> {
+                let purged = sqlx::query(
+                    "DELETE FROM workers WHERE ended_at < $1 AND NOT EXISTS
+                     (SELECT 1 FROM deliveries d WHERE d.worker = workers.incarnation AND d.phase = 'leased')",
+                )
+                .bind(At(before))
+                .execute(&mut *self.tx)
+                .await
+                .map_err(step("forget workers"))?;
+                Ok(purged.rows_affected())
+            }
+        }
+    };
+}
+
+pub(crate) use impl_plain;

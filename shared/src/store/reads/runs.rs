@@ -1,0 +1,155 @@
+//! Reads of runs, their histories, and workers.
+
+/// Implements [`super::super::database::ReadRuns`] for a type with a pool `read` of database `$db`.
+macro_rules! impl_read_runs {
+    ($database:ty, $db:ty) => {
+        #[async_trait::async_trait]
+        impl $crate::store::database::ReadRuns for $database {
+            async fn next_due(&self) -> Result<Option<Timestamp>> {
+                let at: Option<At> =
+                    sqlx::query_scalar("SELECT phase_at FROM deliveries WHERE phase = 'due' ORDER BY phase_at LIMIT 1")
+                        .fetch_optional(&self.read)
+                        .await
+                        .map_err(step("look for the next trigger"))?;
+                Ok(at.map(|at| at.0))
+            }
+
+            async fn work_request(&self, namespace: &str, id: WorkRequestId) -> Result<Option<WorkRequest>> {
+                let row: Option<WorkRequestRow> = sqlx::QueryBuilder::<$db>::new(WORK_REQUEST)
+                    .push(" WHERE w.id = ")
+                    .push_bind(id.0)
+                    .push(" AND w.namespace = ")
+                    .push_bind(namespace)
+                    .build_query_as()
+                    .fetch_optional(&self.read)
+                    .await
+                    .map_err(step("read a work request"))?;
+                row.map(WorkRequest::try_from).transpose()
+            }
+
+            async fn work_requests(&self, filter: &ListFilter, limit: i64) -> Result<Vec<WorkRequest>> {
+                let mut query = sqlx::QueryBuilder::<$db>::new(WORK_REQUEST);
+                query.push(" WHERE w.namespace = ").push_bind(&filter.namespace);
+                if let Some(job) = &filter.job {
+                    query.push(" AND w.job = ").push_bind(job);
+                }
+                if let Some(schedule) = &filter.schedule {
+                    query.push(" AND w.schedule = ").push_bind(schedule);
+                }
+                if !filter.status.is_empty() {
+                    let mut list = query.push(" AND w.status IN (").separated(", ");
+                    for status in &filter.status {
+                        list.push_bind(status.as_str());
+                    }
+                    query.push(")");
+                }
+                if let Some(after) = filter.accepted_after {
+                    query.push(" AND w.accepted_at >= ").push_bind(At(after));
+                    query.push(" AND w.id >= ").push_bind(id_floor(after, -1));
+                }
+                if let Some(before) = filter.accepted_before {
+                    query.push(" AND w.accepted_at < ").push_bind(At(before));
+                    query.push(" AND w.id < ").push_bind(id_floor(before, 1));
+                }
+                if let Some(last) = filter.after {
+                    query.push(" AND w.id < ").push_bind(last.0);
+                }
+                query.push(" ORDER BY w.id DESC LIMIT ").push_bind(limit);
+                let rows: Vec<WorkRequestRow> =
+                    query.build_query_as().fetch_all(&self.read).await.map_err(step("list work requests"))?;
+                all(rows)
+            }
+
+            async fn output(&self, id: WorkRequestId) -> Result<Option<Value>> {
+                let output: Option<Option<Json<Value>>> =
+                    sqlx::query_scalar("SELECT output FROM work_requests WHERE id = $1")
+                        .bind(id.0)
+                        .fetch_optional(&self.read)
+                        .await
+                        .map_err(step("read an output"))?;
+                Ok(output.flatten().map(|json| json.0))
+            }
+
+            async fn events(&self, id: WorkRequestId, after: i32, limit: i64) -> Result<Vec<HistoryEvent>> {
+                let rows: Vec<EventRow> = sqlx::query_as(
+                    "SELECT seq, at, what FROM events WHERE work_request_id = $1 AND seq > $2 ORDER BY seq LIMIT $3",
+                )
+                .bind(id.0)
+                .bind(after)
+                .bind(limit)
+                .fetch_all(&self.read)
+                .await
+                .map_err(step("read a history"))?;
+                all(rows)
+            }
+
+            async fn logs(&self, id: WorkRequestId, after: (i32, i32), limit: i64) -> Result<Vec<LogLine>> {
+                let rows: Vec<LogRow> = sqlx::query_as(
+                    "SELECT attempt, seq, at, stream, text FROM logs
+                     WHERE work_request_id = $1 AND (attempt, seq) > ($2, $3) ORDER BY attempt, seq LIMIT $4",
+                )
+                .bind(id.0)
+                .bind(after.0)
+                .bind(after.1)
+                .bind(limit)
+                .fetch_all(&self.read)
+                .await
+                .map_err(step("read logs"))?;
+                all(rows)
+            }
+
+            async fn depths(&self) -> Result<Vec<QueueDepth>> {
+                let rows: Vec<DepthRow> = sqlx::query_as(
+                    "SELECT queue, phase, count(*) AS count FROM deliveries GROUP BY queue, phase ORDER BY queue, phase",
+                )
+                .fetch_all(&self.read)
+                .await
+                .map_err(step("count unended runs"))?;
+                all(rows)
+            }
+
+            async fn workers(&self) -> Result<Vec<Worker>> {
+                let rows: Vec<WorkerRow> = sqlx::query_as(
+                    "SELECT w.incarnation, w.name, w.queues, w.slots, w.version, w.started_at, w.beat, w.beat_at,
+                            w.ended_at,
+                            (SELECT count(*) FROM deliveries d WHERE d.worker = w.incarnation AND d.phase = 'leased')
+                                AS leases
+                     FROM workers w ORDER BY w.started_at DESC, w.incarnation",
+                )
+                .fetch_all(&self.read)
+                .await
+                .map_err(step("read the workers"))?;
+                all(rows)
+            }
+
+            async fn leases_of(&self, worker: Uuid) -> Result<Vec<HeldLease>> {
+                let rows: Vec<LeaseRow> = sqlx::query_as(
+                    "SELECT d.id, d.token, d.worker, w.status, d.namespace, w.job, w.job_version, d.failures
+                     FROM deliveries d JOIN work_requests w USING (id)
+                     WHERE d.worker = $1 AND d.phase = 'leased'",
+                )
+                .bind(worker)
+                .fetch_all(&self.read)
+                .await
+                .map_err(step("read a worker's leases"))?;
+                all(rows)
+            }
+
+            async fn overdue_leases(&self, now: Timestamp, limit: i64) -> Result<Vec<HeldLease>> {
+                let rows: Vec<LeaseRow> = sqlx::query_as(
+                    "SELECT d.id, d.token, d.worker, w.status, d.namespace, w.job, w.job_version, d.failures
+                     FROM deliveries d JOIN work_requests w USING (id)
+                     WHERE d.phase = 'leased' AND d.phase_at < $1 LIMIT $2",
+                )
+                .bind(At(now))
+                .bind(limit)
+                .fetch_all(&self.read)
+                .await
+                .map_err(step("look for overdue leases"))?;
+                all(rows)
+            }
+        }
+    };
+}
+
+pub(crate) use impl_read_runs;
