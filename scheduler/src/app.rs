@@ -13,7 +13,7 @@ use reveille_shared::clock::Clock;
 use reveille_shared::duration::HumanDuration;
 use reveille_shared::lifecycle::Lifecycle;
 use reveille_shared::periodic::{self, Pass, Vitals};
-use reveille_shared::store::{Generation, Hint, Outgoing, Store};
+use reveille_shared::store::{Generation, Hint, Store};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use crate::api::{self, ApiState};
 use crate::definitions::{self, FolderWatch, Seen};
-use crate::dispatch::{self, Dispatcher};
+use crate::dispatch::{self, Dispatcher, Handed};
 use crate::follow_up::{self, FollowUps};
 use crate::housekeeping::{self, Tick};
 use crate::leader::{self, Candidate, Leadership};
@@ -128,7 +128,7 @@ pub async fn start(
     lifecycle.spawn("housekeeping", async move { Ok(housekeeping::run(ticks, stop).await?) });
     if let (Some(listener), Some(address)) = (listener, address) {
         let Parts { store, clock, status, .. } = parts;
-        let router = api::router(ApiState { store, clock, status, metrics, address });
+        let router = api::router(ApiState { store, clock, status, metrics, address, whole: Arc::default() });
         let (soft, hard) = (lifecycle.soft.clone(), lifecycle.hard.clone());
         lifecycle.spawn("api", async move {
             let serve = axum::serve(listener, router).with_graceful_shutdown(soft.cancelled_owned());
@@ -170,7 +170,7 @@ impl Parts {
         &self,
         lifecycle: &mut Lifecycle,
         definitions: watch::Receiver<u64>,
-        handed: mpsc::Receiver<Vec<Outgoing>>,
+        handed: mpsc::Receiver<Handed>,
         leads: watch::Receiver<Option<Generation>>,
         embedded: bool,
     ) {
@@ -201,7 +201,7 @@ impl Parts {
         skew: Arc<Skew>,
         leadership: Arc<Leadership>,
         (schedules, in_force): (watch::Sender<u64>, watch::Receiver<u64>),
-        handover: Option<mpsc::Sender<Vec<Outgoing>>>,
+        handover: Option<mpsc::Sender<Handed>>,
     ) -> Vec<Tick> {
         let (store, status) = (&self.store, &self.status);
         let planner = Planner::new(

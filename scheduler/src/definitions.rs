@@ -19,9 +19,9 @@ use crate::leader::Leadership;
 use crate::status::Status;
 
 /// How often to look at the folder.
-pub const PERIOD: Duration = Duration::from_millis(500);
+pub const PERIOD: Duration = Duration::from_millis(300);
 /// How long a folder must stand still before it is read: nobody writes many files at one instant.
-const STILL: Duration = Duration::from_millis(150);
+const STILL: Duration = Duration::from_millis(100);
 
 /// What becomes of a folder's definitions.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,8 +76,8 @@ pub fn judge(in_force: Option<&InForce>, folder: Folder<'_>) -> Verdict {
         return Verdict::Apply;
     }
     Verdict::Drift(format!(
-        "drift: the folder was in force before {} put other definitions in force on {:.0}: update the folder, or set a \
-         revision above {} in it",
+        "drift: the folder was in force before {} put other definitions in force on {:.0}: update the folder, set a \
+         revision above {} in it, or run schedulers without a folder if `reveille apply` is what you use",
         in_force.applied_by,
         in_force.applied_at,
         in_force.revision.unwrap_or(0)

@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::leader;
 use crate::status::Status;
 
 /// The most triggers in one batch.
@@ -54,13 +55,22 @@ pub struct Dispatcher {
     /// Changes when definitions are put in force in this process.
     pub definitions: watch::Receiver<u64>,
     /// Triggers that the planner of this process has marked as sent.
-    pub handed: mpsc::Receiver<Vec<Outgoing>>,
+    pub handed: mpsc::Receiver<Handed>,
     /// Changes when this process begins to lead: what the leader before it has sent last may be lost with it.
     pub leads: watch::Receiver<Option<Generation>>,
     /// What an earlier incarnation has sent was lost with it.
     pub embedded: bool,
     /// Who is told.
     pub status: Arc<Status>,
+}
+
+/// What a planner tells the dispatcher of its process.
+#[derive(Debug)]
+pub enum Handed {
+    /// These triggers are marked as sent, and to be published.
+    Sent(Vec<Outgoing>),
+    /// Some may be, and nobody knows which: the answer to the commit was lost.
+    Unknown,
 }
 
 /// What batches in flight tell the loop.
@@ -84,27 +94,48 @@ impl Dispatcher {
         let mut rebuilt = !self.embedded;
         let mut declare_at = Instant::now();
         let mut refused = None;
-        let mut taken_over = None;
+        // What was sent from this instant on may not have been published; and up to when it is looked for.
+        let (mut taken_over, mut resend_until) = (None::<Timestamp>, None);
+        // The same for what a planner has handed over, by the monotonic clock, as the database may be away.
+        let mut lost_since = None;
+        let mut waiting = None;
         let mut in_a_row = 0;
         while !stop.is_cancelled() {
             if let Health::Down(_) = self.broker.health() {
                 self.status.tell("dispatcher", false, "the broker is down: what is due waits");
                 feedback.undeclared.store(true, Ordering::Relaxed);
-                tokio::select! {
-                    () = pause(Duration::from_millis(250), &stop) => {}
-                    Some(batch) = self.handed.recv() => self.give_back(&batch).await,
+                let handed = match waiting.take() {
+                    Some(handed) => Some(handed),
+                    None => tokio::select! {
+                        () = pause(Duration::from_millis(250), &stop) => None,
+                        Some(handed) = self.handed.recv() => Some(handed),
+                    },
+                };
+                if let Some(handed) = handed
+                    && !self.give_back(handed).await
+                {
+                    lost_since.get_or_insert(Instant::now());
                 }
                 continue;
             }
             while let Some(ended) = in_flight.try_join_next() {
                 resume_panic(ended);
             }
-            if in_a_row < HANDED_IN_A_ROW
-                && let Ok(batch) = self.handed.try_recv()
+            // Queues that may be missing are declared first, in the step below.
+            let undeclared = self.definitions.has_changed().unwrap_or(false)
+                || declare_at <= Instant::now() && feedback.undeclared.load(Ordering::Relaxed);
+            if !undeclared
+                && in_a_row < HANDED_IN_A_ROW
+                && let Some(handed) = waiting.take().or_else(|| self.handed.try_recv().ok())
             {
                 in_a_row += 1;
-                in_flight.spawn(self.publish(batch, &feedback));
-                room(&mut in_flight).await;
+                match handed {
+                    Handed::Sent(batch) => {
+                        in_flight.spawn(self.publish(batch, &feedback));
+                        room(&mut in_flight).await;
+                    }
+                    Handed::Unknown => drop(lost_since.get_or_insert(Instant::now())),
+                }
                 continue;
             }
             in_a_row = 0;
@@ -126,15 +157,26 @@ impl Dispatcher {
                     refused = declared.err().map(|error| chain(&error));
                 }
                 if self.leads.has_changed().unwrap_or(false) && self.leads.borrow_and_update().is_some() {
-                    taken_over = Some(self.store.now().await?);
+                    let before = self.store.leader_before_ended().await?;
+                    taken_over = before.map(|ended| ended.saturating_sub(leader::TTL).unwrap_or(Timestamp::MIN));
+                }
+                if let Some(since) = lost_since {
+                    let ago = SignedDuration::try_from(since.elapsed()).unwrap_or(SignedDuration::MAX);
+                    let since = self.store.now().await?.saturating_sub(ago).unwrap_or(Timestamp::MIN);
+                    taken_over = Some(taken_over.map_or(since, |other| other.min(since)));
+                    lost_since = None;
                 }
                 if let Some(since) = taken_over {
+                    let until = match resend_until {
+                        Some(until) => until,
+                        None => *resend_until.insert(self.store.now().await?),
+                    };
                     let from = since.saturating_sub(CONFIRM).unwrap_or(Timestamp::MIN);
-                    let batch = self.store.resend_between(from, since, BATCH).await?;
+                    let batch = self.store.resend_between(from, until, BATCH).await?;
                     if !batch.is_empty() {
                         return Ok(batch);
                     }
-                    taken_over = None;
+                    (taken_over, resend_until) = (None, None);
                 }
                 if !rebuilt {
                     self.rebuild(&feedback).await?;
@@ -160,12 +202,15 @@ impl Dispatcher {
                         None => self.status.tell("dispatcher", true, "publishes what is due at once"),
                         Some(error) => self.status.tell("dispatcher", false, error.clone()),
                     }
+                    if waiting.is_some() {
+                        continue;
+                    }
                     let rest = self.rest().await.unwrap_or(IDLE);
                     tokio::select! {
                         () = tokio::time::sleep(rest) => {}
                         () = nudge.notified() => {}
                         () = stop.cancelled() => {}
-                        Some(batch) = self.handed.recv() => { in_flight.spawn(self.publish(batch, &feedback)); }
+                        Some(handed) = self.handed.recv(), if waiting.is_none() => waiting = Some(handed),
                         Ok(()) = self.leads.changed() => self.leads.mark_changed(),
                         Ok(()) = self.definitions.changed() => feedback.undeclared.store(true, Ordering::Relaxed),
                         Some(ended) = in_flight.join_next() => resume_panic(ended),
@@ -188,19 +233,27 @@ impl Dispatcher {
             }
         }
         self.handed.close();
-        while let Some(batch) = self.handed.recv().await {
-            in_flight.spawn(self.publish(batch, &feedback));
+        while let Some(handed) = waiting.take().or(self.handed.recv().await) {
+            if let Handed::Sent(batch) = handed {
+                in_flight.spawn(self.publish(batch, &feedback));
+            }
         }
         while let Some(ended) = in_flight.join_next().await {
             resume_panic(ended);
         }
     }
 
-    /// Makes triggers due again that were handed over while nobody can publish them.
-    async fn give_back(&self, batch: &[Outgoing]) {
-        let returned: Vec<_> = batch.iter().map(|out| (out.trigger.clone(), Duration::ZERO, None)).collect();
-        if let Err(error) = self.store.unsend(&returned).await {
-            tracing::warn!(error = chain(&error), "could not take triggers back; they are found as lost later");
+    /// Makes triggers due again that were handed over while nobody can publish them; false if that is not known to have
+    /// worked.
+    async fn give_back(&self, handed: Handed) -> bool {
+        let Handed::Sent(batch) = handed else { return false };
+        let returned: Vec<_> = batch.into_iter().map(|out| (out.trigger, Duration::ZERO, None)).collect();
+        match self.store.unsend(&returned).await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(error = chain(&error), "could not take triggers back; they are sent again later");
+                false
+            }
         }
     }
 

@@ -201,7 +201,7 @@ impl Facts<'_> {
             }
             why
         };
-        (Verdict::Undecided, format!("it is due since {age} and not decided yet: {why}"))
+        (Verdict::Undecided, format!("it has been due for {age} and is not decided yet: {why}"))
     }
 
     /// A due time to come.

@@ -16,10 +16,11 @@ use reveille_shared::clock::Clock;
 use reveille_shared::due::{Compiler, InvalidTiming};
 use reveille_shared::periodic::Pass;
 use reveille_shared::store::{
-    Decision, FirePlan, FireVerdict, Generation, Outgoing, Planned, ScheduleKey, ScheduleRow, Store, StoreError,
+    Decision, FirePlan, FireVerdict, Generation, Planned, ScheduleKey, ScheduleRow, Store, StoreError,
 };
 use tokio::sync::{mpsc, watch};
 
+use crate::dispatch::Handed;
 use crate::jobs::Jobs;
 use crate::leader::Leadership;
 use crate::plan;
@@ -62,7 +63,7 @@ pub struct Planner {
     jobs: Jobs,
     ahead: Ahead,
     status: Arc<Status>,
-    handover: Option<mpsc::Sender<Vec<Outgoing>>>,
+    handover: Option<mpsc::Sender<Handed>>,
 }
 
 /// What is known to be due soon.
@@ -179,7 +180,7 @@ impl Planner {
 
     /// Hands triggers over to the dispatcher of this process, as long as it has room for them.
     #[must_use]
-    pub fn handing_over(self, to: mpsc::Sender<Vec<Outgoing>>) -> Self {
+    pub fn handing_over(self, to: mpsc::Sender<Handed>) -> Self {
         Self { handover: Some(to), ..self }
     }
 
@@ -237,21 +238,24 @@ impl Planner {
         plans: Vec<FirePlan>,
         report: &mut PlanReport,
     ) -> Result<(), StoreError> {
-        // Of one that is counted only the store knows how many have triggered: it is read again.
-        let moved: Vec<_> =
-            plans.iter().map(|plan| (plan.next_cursor, plan.next_due_at.filter(|_| plan.fired.is_none()))).collect();
-        let counted = plans.iter().any(|plan| plan.fired.is_some());
+        let moved: Vec<_> = plans.iter().map(|plan| (plan.next_cursor, plan.next_due_at)).collect();
         // Where the dispatcher of this process has room, triggers need not be found and marked by it first.
         let room = self.handover.as_ref().and_then(|handover| handover.try_reserve().ok());
         let verdicts = match room {
             None => self.store.record_fires(generation, plans).await?,
-            Some(room) => {
-                let (verdicts, sent) = self.store.record_and_send(generation, plans).await?;
-                if !sent.is_empty() {
-                    room.send(sent);
+            Some(room) => match self.store.record_and_send(generation, plans).await {
+                Ok((verdicts, sent)) => {
+                    if !sent.is_empty() {
+                        room.send(Handed::Sent(sent));
+                    }
+                    verdicts
                 }
-                verdicts
-            }
+                Err(error) => {
+                    // The commit may have gone through all the same.
+                    room.send(Handed::Unknown);
+                    return Err(error);
+                }
+            },
         };
         for ((row, (cursor, next_due_at)), verdict) in rows.into_iter().zip(moved).zip(verdicts) {
             match verdict {
@@ -261,16 +265,16 @@ impl Planner {
                     metrics::counter!("reveille_fires_total", "outcome" => "triggered").increment(triggered as u64);
                     metrics::counter!("reveille_fires_total", "outcome" => "skipped").increment(skipped as u64);
                     self.status.tell_decision(self.clock.now());
-                    self.ahead.put(ScheduleRow { cursor, next_due_at, ..row });
+                    let fired = row.fired + triggered as u64;
+                    let row = ScheduleRow { cursor, next_due_at, fired, ..row };
+                    let next_due_at = row.next_due_at.filter(|_| !row.is_exhausted());
+                    self.ahead.put(ScheduleRow { next_due_at, ..row });
                 }
                 FireVerdict::Outdated => {
                     report.outdated += 1;
                     self.ahead.until = None;
                 }
             }
-        }
-        if counted {
-            self.ahead.until = None;
         }
         Ok(())
     }

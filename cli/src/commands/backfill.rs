@@ -53,7 +53,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     list: bool,
 
-    /// Cancel this backfill: what it has triggered goes on, nothing more is triggered
+    /// Cancel this backfill: nothing more is triggered, and runs of it that have not ended are canceled
     #[arg(long, value_name = "ID")]
     cancel: Option<String>,
 

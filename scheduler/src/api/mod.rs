@@ -32,6 +32,7 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use metrics_exporter_prometheus::PrometheusHandle;
 use reveille_shared::clock::Clock;
 use reveille_shared::store::Store;
+use tokio::sync::Mutex;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::dashboard;
@@ -50,6 +51,8 @@ pub struct ApiState {
     pub metrics: PrometheusHandle,
     /// The loopback address that the listener is bound to: requests must name it as their host.
     pub address: SocketAddr,
+    /// Who looks at all definitions takes much memory: one caller at a time.
+    pub whole: Arc<Mutex<()>>,
 }
 
 impl std::fmt::Debug for ApiState {

@@ -160,7 +160,7 @@ fn what_is_no_due_time_says_why_and_names_its_neighbours() {
 fn what_is_due_and_not_decided_says_who_is_missing() {
     let mut world = World::new(ScheduleRow { cursor: at("2026-07-29T00:00:00Z"), ..nightly() });
     let due = "2026-07-30T00:00:00Z";
-    world.expect(due, Verdict::Undecided, &["It is due since 7h15m", "leads, as generation 7, has not decided it"]);
+    world.expect(due, Verdict::Undecided, &["It has been due for 7h15m", "leads, as generation 7, has not decided it"]);
     world.leader = None;
     world.expect(due, Verdict::Undecided, &["no scheduler leads now"]);
     let pause = Pause { at: at("2026-07-29T20:00:00Z"), by: "alice".into(), reason: Some("maintenance".into()) };

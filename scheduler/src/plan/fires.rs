@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use reveille_shared::definition::{CatchUpPolicy, Job, Schedule};
-use reveille_shared::due::DueTimes;
+use reveille_shared::due::{DueTimes, Stretch};
 use reveille_shared::duration::HumanDuration;
 use reveille_shared::store::{
     Decision, Fire, FireOutcome, FirePlan, NewWorkRequest, OverlapRule, Planned, ScheduleRow, SkipReason, Versioned,
@@ -129,8 +129,7 @@ impl<'a> Judge<'a> {
         let mut judge = Self { schedule, due, now, until, last: None };
         if schedule.catch_up.policy == CatchUpPolicy::Latest {
             judge.last = if judge.has_day_rules() {
-                let wanted = |due_at: &Timestamp| judge.excluded(*due_at).is_none();
-                due.between(judge.window_from(cursor), until).filter(wanted).last()
+                judge.days_back(judge.window_from(cursor), until).next().map(|stretch| stretch.last)
             } else {
                 due.stretch(cursor, until).map(|stretch| stretch.last)
             };
@@ -150,6 +149,21 @@ impl<'a> Judge<'a> {
     fn window_from(&self, cursor: Timestamp) -> Timestamp {
         let window = self.schedule.catch_up.window.signed().max(GRACE);
         cursor.max(just_before(self.now.saturating_sub(window).unwrap_or(Timestamp::MIN)))
+    }
+
+    /// The due times after `from` and up to `until` on each day that is not excluded, the last day first. Rules are about
+    /// whole days, so that one due time speaks for all of its day.
+    fn days_back(&self, from: Timestamp, until: Timestamp) -> impl Iterator<Item = Stretch> {
+        let mut end = until;
+        let days = std::iter::from_fn(move || {
+            let midnight = self.due.zone().to_datetime(end).date().to_zoned(self.due.zone().clone()).ok()?.timestamp();
+            let begin = just_before(midnight).max(from);
+            let day = (begin < end).then_some((begin, end))?;
+            end = begin;
+            Some(day)
+        });
+        let due = days.filter_map(|(begin, end)| self.due.stretch(begin, end));
+        due.filter(|stretch| self.excluded(stretch.last).is_none())
     }
 
     /// Due times up to here can't be made up for, whatever else is true; and why.
@@ -173,8 +187,7 @@ impl<'a> Judge<'a> {
         let missed = just_before(self.now.saturating_sub(GRACE).unwrap_or(Timestamp::MIN)).min(self.until);
         let from = self.window_from(cursor);
         if self.has_day_rules() {
-            let wanted = self.due.between(from, missed).filter(|due_at| self.excluded(*due_at).is_none());
-            return i64::try_from(wanted.count()).unwrap_or(i64::MAX);
+            return self.days_back(from, missed).map(|stretch| stretch.count).sum();
         }
         self.due.stretch(from, missed).map_or(0, |stretch| stretch.count)
     }

@@ -1,6 +1,9 @@
 -- What schedules a bank could trust need beside their due times.
 UPDATE schema_info SET version = 2;
 
+-- When the lease of the leader before this one ended: what it sent last may not have been published.
+ALTER TABLE leader ADD COLUMN before_ended_at timestamptz;
+
 -- fired: due times that have triggered, for max_fires. failures: runs of fires that FAILED in a row, for
 -- pause_after_failures. While a schedule is paused its cursor stands still and next_due_at is NULL.
 ALTER TABLE schedules
@@ -67,6 +70,9 @@ SELECT f.namespace, 'schedule', f.schedule, max(f.version), 'removed', now(), 'b
 FROM fires f
 WHERE NOT EXISTS (SELECT 1 FROM schedules s WHERE s.namespace = f.namespace AND s.name = f.schedule)
 GROUP BY f.namespace, f.schedule;
+
+-- The primary key serves the schedule's own fires, newest first; this the others.
+CREATE INDEX fires_asked_for ON fires (namespace, schedule, due_at DESC, origin) WHERE origin <> 'schedule';
 
 -- Fires of a past range, made at someone's wish. spec: the schedule as it was then.
 CREATE TABLE backfills (

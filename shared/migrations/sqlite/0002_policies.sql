@@ -1,6 +1,8 @@
 -- What is said in the PostgreSQL migration of the same number holds here too.
 UPDATE schema_info SET version = 2;
 
+ALTER TABLE leader ADD COLUMN before_ended_at integer;
+
 ALTER TABLE schedules ADD COLUMN fired integer NOT NULL DEFAULT 0;
 ALTER TABLE schedules ADD COLUMN failures integer NOT NULL DEFAULT 0;
 ALTER TABLE schedules ADD COLUMN paused_at integer;
@@ -77,6 +79,8 @@ SELECT f.namespace, 'schedule', f.schedule, max(f.version), 'removed', CAST(unix
 FROM fires f
 WHERE NOT EXISTS (SELECT 1 FROM schedules s WHERE s.namespace = f.namespace AND s.name = f.schedule)
 GROUP BY f.namespace, f.schedule;
+
+CREATE INDEX fires_asked_for ON fires (namespace, schedule, due_at DESC, origin) WHERE origin <> 'schedule';
 
 CREATE TABLE backfills (
     namespace text NOT NULL,

@@ -146,6 +146,11 @@ impl Builder {
             }
             Event::Scalar(text, style, anchor, _) => {
                 self.count(span)?;
+                if text.contains('\0') && self.remarks.len() < MOST_REMARKS {
+                    let remark = Remark::new(span, "the character U+0000 can't stand in a text");
+                    self.remarks
+                        .push(remark.hint("remove the escape: databases and operating systems take it for the end"));
+                }
                 let kind = Kind::Scalar { text: text.into(), plain: style == ScalarStyle::Plain };
                 self.done(Node { span, kind, size: 1, height: 0 }, anchor, source)?;
             }

@@ -53,6 +53,8 @@ pub(crate) trait ReadPlans {
     async fn queues(&self) -> Result<Vec<String>>;
     /// The generation whose lease has not ended, if there is one.
     async fn leader(&self, now: Timestamp) -> Result<Option<Generation>>;
+    /// When the lease of the leader before the present one ended, if there was one.
+    async fn leader_before_ended(&self) -> Result<Option<Timestamp>>;
     async fn changes(
         &self,
         kind: DefinitionKind,
@@ -61,7 +63,7 @@ pub(crate) trait ReadPlans {
         limit: i64,
     ) -> Result<Vec<RecordedChange>>;
 
-    /// Schedules with held fires.
+    /// Schedules with held fires and no other unended run of a fire.
     async fn held_schedules(&self) -> Result<Vec<ScheduleKey>>;
     async fn ended_runs(&self, limit: i64) -> Result<Vec<EndedRun>>;
     async fn backfill(&self, key: &ScheduleKey, id: &str) -> Result<Option<Backfill>>;
@@ -136,6 +138,8 @@ pub(crate) trait Runs {
     async fn ended_under(&mut self, pairs: &[(Uuid, Uuid)]) -> Result<HashSet<(Uuid, Uuid)>>;
     async fn save_progress(&mut self, progress: &[Progress]) -> Result<()>;
     async fn append_logs(&mut self, lines: &[(WorkRequestId, LogLine)]) -> Result<()>;
+    /// Of these schedules, the ones with held fires.
+    async fn holding(&mut self, keys: &[ScheduleKey]) -> Result<Vec<ScheduleKey>>;
     /// Deletes follow-ups; answers which of them were there.
     async fn take_follow_ups(&mut self, ids: &[Uuid]) -> Result<HashSet<Uuid>>;
 }

@@ -113,10 +113,17 @@ impl Store {
         let schedules: HashSet<_> = definitions.schedules.iter().map(ScheduleKey::of).collect();
         set.remove_jobs = old.jobs.keys().filter(|key| !jobs.contains(key)).cloned().collect();
         set.remove_schedules = old.schedules.keys().filter(|key| !schedules.contains(key)).cloned().collect();
-        let jobs = definitions.jobs.iter().filter(|job| old.is_other_job(job));
-        let schedules = definitions.schedules.iter().filter(|schedule| old.is_other_schedule(schedule));
-        let (jobs, schedules): (Vec<_>, Vec<_>) = (jobs.collect(), schedules.collect());
-        let applied = put(&mut *tx, old, &jobs, &schedules, &set, by, None).await?;
+        let jobs: Vec<_> = definitions.jobs.iter().filter(|job| old.is_other_job(job)).collect();
+        let schedules: Vec<_> = definitions.schedules.iter().filter(|s| old.is_other_schedule(s)).collect();
+        // Definitions change only under the leader's row, which is locked; pauses and counts need the schedule's own.
+        let concerned = schedules.iter().map(|schedule| ScheduleKey::of(schedule));
+        let concerned = sorted(concerned.chain(set.remove_schedules.iter().cloned()));
+        let mut locked = Vec::new();
+        for some in concerned.chunks(AT_ONCE) {
+            locked.extend(tx.lock_schedules(some).await?);
+        }
+        let old = Old::of(old.jobs.into_values().collect(), locked);
+        let applied = put(&mut *tx, old, &jobs, &schedules, &set, Author { by, reason: None }).await?;
         tx.commit().await?;
         self.hint(Hint::Schedules);
         Ok(applied)
@@ -147,7 +154,7 @@ impl Store {
         let old = Old::of(tx.jobs_in_force(&jobs).await?, tx.lock_schedules(&sorted(schedules)).await?);
         let jobs: Vec<_> = set.put_jobs.iter().filter(|job| old.is_other_job(job)).collect();
         let schedules: Vec<_> = set.put_schedules.iter().filter(|schedule| old.is_other_schedule(schedule)).collect();
-        let applied = put(&mut *tx, old, &jobs, &schedules, set, by, reason).await?;
+        let applied = put(&mut *tx, old, &jobs, &schedules, set, Author { by, reason }).await?;
         tx.commit().await?;
         self.hint(Hint::Schedules);
         Ok(applied)
@@ -238,74 +245,100 @@ impl Old {
     }
 }
 
-/// Writes changes, their history, and what removed or retimed schedules leave undecided.
+/// Who changes definitions, and why.
+#[derive(Clone, Copy)]
+struct Author<'a> {
+    by: &'a str,
+    reason: Option<&'a str>,
+}
+
+/// Writes changes, their history, and what removed or retimed schedules leave undecided; a part at a time.
 async fn put(
     tx: &mut dyn Tx,
     mut old: Old,
     jobs: &[&Job],
     schedules: &[&Schedule],
     set: &ChangeSet,
-    by: &str,
-    reason: Option<&str>,
+    author: Author<'_>,
 ) -> Result<Applied> {
-    let now = tx.now();
-    let mut changes = Vec::new();
-    let action = |is_new: bool| if is_new { Action::Created } else { Action::Changed };
+    for some in jobs.chunks(AT_ONCE) {
+        put_jobs(tx, &old, some, author).await?;
+    }
+    for some in schedules.chunks(AT_ONCE) {
+        put_schedules(tx, &mut old, some, author).await?;
+    }
+    let removed = remove(tx, &old, set, author).await?;
+    let version = tx.put_in_force(&set.digest, set.revision, author.by).await?;
+    Ok(Applied { version, jobs: jobs.len(), schedules: schedules.len(), removed })
+}
 
+fn action(known: Option<i64>) -> Action {
+    if known.is_some() { Action::Changed } else { Action::Created }
+}
+
+async fn put_jobs(tx: &mut dyn Tx, old: &Old, jobs: &[&Job], Author { by, reason }: Author<'_>) -> Result<()> {
     let unknown = jobs.iter().map(|job| ScheduleKey::of_job(job)).filter(|key| !old.jobs.contains_key(key));
     let last_versions = tx.last_job_versions(&unknown.collect::<Vec<_>>()).await?;
-    let mut put_jobs = Vec::new();
+    let (mut put, mut changes) = (Vec::new(), Vec::new());
     for job in jobs {
         let key = ScheduleKey::of_job(job);
         let known = old.jobs.get(&key).map(|old| old.version);
         let version = known.or_else(|| last_versions.get(&key).copied()).unwrap_or(0) + 1;
         let job = Versioned { version, item: *job };
-        changes.push(Change::of_job(&job, action(known.is_none()), by, reason));
-        put_jobs.push(job);
+        changes.push(Change::of_job(&job, action(known), by, reason));
+        put.push(job);
     }
-    let gone_jobs = set.remove_jobs.iter().filter_map(|key| old.jobs.get(key));
-    for Versioned { version, item } in gone_jobs {
-        changes.push(Change::of_job(&Versioned { version: *version, item }, Action::Removed, by, reason));
-    }
+    tx.put_jobs(&put).await?;
+    tx.insert_changes(&changes).await
+}
 
+async fn put_schedules(
+    tx: &mut dyn Tx,
+    old: &mut Old,
+    schedules: &[&Schedule],
+    Author { by, reason }: Author<'_>,
+) -> Result<()> {
     let unknown = schedules.iter().map(|schedule| ScheduleKey::of(schedule));
     let unknown: Vec<_> = unknown.filter(|key| !old.schedules.contains_key(key)).collect();
     let last_versions = tx.last_schedule_versions(&unknown).await?;
-    let (mut rows, mut fresh, mut undecided) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut rows, mut actions, mut undecided) = (Vec::new(), Vec::new(), Vec::new());
     for schedule in schedules {
         let key = ScheduleKey::of(schedule);
         let predecessor = old.schedules.remove(&key);
         let known = predecessor.as_ref().map(|old| old.version);
         let version = known.or_else(|| last_versions.get(&key).copied()).unwrap_or(0) + 1;
-        let (row, fires) = succeed(predecessor, version, schedule, now)?;
+        let (row, fires) = succeed(predecessor, version, schedule, tx.now())?;
         rows.push(row);
-        fresh.push(known.is_none());
+        actions.push(action(known));
         undecided.extend(fires);
     }
+    let changes = rows.iter().zip(actions).map(|(row, action)| Change::of_schedule(row, action, by, reason));
+    let changes: Vec<_> = changes.collect();
+    tx.insert_fires(&undecided).await?;
+    tx.put_schedules(&rows).await?;
+    tx.insert_changes(&changes).await
+}
+
+/// Puts out of force what the set removes; answers how much of it was there.
+async fn remove(tx: &mut dyn Tx, old: &Old, set: &ChangeSet, Author { by, reason }: Author<'_>) -> Result<usize> {
     let gone: Vec<_> = set.remove_schedules.iter().filter_map(|key| old.schedules.get(key)).collect();
+    let mut undecided = Vec::new();
     for row in &gone {
         let why = (SkipReason::Superseded, "the schedule was removed");
-        undecided.extend(row.settle(&due_times(&row.schedule)?, now, why));
+        undecided.extend(row.settle(&due_times(&row.schedule)?, tx.now(), why));
     }
-    let put = rows.iter().zip(fresh).map(|(row, is_new)| Change::of_schedule(row, action(is_new), by, reason));
-    changes.extend(put);
-    changes.extend(gone.iter().map(|row| Change::of_schedule(row, Action::Removed, by, reason)));
-
-    for some in put_jobs.chunks(AT_ONCE) {
-        tx.put_jobs(some).await?;
-    }
-    tx.remove_jobs(&set.remove_jobs).await?;
+    let jobs = set.remove_jobs.iter().filter_map(|key| old.jobs.get(key));
+    let jobs: Vec<_> = jobs.map(|job| Versioned { version: job.version, item: &job.item }).collect();
+    let changes = jobs.iter().map(|job| Change::of_job(job, Action::Removed, by, reason));
+    let changes = changes.chain(gone.iter().map(|row| Change::of_schedule(row, Action::Removed, by, reason)));
+    let changes: Vec<_> = changes.collect();
     tx.insert_fires(&undecided).await?;
-    for some in rows.chunks(AT_ONCE) {
-        tx.put_schedules(some).await?;
-    }
+    tx.remove_jobs(&set.remove_jobs).await?;
     tx.remove_schedules(&set.remove_schedules).await?;
     for some in changes.chunks(AT_ONCE) {
         tx.insert_changes(some).await?;
     }
-    let version = tx.put_in_force(&set.digest, set.revision, by).await?;
-    let removed = changes.iter().filter(|change| change.action == Action::Removed).count();
-    Ok(Applied { version, jobs: put_jobs.len(), schedules: rows.len(), removed })
+    Ok(changes.len())
 }
 
 /// The row of a new or changed schedule, and what its predecessor left undecided.
@@ -325,8 +358,14 @@ fn succeed(
         timing(&old.schedule) == timing(schedule)
     };
     let counted = old.schedule.max_fires.is_some() && schedule.max_fires.is_some();
-    let mut row =
-        ScheduleRow { schedule: schedule.clone(), version, fired: if counted { old.fired } else { 0 }, ..old.clone() };
+    let same_patience = old.schedule.pause_after_failures == schedule.pause_after_failures;
+    let mut row = ScheduleRow {
+        schedule: schedule.clone(),
+        version,
+        fired: if counted { old.fired } else { 0 },
+        failures: if same_patience { old.failures } else { 0 },
+        ..old.clone()
+    };
     let mut fires = Vec::new();
     // One that had come to its end, or had not begun, is not made to decide again what it passed over.
     let is_over = old.pause.is_none() && old.next_due_at.is_none_or(|next| next > now);

@@ -142,8 +142,11 @@ async fn count_failures(tx: &mut dyn Tx, rows: Vec<ScheduleRow>, follow_ups: &[F
         for status in ends.remove(&key).unwrap_or_default() {
             match status {
                 Status::Failed => row.failures = row.failures.saturating_add(1),
-                Status::Succeeded if row.failures < most => row.failures = 0,
+                Status::Succeeded => row.failures = 0,
                 _ => {}
+            }
+            if row.failures >= most {
+                break;
             }
         }
         if row.failures >= most && row.pause.is_none() {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{Result, Store};
@@ -28,6 +29,14 @@ impl Store {
         let generation = tx.lead(holder, ttl).await?;
         tx.commit().await?;
         Ok(generation)
+    }
+
+    /// When the lease of the leader before the present one ended, by the database's clock, if there was one.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn leader_before_ended(&self) -> Result<Option<Timestamp>> {
+        self.db.leader_before_ended().await
     }
 
     /// Gives leadership up, so that another one need not wait.

@@ -1,6 +1,6 @@
 //! Recording fires: decisions, cursors and births in one transaction (I1), and what overlaps.
 //!
-//! Locks are taken in one order by all: the leader's row, schedules, runs. What the planner holds back because a run has
+//! Locks are taken in one order by all: the leader's row, schedules by name, runs by id. What the planner holds back because a run has
 //! not ended is let go by whoever draws the consequences of that run's end (`follow`): both lock the same rows of
 //! unended runs, and the planner marks them, so that no held fire is left behind.
 
@@ -326,7 +326,8 @@ impl Room {
 /// Lets go the earliest held fire of each of these schedules that nothing holds any more; the flag says whether runs by
 /// hand count. Answers how many runs.
 pub(crate) async fn admit_held(tx: &mut dyn Tx, keys: &HashMap<ScheduleKey, bool>) -> Result<usize> {
-    let names: Vec<ScheduleKey> = keys.keys().cloned().collect();
+    // Asked first: a schedule may have thousands of unended runs and hold nothing.
+    let names = tx.holding(&keys.keys().cloned().collect::<Vec<_>>()).await?;
     let mut batch = Batch::lock(tx, Which::OfSchedules(&names)).await?;
     let mut held: HashMap<ScheduleKey, BTreeMap<Timestamp, Vec<WorkRequestId>>> = HashMap::new();
     let mut active = HashSet::new();

@@ -112,17 +112,21 @@ impl ScheduleRow {
     /// `otherwise` is the reason where the row itself knows none.
     pub(crate) fn settle(&self, due: &DueTimes, now: Timestamp, otherwise: (SkipReason, &str)) -> Vec<Fire> {
         let schedule = &self.schedule;
+        let end = schedule.ends_at.map_or(now, |at| at.min(now));
         let main = match &self.pause {
-            Some(pause) => (SkipReason::Paused, pause.to_string()),
-            None if self.is_exhausted() => (SkipReason::AfterEnd, self.exhausted()),
-            None => (otherwise.0, otherwise.1.to_owned()),
+            _ if self.is_exhausted() => vec![(end, (SkipReason::AfterEnd, self.exhausted()))],
+            None => vec![(end, (otherwise.0, otherwise.1.to_owned()))],
+            Some(pause) => {
+                let missed = "missed, and the schedule was paused before it was made up for";
+                let missed = (pause.at.min(end), (SkipReason::Late, missed.to_owned()));
+                vec![missed, (end, (SkipReason::Paused, pause.to_string()))]
+            }
         };
         let before = schedule.starts_at.map(|at| (just_before(at), (SkipReason::BeforeStart, before_start(at))));
         let after = schedule.ends_at.map(|at| (now, (SkipReason::AfterEnd, after_end(at))));
-        let main = (schedule.ends_at.map_or(now, |at| at.min(now)), main);
         let mut from = self.cursor;
         let mut fires = Vec::new();
-        for (until, (reason, detail)) in before.into_iter().chain([main]).chain(after) {
+        for (until, (reason, detail)) in before.into_iter().chain(main).chain(after) {
             let until = until.min(now);
             if until > from
                 && let Some(stretch) = due.stretch(from, until)

@@ -10,9 +10,10 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use crate::bed::{Bed, claim, error, failed, on_both, succeeded, worker};
+use crate::bed::{Bed, NAMESPACE, claim, error, failed, on_both, succeeded, worker};
 
 on_both!(
+    a_cancel_that_meets_a_failure_is_not_lost,
     one_of_fifty_claims_wins,
     a_claim_tells_all_that_a_worker_needs,
     a_claim_can_be_repeated_under_its_token,
@@ -317,4 +318,26 @@ async fn progress_of_many_in_one_batch(bed: Bed) {
     assert_eq!((shown.percent, shown.message.as_deref()), (30.0, Some("third")), "the highest, and the last word");
     assert_eq!(bed.get(two.id).await.percent, 50.0);
     bed.store.progress(&[]).await.unwrap();
+}
+
+/// A cancel and the report of a failure that may be retried meet at every possible moment.
+async fn a_cancel_that_meets_a_failure_is_not_lost(bed: Bed) {
+    for _ in 0..40 {
+        let run = bed.running().await;
+        let id = run.id;
+        let (operator, worker) = (bed.second().await, bed.second().await);
+        let mut racing = tokio::task::JoinSet::new();
+        racing.spawn(async move {
+            operator.cancel(NAMESPACE, id, "ann".into()).await.unwrap();
+        });
+        let outcome = failed(Some(std::time::Duration::ZERO));
+        racing.spawn(async move {
+            let report = reveille_shared::store::Report { id, token: run.token, outcome };
+            drop(worker.report(vec![report]).await.unwrap());
+        });
+        racing.join_all().await;
+        // Canceled first: the report ends it. Failed first: what waits for its retry is canceled at once.
+        let status = bed.status(id).await;
+        assert!(matches!(status, Status::Canceled | Status::Failed), "the cancel is lost: {status}");
+    }
 }

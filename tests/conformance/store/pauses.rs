@@ -15,6 +15,8 @@ on_both!(
     a_pause_takes_effect_on_what_a_planner_has_in_hand,
     a_pause_costs_one_row_of_the_ledger,
     a_pause_outlives_a_changed_definition,
+    a_pause_that_meets_a_changed_folder_stands,
+    what_was_missed_before_a_pause_is_not_called_paused,
     equal_skips_one_after_the_other_are_one_row,
     max_fires_are_counted_and_then_it_is_over,
     failures_in_a_row_pause_a_schedule,
@@ -65,6 +67,46 @@ async fn a_pause_outlives_a_changed_definition(bed: Bed) {
     apply(&bed, &definitions(vec![schedule("ping", every(20))]), "d2").await;
     let row = ping(&bed).await;
     assert_eq!((row.pause, row.next_due_at, row.version), (pause, None, 2));
+}
+
+/// Whoever comes first: both take effect.
+async fn a_pause_that_meets_a_changed_folder_stands(bed: Bed) {
+    let generation = bed.lead().await;
+    for round in 0..10 {
+        // Many, so that the folder takes its time.
+        let mut all: Vec<_> = (0..300).map(|n| schedule(&format!("s{n}"), every(10 + round))).collect();
+        all.push(schedule("ping", every(10 + round)));
+        let (folder, operator) = (bed.second().await, bed.second().await);
+        let known = bed.store.schedule(&key("ping")).await.unwrap().is_some();
+        let mut racing = tokio::task::JoinSet::new();
+        racing.spawn(async move {
+            let definitions = definitions(all);
+            folder.apply_definitions(generation, &definitions, &format!("d{round}"), "folder").await.unwrap();
+        });
+        racing.spawn(async move {
+            drop(operator.pause(&key("ping"), "ann", None).await.unwrap());
+        });
+        racing.join_all().await;
+        let row = ping(&bed).await;
+        assert_eq!(row.schedule.timing, every(10 + round));
+        assert!(!known || row.pause.is_some() && row.next_due_at.is_none(), "the pause is lost in round {round}");
+        if row.pause.is_some() {
+            bed.store.resume(&key("ping"), "ann", None).await.unwrap();
+        }
+    }
+}
+
+async fn what_was_missed_before_a_pause_is_not_called_paused(bed: Bed) {
+    let row = with_ping(&bed).await;
+    bed.pass(std::time::Duration::from_secs(12)).await;
+    pause(&bed).await;
+    bed.store.resume(&key("ping"), "ann", None).await.unwrap();
+    let fires = bed.store.fires(&key("ping"), Timestamp::MAX, 10).await.unwrap();
+    let first = fires.last().unwrap();
+    assert_eq!(first.due_at, row.next_due_at.unwrap());
+    assert!(
+        matches!(&first.outcome, FireOutcome::Skipped(SkipReason::Late, why) if why.contains("before it was made up"))
+    );
 }
 
 async fn equal_skips_one_after_the_other_are_one_row(bed: Bed) {

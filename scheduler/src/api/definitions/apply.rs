@@ -100,6 +100,7 @@ pub(crate) async fn apply_definitions(
 ) -> Result<Json<View>, Problem> {
     let Ask { files, prune, if_version, by, reason } = ask;
     let files = std::sync::Arc::new(files);
+    let _alone = state.whole.lock().await;
     for _ in 0..MOST_TRIES {
         let current = current(&state).await?;
         let in_force = current.in_force.as_ref().map(|in_force| in_force.version);

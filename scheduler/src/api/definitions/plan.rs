@@ -52,6 +52,7 @@ pub(crate) async fn plan_definitions(
     State(state): State<ApiState>,
     Body(ask): Body<Ask>,
 ) -> Result<Json<View>, Problem> {
+    let _alone = state.whole.lock().await;
     let current = current(&state).await?;
     let now = state.clock.now();
     aside(move || {

@@ -59,6 +59,19 @@ impl Plans for PgTx {
     }
 
     async fn move_cursors(&mut self, moves: &[CursorMove]) -> Result<HashSet<ScheduleKey>> {
+        // Locked before, in the order of their names: an UPDATE locks in the order of its plan.
+        let keys: Vec<_> = moves.iter().map(|m| m.key.clone()).collect();
+        let (namespaces, names) = names(&keys);
+        sqlx::query(
+            "SELECT 1 FROM schedules s
+             JOIN unnest($1::text[], $2::text[]) AS u (namespace, name) ON u.namespace = s.namespace AND u.name = s.name
+             ORDER BY s.namespace, s.name FOR NO KEY UPDATE OF s",
+        )
+        .bind(namespaces)
+        .bind(names)
+        .execute(&mut *self.tx)
+        .await
+        .map_err(step("lock schedules"))?;
         let moved: Vec<(String, String)> = sqlx::query_as(
             "UPDATE schedules s SET cursor = u.to_cursor, next_due_at = u.next_due_at
              FROM unnest($1::text[], $2::text[], $3::bigint[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[])

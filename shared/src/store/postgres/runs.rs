@@ -21,16 +21,14 @@ impl Runs for PgTx {
     async fn lock(&mut self, which: Which<'_>) -> Result<Vec<Locked>> {
         let mut query = sqlx::QueryBuilder::<sqlx::Postgres>::new(LOCKED);
         match which {
-            // One order for all, so that two batches over the same rows can't deadlock.
             Which::Ids(ids) => {
-                query.push("WHERE d.id = ANY(").push_bind(ids).push(") ORDER BY d.id FOR UPDATE OF d");
+                self.lock_runs(ids).await?;
+                query.push("WHERE d.id = ANY(").push_bind(ids).push(")");
             }
             Which::OfSchedules([]) => return Ok(Vec::new()),
             Which::OfSchedules(keys) => {
-                query.push("WHERE (d.namespace, d.schedule) IN (SELECT * FROM unnest(");
-                query.push_bind(keys.iter().map(|key| key.namespace.as_str()).collect::<Vec<_>>()).push("::text[], ");
-                query.push_bind(keys.iter().map(|key| key.name.as_str()).collect::<Vec<_>>()).push("::text[]))");
-                query.push(" ORDER BY d.id FOR UPDATE OF d");
+                let ids = self.lock_runs_of(keys).await?;
+                query.push("WHERE d.id = ANY(").push_bind(ids).push(") ORDER BY d.id");
             }
             Which::Due { limit } => {
                 query.push("WHERE d.phase = 'due' AND d.phase_at <= ").push_bind(At(self.now));
@@ -127,6 +125,19 @@ impl Runs for PgTx {
         self.insert_events(&ids, &seqs, &entries().map(|(.., what)| Json(what)).collect::<Vec<_>>()).await
     }
 
+    async fn holding(&mut self, keys: &[ScheduleKey]) -> Result<Vec<ScheduleKey>> {
+        let rows: Vec<(String, String)> = sqlx::query_as(
+            "SELECT DISTINCT namespace, schedule FROM deliveries
+             WHERE phase = 'held' AND (namespace, schedule) IN (SELECT * FROM unnest($1::text[], $2::text[]))",
+        )
+        .bind(keys.iter().map(|key| key.namespace.as_str()).collect::<Vec<_>>())
+        .bind(keys.iter().map(|key| key.name.as_str()).collect::<Vec<_>>())
+        .fetch_all(&mut *self.tx)
+        .await
+        .map_err(step("look for held fires"))?;
+        Ok(rows.into_iter().map(|(namespace, name)| ScheduleKey { namespace, name }).collect())
+    }
+
     async fn take_follow_ups(&mut self, ids: &[Uuid]) -> Result<HashSet<Uuid>> {
         let taken: Vec<Uuid> =
             sqlx::query_scalar("DELETE FROM follow_ups WHERE work_request_id = ANY($1) RETURNING work_request_id")
@@ -196,6 +207,33 @@ impl Runs for PgTx {
         .await
         .map_err(step("append logs"))?;
         Ok(())
+    }
+}
+
+// Locking is a statement of its own: one that has waited for a lock reads the locked row anew, but what it joins
+// as it was before the wait, and the next statement sees both as they are. Rows are locked in one order by all, so
+// that two batches over the same ones can't deadlock.
+impl PgTx {
+    async fn lock_runs(&mut self, ids: &[Uuid]) -> Result<()> {
+        sqlx::query("SELECT 1 FROM deliveries WHERE id = ANY($1) ORDER BY id FOR UPDATE")
+            .bind(ids)
+            .execute(&mut *self.tx)
+            .await
+            .map_err(step("lock work requests"))?;
+        Ok(())
+    }
+
+    /// Locks the unended runs of these schedules, and answers them.
+    async fn lock_runs_of(&mut self, keys: &[ScheduleKey]) -> Result<Vec<Uuid>> {
+        sqlx::query_scalar(
+            "SELECT id FROM deliveries
+             WHERE (namespace, schedule) IN (SELECT * FROM unnest($1::text[], $2::text[])) ORDER BY id FOR UPDATE",
+        )
+        .bind(keys.iter().map(|key| key.namespace.as_str()).collect::<Vec<_>>())
+        .bind(keys.iter().map(|key| key.name.as_str()).collect::<Vec<_>>())
+        .fetch_all(&mut *self.tx)
+        .await
+        .map_err(step("lock work requests"))
     }
 }
 

@@ -104,7 +104,7 @@ macro_rules! impl_read_plans {
             async fn due_schedules(&self, until: Timestamp, limit: i64) -> Result<Vec<ScheduleRow>> {
                 let rows: Vec<ScheduleDbRow> = sqlx::query_as(
                     "SELECT spec, version, cursor, next_due_at, fired, failures, paused_at, paused_by, pause_reason
-                     FROM schedules WHERE next_due_at <= $1 ORDER BY next_due_at LIMIT $2",
+                     FROM schedules WHERE next_due_at <= $1 AND paused_at IS NULL ORDER BY next_due_at LIMIT $2",
                 )
                 .bind(At(until))
                 .bind(limit)
@@ -135,6 +135,14 @@ macro_rules! impl_read_plans {
                 Ok(generation.map(Generation))
             }
 
+            async fn leader_before_ended(&self) -> Result<Option<Timestamp>> {
+                let at: Option<At> = sqlx::query_scalar("SELECT before_ended_at FROM leader")
+                    .fetch_one(&self.read)
+                    .await
+                    .map_err(step("read who leads"))?;
+                Ok(at.map(|at| at.0))
+            }
+
             async fn changes(
                 &self,
                 kind: DefinitionKind,
@@ -159,7 +167,11 @@ macro_rules! impl_read_plans {
 
             async fn held_schedules(&self) -> Result<Vec<ScheduleKey>> {
                 let rows: Vec<(String, String)> = sqlx::query_as(
-                    "SELECT DISTINCT namespace, schedule FROM deliveries WHERE phase = 'held' ORDER BY 1, 2",
+                    "SELECT DISTINCT h.namespace, h.schedule FROM deliveries h
+                     WHERE h.phase = 'held' AND NOT EXISTS
+                           (SELECT 1 FROM deliveries a WHERE a.namespace = h.namespace AND a.schedule = h.schedule
+                                                         AND a.origin = 'schedule' AND a.phase <> 'held')
+                     ORDER BY 1, 2",
                 )
                 .fetch_all(&self.read)
                 .await
@@ -250,7 +262,13 @@ macro_rules! impl_read_plans {
                 let rows: Vec<FireRow> = sqlx::query_as(
                     "SELECT namespace, schedule, origin, due_at, last_due_at, count, reason, detail, work_requests,
                             version, decided_at
-                     FROM fires WHERE namespace = $1 AND schedule = $2 AND due_at < $3
+                     FROM (SELECT * FROM (SELECT * FROM fires
+                                          WHERE namespace = $1 AND schedule = $2 AND origin = 'schedule' AND due_at < $3
+                                          ORDER BY due_at DESC LIMIT $4) own
+                           UNION ALL
+                           SELECT * FROM (SELECT * FROM fires
+                                          WHERE namespace = $1 AND schedule = $2 AND origin <> 'schedule' AND due_at < $3
+                                          ORDER BY due_at DESC, origin LIMIT $4) asked) found
                      ORDER BY due_at DESC, origin LIMIT $4",
                 )
                 .bind(&key.namespace)

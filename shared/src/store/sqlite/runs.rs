@@ -137,6 +137,22 @@ impl Runs for SqliteTx {
         Ok(())
     }
 
+    async fn holding(&mut self, keys: &[ScheduleKey]) -> Result<Vec<ScheduleKey>> {
+        let mut holding = Vec::new();
+        for key in keys {
+            let any: bool = sqlx::query_scalar(
+                "SELECT EXISTS (SELECT 1 FROM deliveries WHERE phase = 'held' AND namespace = $1 AND schedule = $2)",
+            )
+            .bind(&key.namespace)
+            .bind(&key.name)
+            .fetch_one(&mut *self.tx)
+            .await
+            .map_err(step("look for held fires"))?;
+            holding.extend(any.then(|| key.clone()));
+        }
+        Ok(holding)
+    }
+
     async fn take_follow_ups(&mut self, ids: &[Uuid]) -> Result<HashSet<Uuid>> {
         let mut taken = HashSet::new();
         for id in ids {
