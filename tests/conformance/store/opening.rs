@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use reveille_shared::clock::SystemClock;
-use reveille_shared::store::{Kind, SCHEMA, Store, StoreError};
+use reveille_shared::store::{Action, DefinitionKind, Kind, Report, SCHEMA, Store, StoreError};
 use reveille_shared::telemetry::chain;
+use sqlx::Connection as _;
 use tokio::task::JoinSet;
 
 use crate::bed::{Bed, Keep, NAMESPACE, on_both, succeeded};
+use crate::definitions::{definitions, every, schedule};
+use crate::fires::key;
 
 on_both!(a_reopened_store_has_everything, a_schema_that_is_too_new_is_refused, a_newer_schema_that_serves_us_is_fine);
 
@@ -117,4 +120,78 @@ async fn no_error_shows_the_password() {
         let (shown, debugged) = (chain(&refused), format!("{refused:?}"));
         assert!(!shown.contains(secret) && !debugged.contains(secret), "{shown}\n{debugged}");
     }
+}
+
+/// What a build of schema 1 has left: a schedule, one that is gone, a run under way.
+const LEFT_BY_SCHEMA_1: &str = r#"
+INSERT INTO job_versions (namespace, name, version, spec, created_at) VALUES ('default', 'copy', 1,
+    '{"namespace":"default","name":"copy","queue":"main","handler":{"function":"noop"},"timeout":"1m",
+      "retry":{"maxAttempts":3,"initial":"5s","max":"5m","backoff":"exponential"},"onLost":"retry"}', EPOCH);
+INSERT INTO jobs VALUES ('default', 'copy', 1);
+INSERT INTO schedules (namespace, name, version, spec, cursor, next_due_at) VALUES ('default', 'ping', 2,
+    '{"namespace":"default","name":"ping","every":"10s","timezone":"UTC","trigger":["copy"],"overlap":"skip",
+      "catchUp":{"policy":"latest","window":"1h"}}', EPOCH, EPOCH);
+INSERT INTO fires (namespace, schedule, origin, due_at, last_due_at, count, work_requests, version, decided_at)
+    VALUES ('default', 'gone', 'schedule', EPOCH, EPOCH, 1, '[]', 4, EPOCH);
+INSERT INTO work_requests (id, namespace, job, job_version, queue, schedule, due_at, origin, status, input, accepted_at)
+    VALUES (RUN, 'default', 'copy', 1, 'main', 'ping', EPOCH, 'schedule', 'ACCEPTED', 'null', EPOCH);
+INSERT INTO deliveries (id, namespace, queue, schedule, phase, phase_at, timeout_ms, seq)
+    VALUES (RUN, 'default', 'main', 'ping', 'due', EPOCH, 60000, 1);
+"#;
+
+/// Goes on with what a build of schema 1 has left.
+async fn goes_on(store: &Store) {
+    let row = store.schedule(&key("ping")).await.unwrap().unwrap();
+    assert_eq!(
+        (row.schedule.clone(), row.version),
+        (schedule("ping", every(10)), 2),
+        "equal to the same one read today"
+    );
+    assert_eq!((row.fired, row.failures, row.pause), (0, 0, None));
+    let of = async |name| store.changes(DefinitionKind::Schedule, &key(name), i64::MAX, 10).await.unwrap();
+    assert_eq!((of("ping").await[0].version, of("gone").await[0].action), (2, Action::Removed));
+    let generation = store.lead(uuid::Uuid::from_u128(1), std::time::Duration::from_secs(60)).await.unwrap().unwrap();
+    let again = definitions(vec![schedule("ping", every(10)), schedule("gone", every(10))]);
+    store.apply_definitions(generation, &again, "d1", "test").await.unwrap();
+    let gone = store.schedule(&key("gone")).await.unwrap().unwrap();
+    assert_eq!(gone.version, 5, "a name that comes back does not count from one");
+    let sent = store.take_due(10).await.unwrap().remove(0);
+    let run = store.claim(crate::bed::worker(), &[crate::bed::claim(&sent.trigger)]).await.unwrap().remove(0).unwrap();
+    assert_eq!(run.fire.unwrap().schedule, "ping");
+    let report = Report { id: run.id, token: run.token, outcome: succeeded() };
+    store.report(vec![report]).await.unwrap().remove(0).unwrap();
+}
+
+/// The migrations of schema 1.
+fn schema_1(all: sqlx::migrate::Migrator) -> sqlx::migrate::Migrator {
+    let first = all.iter().filter(|migration| migration.version == 1).cloned().collect();
+    sqlx::migrate::Migrator::with_migrations(first)
+}
+
+#[tokio::test]
+async fn a_database_of_schema_1_is_brought_up_to_date_with_its_data_on_postgres() {
+    let database = harness::services::Database::fresh().await.unwrap();
+    let mut connection = sqlx::PgConnection::connect(database.url()).await.unwrap();
+    schema_1(sqlx::migrate!("../shared/migrations/postgres")).run(&mut connection).await.unwrap();
+    let left = LEFT_BY_SCHEMA_1
+        .replace("EPOCH", "'1970-01-01T00:00:00Z'")
+        .replace("RUN", "'018f0000-0000-7000-8000-000000000001'");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(left)).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    goes_on(&open(database.url()).await.unwrap()).await;
+}
+
+#[tokio::test]
+async fn a_database_of_schema_1_is_brought_up_to_date_with_its_data_on_sqlite() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = sqlx::sqlite::SqliteConnectOptions::new()
+        .filename(folder.path().join("reveille.db"))
+        .create_if_missing(true)
+        .journal_mode(sqlx::sqlite::SqliteJournalMode::Wal);
+    let mut connection = sqlx::SqliteConnection::connect_with(&file).await.unwrap();
+    schema_1(sqlx::migrate!("../shared/migrations/sqlite")).run(&mut connection).await.unwrap();
+    let left = LEFT_BY_SCHEMA_1.replace("EPOCH", "0").replace("RUN", "x'018f0000000070008000000000000001'");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(left)).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    goes_on(&open(&format!("sqlite://{}", folder.path().display())).await.unwrap()).await;
 }
