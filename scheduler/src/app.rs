@@ -208,7 +208,7 @@ impl Parts {
             store.clone(),
             Arc::clone(&self.clock),
             Arc::clone(&leadership),
-            skew,
+            Arc::clone(&skew),
             in_force,
             Arc::clone(status),
         );
@@ -258,6 +258,7 @@ impl Parts {
             holder,
             ttl: leader::TTL,
             renew: leader::RENEW,
+            skew,
             leadership,
             nudges,
             status: Arc::clone(status),

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::probe::Skew;
 use crate::status::Status;
 
 /// How long leadership lasts unless it is renewed, by the database's clock.
@@ -70,6 +71,8 @@ pub struct Candidate {
     pub ttl: Duration,
     /// How often it is renewed, see [`RENEW`].
     pub renew: Duration,
+    /// Who must not plan, as its clock is wrong, does not lead.
+    pub skew: Arc<Skew>,
     /// Where the outcome is put.
     pub leadership: Arc<Leadership>,
     /// Whom to wake when it changes.
@@ -86,6 +89,14 @@ impl Candidate {
         let mut ends: Option<Instant> = None;
         let mut failing = false;
         while !stop.is_cancelled() {
+            if self.skew.is_unbearable() {
+                // One that must not plan must not keep others from it.
+                ends = None;
+                self.resign().await;
+                self.status.tell("leader", false, "does not stand for leadership, as this machine's clock is wrong");
+                pause(self.renew, &stop).await;
+                continue;
+            }
             let asked = Instant::now();
             let patience = ends.map_or(self.ttl, |ends| ends.saturating_duration_since(asked));
             let answer = tokio::time::timeout(patience, self.store.lead(self.holder, self.ttl)).await;
@@ -117,11 +128,13 @@ impl Candidate {
             }
             failing = failure.is_some();
             let wait = ends.map_or(self.renew, |ends| self.renew.min(ends.saturating_duration_since(Instant::now())));
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = stop.cancelled() => {}
-            }
+            pause(wait, &stop).await;
         }
+        self.resign().await;
+    }
+
+    /// Makes room for another one at once, if this one leads.
+    async fn resign(&self) {
         if self.leadership.current().is_some() {
             self.set(None);
             if let Ok(Err(error)) = tokio::time::timeout(MARGIN, self.store.resign(self.holder)).await {
@@ -138,5 +151,12 @@ impl Candidate {
             }
             self.nudges.iter().for_each(|nudge| nudge.notify_one());
         }
+    }
+}
+
+async fn pause(wait: Duration, stop: &CancellationToken) {
+    tokio::select! {
+        () = tokio::time::sleep(wait) => {}
+        () = stop.cancelled() => {}
     }
 }

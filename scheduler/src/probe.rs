@@ -39,6 +39,12 @@ impl Skew {
         }
     }
 
+    /// Whether the clocks are known to differ by more than [`BEARABLE`].
+    #[must_use]
+    pub fn is_unbearable(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|skew| skew.abs() > BEARABLE)
+    }
+
     /// Takes note of a difference.
     pub fn set(&self, skew: SignedDuration) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(skew);
