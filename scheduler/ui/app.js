@@ -134,7 +134,7 @@ function row(run) {
   return h("li", { class: "row" },
     h("a", { href: `#/runs/${run.id}`, "data-key": run.id, class: "open" },
       pill(run.status),
-      h("span", { class: "job" }, run.job, h("span", { class: "dim" }, ` ${run.schedule ?? "by hand"}`)),
+      h("span", { class: "job" }, run.job, h("span", { class: "dim" }, ` ${run.schedule ?? (run.chainedFrom ? "after another run" : "by hand")}`)),
       h("span", { class: run.error ? "says failed" : "says dim", title: says },
         run.status === "IN_PROGRESS" && run.percentComplete > 0
           ? h("progress", { max: "100", value: String(run.percentComplete), "aria-label": "Progress" }) : says),

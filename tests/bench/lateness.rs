@@ -40,8 +40,6 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// Seconds from one due time to the next.
-const EVERY: i64 = 5;
 /// Due times after the start that are not counted.
 const WARM_UP: i64 = 2;
 /// The most triggers claimed at once.
@@ -58,6 +56,10 @@ struct Arguments {
     #[arg(long, value_delimiter = ',', default_value = "200,1000,10000")]
     sizes: Vec<usize>,
 
+    /// Seconds from one due time to the next
+    #[arg(long, default_value_t = 5)]
+    every: i64,
+
     /// Due times that count
     #[arg(long, default_value_t = 6)]
     bursts: i64,
@@ -71,7 +73,10 @@ struct Arguments {
 struct Figures {
     schedules: usize,
     confirmed: Vec<(f64, f64)>,
+    /// In order.
     received: Vec<f64>,
+    /// Of the first and of the last quarter of what arrived: lateness that grows shows here.
+    quarters: [f64; 2],
     cpu_percent: f64,
     usage: Usage,
     peer: Option<String>,
@@ -82,18 +87,18 @@ async fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let mut all = Vec::new();
     for &schedules in &arguments.sizes {
-        let figures = measure(schedules, arguments.bursts, arguments.peer.as_deref()).await?;
+        let figures = measure(schedules, arguments.every, arguments.bursts, arguments.peer.as_deref()).await?;
         print(&figures);
         all.push(figures);
     }
-    table(&all);
+    table(&all, arguments.every);
     Ok(())
 }
 
-async fn measure(schedules: usize, bursts: i64, peer: Option<&str>) -> Result<Figures> {
+async fn measure(schedules: usize, every: i64, bursts: i64, peer: Option<&str>) -> Result<Figures> {
     let mut yaml = "version: 1\njobs:\n  noop: { function: noop }\nschedules:\n".to_owned();
     for n in 0..schedules {
-        writeln!(yaml, "  s{n}: {{ cron: \"*/{EVERY} * * * * *\", trigger: noop, overlap: allow }}")?;
+        writeln!(yaml, "  s{n}: {{ cron: \"*/{every} * * * * *\", trigger: noop, overlap: allow }}")?;
     }
     let mut stack = Stack::postgres_rabbit().private_services().workers(0).schedules(yaml).start().await?;
     let (database, broker) =
@@ -109,13 +114,13 @@ async fn measure(schedules: usize, bursts: i64, peer: Option<&str>) -> Result<Fi
     consumer.spawn(end_all(store, taken, started));
 
     // From the middle between two due times to the middle between two others.
-    let first = (SystemClock.now().as_second() / EVERY + 1 + WARM_UP) * EVERY;
-    wait_until(Timestamp::from_millisecond(first * 1000 - EVERY * 500)?).await;
+    let first = (SystemClock.now().as_second() / every + 1 + WARM_UP) * every;
+    wait_until(Timestamp::from_millisecond(first * 1000 - every * 500)?).await;
     let (before, since) = (confirmed(&stack).await?, Instant::now());
     let pid = stack.schedulers[0].pid();
     let usage_before = Usage::of(pid)?;
-    let last = first + (bursts - 1) * EVERY;
-    wait_until(Timestamp::from_millisecond(last * 1000 + EVERY * 500)?).await;
+    let last = first + (bursts - 1) * every;
+    wait_until(Timestamp::from_millisecond(last * 1000 + every * 500)?).await;
     let usage = Usage::of(pid)?;
     let cpu_percent = usage.cpu_percent(&usage_before, since.elapsed());
 
@@ -124,6 +129,14 @@ async fn measure(schedules: usize, bursts: i64, peer: Option<&str>) -> Result<Fi
         received = counted.collect() => received?,
         Some(ended) = consumer.join_next() => { ended??; anyhow::bail!("the consumer ended") }
     };
+    let mut received = received;
+    let quarter = |part: &[f64]| {
+        let mut part = part.to_vec();
+        part.sort_by(f64::total_cmp);
+        at(&part, 0.99)
+    };
+    let quarters = [quarter(&received[..received.len() / 4]), quarter(&received[received.len() * 3 / 4..])];
+    received.sort_by(f64::total_cmp);
     let confirmed = difference(&before, &confirmed(&stack).await?);
     stop.cancel();
     consumer.shutdown().await;
@@ -134,7 +147,7 @@ async fn measure(schedules: usize, bursts: i64, peer: Option<&str>) -> Result<Fi
         Some(command) => Some(run_peer(command, schedules, &stack, &database_url, &broker_url).await?),
         None => None,
     };
-    Ok(Figures { schedules, confirmed, received, cpu_percent, usage, peer })
+    Ok(Figures { schedules, confirmed, received, quarters, cpu_percent, usage, peer })
 }
 
 async fn wait_until(instant: Timestamp) {
@@ -209,7 +222,6 @@ impl Counted {
                 received.push(late);
             }
         }
-        received.sort_by(f64::total_cmp);
         Ok(received)
     }
 }
@@ -266,19 +278,23 @@ fn print(figures: &Figures) {
     }
 }
 
-fn table(all: &[Figures]) {
-    println!("\nall due every {EVERY} s; lateness in ms, of the confirmed ones from a histogram");
-    println!("schedules  confirmed p50    p99  received p50    p99    max  CPU of a core  memory    peak");
+fn table(all: &[Figures], every: i64) {
+    println!("\nall due every {every} s; lateness in ms, of the confirmed ones from a histogram");
+    println!(
+        "schedules  confirmed p50    p99  received p50    p99    max  first and last quarter's p99  CPU of a core  memory    peak"
+    );
     for figures in all {
         let (confirmed, received) = (&figures.confirmed, &figures.received);
         println!(
-            "{:9} {:14.0} {:6.0} {:13.0} {:6.0} {:6.0} {:12.1} % {:4} MiB {:3} MiB",
+            "{:9} {:14.0} {:6.0} {:13.0} {:6.0} {:6.0} {:18.0} {:10.0} {:12.1} % {:4} MiB {:3} MiB",
             figures.schedules,
             quantile(confirmed, 0.5),
             quantile(confirmed, 0.99),
             at(received, 0.5),
             at(received, 0.99),
             at(received, 1.0),
+            figures.quarters[0],
+            figures.quarters[1],
             figures.cpu_percent,
             figures.usage.resident >> 20,
             figures.usage.peak >> 20,
