@@ -47,7 +47,7 @@ const WARM_UP: i64 = 2;
 /// The most triggers claimed at once.
 const BATCH: usize = 256;
 /// How long a peer may take for one size.
-const PEER_LIMIT: Duration = Duration::from_secs(600);
+const PEER_LIMIT: Duration = Duration::from_secs(300);
 const LATENESS: &str = "reveille_fire_lateness_seconds_bucket{le=\"";
 
 /// Measures how late triggers are
@@ -82,9 +82,8 @@ async fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let mut all = Vec::new();
     for &schedules in &arguments.sizes {
-        let figures = measure(schedules, arguments.bursts, arguments.peer.as_deref()).await?;
-        print(&figures);
-        all.push(figures);
+        println!("measuring with {schedules} schedules …");
+        all.push(measure(schedules, arguments.bursts, arguments.peer.as_deref()).await?);
     }
     table(&all);
     Ok(())
@@ -131,7 +130,12 @@ async fn measure(schedules: usize, bursts: i64, peer: Option<&str>) -> Result<Fi
     scheduler.signal(Signal::TERM)?;
     scheduler.wait_exit(Duration::from_secs(30)).await?;
     let peer = match peer {
-        Some(command) => Some(run_peer(command, schedules, &stack, &database_url, &broker_url).await?),
+        // Our own figures stand all the same.
+        Some(command) => Some(
+            run_peer(command, schedules, &stack, &database_url, &broker_url)
+                .await
+                .unwrap_or_else(|error| format!("the peer gave no figures with {schedules} schedules: {error:#}")),
+        ),
         None => None,
     };
     Ok(Figures { schedules, confirmed, received, cpu_percent, usage, peer })
@@ -259,34 +263,29 @@ fn at(sorted: &[f64], part: f64) -> f64 {
     sorted[((sorted.len() - 1) as f64 * part) as usize]
 }
 
-fn print(figures: &Figures) {
-    println!("{} schedules: {} triggers received", figures.schedules, figures.received.len());
-    if let Some(peer) = &figures.peer {
-        println!("  peer: {peer}");
-    }
-}
-
 fn table(all: &[Figures]) {
     println!("\nall due every {EVERY} s; lateness in ms, of the confirmed ones from a histogram");
     println!("schedules  confirmed p50    p99  received p50    p99    max  CPU of a core  memory    peak");
-    for figures in all {
-        let (confirmed, received) = (&figures.confirmed, &figures.received);
-        println!(
-            "{:9} {:14.0} {:6.0} {:13.0} {:6.0} {:6.0} {:12.1} % {:4} MiB {:3} MiB",
-            figures.schedules,
-            quantile(confirmed, 0.5),
-            quantile(confirmed, 0.99),
-            at(received, 0.5),
-            at(received, 0.99),
-            at(received, 1.0),
-            figures.cpu_percent,
-            figures.usage.resident >> 20,
-            figures.usage.peak >> 20,
-        );
-    }
+    all.iter().for_each(row);
     for peer in all.iter().filter_map(|figures| figures.peer.as_ref()) {
         println!("{peer}");
     }
+}
+
+fn row(figures: &Figures) {
+    let (confirmed, received) = (&figures.confirmed, &figures.received);
+    println!(
+        "{:9} {:14.0} {:6.0} {:13.0} {:6.0} {:6.0} {:12.1} % {:4} MiB {:3} MiB",
+        figures.schedules,
+        quantile(confirmed, 0.5),
+        quantile(confirmed, 0.99),
+        at(received, 0.5),
+        at(received, 0.99),
+        at(received, 1.0),
+        figures.cpu_percent,
+        figures.usage.resident >> 20,
+        figures.usage.peak >> 20,
+    );
 }
 
 #[cfg(test)]
