@@ -36,7 +36,6 @@ use reveille_shared::trigger::{self, Trigger};
 use reveille_shared::work_request::WorkRequestId;
 use sqlx::Connection as _;
 use tempfile::TempDir;
-use tokio_util::sync::CancellationToken;
 
 /// Runs stored in one transaction.
 const ACCEPTED_AT_ONCE: usize = 500;
@@ -71,8 +70,7 @@ async fn main() -> Result<()> {
     println!("  Reveille, stored trigger to stored end, PostgreSQL and RabbitMQ:           {whole:>8.0}/s");
     println!("  ratio: {:.2}\n", whole / raw);
 
-    lateness(&database, &broker, schedules, false).await?;
-    lateness(&database, &broker, schedules, true).await
+    lateness(&database, &broker, schedules).await
 }
 
 /// A scheduler and, for throughput, a worker, as processes of their own.
@@ -209,11 +207,11 @@ async fn end_to_end(database: &Database, runs: usize) -> Result<f64> {
 }
 
 /// How late the triggers of many schedules that are due at the same second are with the broker, by the scheduler's
-/// own measure, and (`consumed`) with a consumer that acknowledges each and shares the machine.
+/// own measure, while nobody consumes. With a consumer: see `bench-lateness`.
 #[allow(clippy::disallowed_methods, reason = "a benchmark lives in real time")]
-async fn lateness(database: &Database, broker: &Broker, schedules: usize, consumed: bool) -> Result<()> {
+async fn lateness(database: &Database, broker: &Broker, schedules: usize) -> Result<()> {
     // A folder that was in force before would be taken for an old one.
-    let jobs = NOOP.replace("{ function", &format!("{{ description: consumed {consumed}, function"));
+    let jobs = NOOP.replace("{ function", "{ description: of many schedules, function");
     let system = System::start(database, broker, &jobs, false).await?;
     let due = Timestamp::now().round(Unit::Second)? + 20.seconds();
     let mut yaml = jobs;
@@ -225,10 +223,7 @@ async fn lateness(database: &Database, broker: &Broker, schedules: usize, consum
     std::fs::write(file.with_extension("next"), yaml)?;
     std::fs::rename(file.with_extension("next"), &file)?;
 
-    println!("{schedules} schedules due at one second{}:", if consumed { ", with a consumer" } else { "" });
-    if consumed {
-        received(broker, schedules, due).await?;
-    }
+    println!("{schedules} schedules due at one second:");
     let confirmed = format!("reveille_fire_lateness_seconds_count {schedules}");
     let metrics = eventually("all triggers to be confirmed", Duration::from_secs(120), async || {
         let answer = system.api.request(reqwest::Method::GET, "/metrics").send().await;
@@ -248,32 +243,6 @@ async fn lateness(database: &Database, broker: &Broker, schedules: usize, consum
         }
     }
     system.stop().await
-}
-
-/// Due to received by a consumer.
-async fn received(broker: &Broker, count: usize, due: Timestamp) -> Result<()> {
-    let stop = CancellationToken::new();
-    let queue = reveille_shared::broker::connect(broker.url(), "bench", stop.clone())?;
-    let mut deliveries = queue.subscribe(&["default".to_owned()]).await?;
-    deliveries.demand(u16::MAX).await;
-    let mut late: Vec<f64> = Vec::with_capacity(count);
-    while late.len() < count {
-        let delivery = tokio::time::timeout(Duration::from_secs(120), deliveries.next())
-            .await
-            .with_context(|| format!("only {} of {count} triggers arrived", late.len()))?
-            .context("the broker went away")?;
-        let now = SystemClock.now();
-        deliveries.ack(vec![delivery]).await;
-        // What the round before has left in the queue is only taken away.
-        if now >= due {
-            late.push(now.duration_since(due).as_secs_f64() * 1e3);
-        }
-    }
-    late.sort_by(f64::total_cmp);
-    let at = |part: f64| late[((late.len() - 1) as f64 * part) as usize];
-    println!("  due to received: p50 {:.0} ms, p99 {:.0} ms, max {:.0} ms", at(0.5), at(0.99), at(1.0));
-    stop.cancel();
-    Ok(())
 }
 
 fn request(job_version: i64) -> NewWorkRequest {
