@@ -114,6 +114,31 @@ async fn what_someone_applied_by_hand_is_not_undone_behind_their_back() {
 }
 
 #[tokio::test]
+async fn one_fault_in_one_of_500_files_keeps_all_of_them_out() {
+    let world = World::now().await;
+    let leadership = Arc::new(Leadership::default());
+    leadership.set(Some(world.lead().await));
+    let path = world.folder.path().join("schedules");
+    std::fs::create_dir_all(&path).unwrap();
+    let file = |n: usize, timing: &str| {
+        let text = format!(
+            "version: 1\njobs:\n  j{n}: {{ function: f }}\nschedules:\n  s{n}: {{ {timing}, trigger: j{n} }}\n"
+        );
+        std::fs::write(path.join(format!("f{n:03}.yaml")), text).unwrap();
+    };
+    (0..500).for_each(|n| file(n, "every: 1h"));
+    file(317, "every: 1 hour");
+    let mut folder = watch_folder(&world, &leadership);
+    assert_eq!(folder.run_once().await.unwrap().0, FolderReport::Faulty(1));
+    let told = world.status.faults().join("\n");
+    assert!(told.contains("f317.yaml:5:") && told.contains("1h"), "{told}");
+    assert!(schedules(&world).await.is_empty());
+    file(317, "every: 1h");
+    assert_eq!(look(&mut folder).await, FolderReport::Applied);
+    assert_eq!(world.store.schedules("default", "", "", 1000).await.unwrap().len(), 500);
+}
+
+#[tokio::test]
 async fn going_back_under_the_leaders_eyes_is_applied() {
     let world = World::now().await;
     let leadership = Arc::new(Leadership::default());
