@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use reveille_shared::broker::{Broker, Health, PublishError};
 use reveille_shared::clock::Clock;
 use reveille_shared::store::{Generation, Hint, Outgoing, Store, StoreError};
@@ -20,8 +20,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::leader;
 use crate::status::Status;
+use crate::unpublished::Unpublished;
 
 /// The most triggers in one batch.
 const BATCH: i64 = 1_000;
@@ -37,8 +37,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LONG_PATIENCE: Duration = Duration::from_secs(600);
 /// Batches of this process's planner that are published before what is due in the store gets its turn.
 const HANDED_IN_A_ROW: u32 = 8;
-/// What was sent this long before its dispatcher died may not have been published.
-const CONFIRM: SignedDuration = SignedDuration::from_secs(15);
 /// The first delay before a trigger goes out again, doubled with each failure in a row.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// The longest such delay.
@@ -94,10 +92,7 @@ impl Dispatcher {
         let mut rebuilt = !self.embedded;
         let mut declare_at = Instant::now();
         let mut refused = None;
-        // What was sent from this instant on may not have been published; and up to when it is looked for.
-        let (mut taken_over, mut resend_until) = (None::<Timestamp>, None);
-        // The same for what a planner has handed over, by the monotonic clock, as the database may be away.
-        let mut lost_since = None;
+        let mut unpublished = Unpublished::new(self.leads.clone());
         let mut waiting = None;
         let mut in_a_row = 0;
         while !stop.is_cancelled() {
@@ -114,7 +109,7 @@ impl Dispatcher {
                 if let Some(handed) = handed
                     && !self.give_back(handed).await
                 {
-                    lost_since.get_or_insert(Instant::now());
+                    unpublished.lost();
                 }
                 continue;
             }
@@ -134,7 +129,7 @@ impl Dispatcher {
                         in_flight.spawn(self.publish(batch, &feedback));
                         room(&mut in_flight).await;
                     }
-                    Handed::Unknown => drop(lost_since.get_or_insert(Instant::now())),
+                    Handed::Unknown => unpublished.lost(),
                 }
                 continue;
             }
@@ -156,27 +151,9 @@ impl Dispatcher {
                     }
                     refused = declared.err().map(|error| chain(&error));
                 }
-                if self.leads.has_changed().unwrap_or(false) && self.leads.borrow_and_update().is_some() {
-                    let before = self.store.leader_before_ended().await?;
-                    taken_over = before.map(|ended| ended.saturating_sub(leader::TTL).unwrap_or(Timestamp::MIN));
-                }
-                if let Some(since) = lost_since {
-                    let ago = SignedDuration::try_from(since.elapsed()).unwrap_or(SignedDuration::MAX);
-                    let since = self.store.now().await?.saturating_sub(ago).unwrap_or(Timestamp::MIN);
-                    taken_over = Some(taken_over.map_or(since, |other| other.min(since)));
-                    lost_since = None;
-                }
-                if let Some(since) = taken_over {
-                    let until = match resend_until {
-                        Some(until) => until,
-                        None => *resend_until.insert(self.store.now().await?),
-                    };
-                    let from = since.saturating_sub(CONFIRM).unwrap_or(Timestamp::MIN);
-                    let batch = self.store.resend_between(from, until, BATCH).await?;
-                    if !batch.is_empty() {
-                        return Ok(batch);
-                    }
-                    (taken_over, resend_until) = (None, None);
+                let batch = unpublished.next(&self.store, BATCH).await?;
+                if !batch.is_empty() {
+                    return Ok(batch);
                 }
                 if !rebuilt {
                     self.rebuild(&feedback).await?;
@@ -211,7 +188,7 @@ impl Dispatcher {
                         () = nudge.notified() => {}
                         () = stop.cancelled() => {}
                         Some(handed) = self.handed.recv(), if waiting.is_none() => waiting = Some(handed),
-                        Ok(()) = self.leads.changed() => self.leads.mark_changed(),
+                        () = unpublished.begun() => {}
                         Ok(()) = self.definitions.changed() => feedback.undeclared.store(true, Ordering::Relaxed),
                         Some(ended) = in_flight.join_next() => resume_panic(ended),
                     }
@@ -233,7 +210,11 @@ impl Dispatcher {
             }
         }
         self.handed.close();
-        while let Some(handed) = waiting.take().or(self.handed.recv().await) {
+        let mut last = waiting;
+        while let Some(handed) = match last.take() {
+            Some(handed) => Some(handed),
+            None => self.handed.recv().await,
+        } {
             if let Handed::Sent(batch) = handed {
                 in_flight.spawn(self.publish(batch, &feedback));
             }

@@ -33,3 +33,4 @@ pub mod probe;
 pub mod reconcile;
 pub mod status;
 pub mod telemetry;
+mod unpublished;
