@@ -205,6 +205,7 @@ async fn failures_are_retried_as_the_policy_says() {
         headers: BTreeMap::new(),
         body: None,
         success: vec![],
+        cancel: None,
     };
     let mut slow = function("slow");
     slow.timeout = HumanDuration::from_millis(50);
