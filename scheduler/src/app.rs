@@ -232,7 +232,7 @@ impl Parts {
         self.spawn_on(lifecycle, follow_ups, follow_up::PERIOD, ended);
 
         let ttl = settings.worker_ttl.get();
-        let reconciler = Reconciler::new(store.clone(), Arc::clone(&leadership), ttl);
+        let reconciler = Reconciler::new(store.clone(), Arc::clone(&self.broker), Arc::clone(&leadership), ttl);
         let reconciler = self.spawn(lifecycle, reconciler, Reconciler::period(ttl));
 
         let holder = Uuid::new_v4();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use reveille_shared::broker::{Delivery, Subscription};
 use reveille_shared::store::Store;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Takes deliveries until it is told to stop.
 pub(crate) struct Consumer {
     pub(crate) subscription: Box<dyn Subscription>,
+    /// Nothing is to be taken while this holds.
+    pub(crate) is_cut_off: watch::Receiver<bool>,
     pub(crate) store: Store,
     pub(crate) incarnation: Arc<Incarnation>,
     pub(crate) runs: Arc<Runs>,
@@ -58,9 +60,13 @@ impl Consumer {
         let stopped = soft.clone().cancelled_owned();
         tokio::pin!(stopped);
         let ended = loop {
-            self.seat();
-            self.send_claims(&soft);
-            self.steer().await;
+            if *self.is_cut_off.borrow_and_update() {
+                self.close().await;
+            } else {
+                self.seat();
+                self.send_claims(&soft);
+                self.steer().await;
+            }
             let wake = self.wake();
             let full = self.slots.available_permits() == 0;
             tokio::select! {
@@ -77,11 +83,10 @@ impl Consumer {
                 },
                 slot = Arc::clone(&self.slots).acquire_owned(), if full => drop(slot),
                 () = wake => {}
+                Ok(()) = self.is_cut_off.changed() => {}
             }
         };
-        self.subscription.demand(0).await;
-        let unclaimed = self.unseat();
-        self.subscription.give_back(unclaimed).await;
+        self.close().await;
         while let Some(verdict) = self.claims.join_next().await {
             self.settle(verdict?, &soft).await;
         }
@@ -139,6 +144,16 @@ impl Consumer {
             Some(Action::Shut) => self.shut().await,
             None => {}
         }
+    }
+
+    /// Takes no more, and gives back everything that is not in the store's hands.
+    async fn close(&mut self) {
+        self.subscription.demand(0).await;
+        let unclaimed = self.unseat();
+        if !unclaimed.is_empty() {
+            self.subscription.give_back(unclaimed).await;
+        }
+        self.flow.shut(Instant::now());
     }
 
     async fn shut(&mut self) {
