@@ -116,7 +116,7 @@ async fn a_worker_frozen_for_less_than_its_lease_reports_no_success() -> Result<
     scene.stack.workers[0].signal(Signal::CONT)?;
     pids(scene.folder.path(), 2).await?;
     let events = scene.stack.api.part(&scene.id, "events").await?;
-    ensure!(events.iter().all(|event| event["type"] != "SUCCEEDED"), "{events:?}");
+    ensure!(events.iter().all(|event| event["type"] != "succeeded"), "{events:?}");
     let run = scene.stack.api.get(&scene.id).await?;
     ensure!(run["status"] == "IN_PROGRESS" && run["attempt"] == 2, "{run}");
     Ok(())
