@@ -119,7 +119,7 @@ impl Executor {
 }
 
 /// Runs the handler under its time-out and its token, and catches its panics.
-async fn perform(handlers: &Handlers, job: &Job, claimed: Claimed, handle: &Handle, sink: Sink) -> End {
+async fn perform(handlers: &Handlers, job: &Job, claimed: Claimed, handle: &Arc<Handle>, sink: Sink) -> End {
     let timeout = job.timeout.get();
     let now = std::time::Instant::now();
     let (schedule, scheduled_for) = match claimed.fire {
@@ -138,6 +138,7 @@ async fn perform(handlers: &Handlers, job: &Job, claimed: Claimed, handle: &Hand
         stop: handle.stop.clone(),
         deadline: now.checked_add(timeout).unwrap_or(now),
         sink,
+        handle: Arc::clone(handle),
     };
     let handler = AssertUnwindSafe(handlers.call(job, run)).catch_unwind();
     tokio::select! {
