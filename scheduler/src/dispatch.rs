@@ -261,7 +261,7 @@ impl Dispatcher {
     async fn rebuild(&self, feedback: &Arc<Feedback>) -> Result<(), StoreError> {
         let started = self.store.now().await?;
         loop {
-            let batch = self.store.resend_between(Timestamp::MIN, started, BATCH).await?;
+            let batch = self.store.resend_between(Timestamp::UNIX_EPOCH, started, BATCH).await?;
             if batch.is_empty() {
                 return Ok(());
             }

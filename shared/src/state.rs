@@ -316,7 +316,11 @@ pub fn apply(run: &Run, input: &Input, now: Timestamp) -> Result<Transition, Ref
     match input {
         Input::Hold { hold } => match run.phase {
             Phase::Due { at } if at <= now => silently(Run { phase: Phase::Held { since: now, hold: *hold }, ..*run }),
-            Phase::Held { since, .. } => silently(Run { phase: Phase::Held { since, hold: *hold }, ..*run }),
+            Phase::Held { hold: held, .. } if held == *hold => Err(Refusal::Repeated),
+            // From one limit to another; what waits for earlier fires is let go first.
+            Phase::Held { since, hold: held } if held != Hold::Overlap => {
+                silently(Run { phase: Phase::Held { since, hold: *hold }, ..*run })
+            }
             _ => Err(Refusal::NotDue),
         },
         Input::Admit => match run.phase {

@@ -194,7 +194,10 @@ impl Store {
     /// # Errors
     /// [`super::StoreError::Query`].
     pub async fn resend_lost(&self, back: &[Marker], patience: Duration, limit: i64) -> Result<Vec<Outgoing>> {
-        let spans: Vec<_> = back.iter().map(|marker| (marker.route.clone(), Timestamp::MIN, marker.sent_at)).collect();
+        // Only what was certainly before it.
+        let before = |at: Timestamp| at.saturating_sub(SignedDuration::from_micros(1)).unwrap_or(at);
+        let spans = back.iter().map(|marker| (marker.route.clone(), Timestamp::UNIX_EPOCH, before(marker.sent_at)));
+        let spans: Vec<_> = spans.collect();
         self.resend(&spans, Some(SignedDuration::try_from(patience).unwrap_or(SignedDuration::MAX)), limit).await
     }
 
