@@ -1,6 +1,7 @@
 //! A tree without faults → jobs and schedules with all defaults filled in.
 
 mod job;
+mod limits;
 mod schedule;
 
 use std::collections::BTreeMap;

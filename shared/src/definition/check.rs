@@ -151,6 +151,7 @@ impl Checker<'_> {
             let message = format!("`{}` must be text, and this is {found}", short(&key.text));
             let hint = match kind {
                 Text::Duration => format!("write {}, with its unit", kind.expected()),
+                Text::Rate | Text::UniqueSpan => format!("write {}", kind.expected()),
                 _ => "put quotes around it".to_owned(),
             };
             self.remarks.push(Remark::new(node.span, message).hint(hint));

@@ -27,7 +27,10 @@ fn with_every_key() -> Value {
         "version": 1,
         "revision": 2,
         "namespace": "n",
-        "defaults": {"timeout": "5m", "retry": {"max_attempts": 2}, "queue": "q"},
+        "defaults": {
+            "timeout": "5m", "retry": {"max_attempts": 2}, "queue": "q", "priority": "low", "concurrency": 2,
+            "rate": {"limit": "100/m", "key": "{{ job }}"}, "on_lost": "fail",
+        },
         "jobs": {
             "h": {
                 "description": "d",
@@ -38,7 +41,11 @@ fn with_every_key() -> Value {
                 "on_success": "f", "on_failure": {"job": "l", "input": {"a": 1}}, "on_finish": ["h", {"job": "f"}],
             },
             "l": {"command": {"argv": ["a"], "env": {"A": "b"}, "working_dir": "/", "success": [1], "no_retry": [2]}},
-            "f": {"function": "f", "retry": {"initial": "1s", "max": "2s", "backoff": "constant"}},
+            "f": {
+                "function": "f", "retry": {"initial": "1s", "max": "2s", "backoff": "constant"}, "priority": "high",
+                "concurrency": {"limit": 3, "key": "{{ input.region }}"}, "rate": "20/30s",
+                "unique": {"key": "{{ input.day }}", "while": "running"}, "expires": "10m",
+            },
         },
         "schedules": {
             "c": {

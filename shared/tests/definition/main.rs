@@ -7,6 +7,7 @@ mod chains;
 mod faults;
 mod files;
 mod json_schema;
+mod keys;
 mod limits;
 mod properties;
 mod reader;

@@ -77,8 +77,33 @@ fn day_rules() -> impl Strategy<Value = Vec<DayRule>> {
     prop::collection::vec(prop_oneof![plain, calendar], 0..3)
 }
 
+fn concurrency() -> impl Strategy<Value = Concurrency> {
+    (any::<u32>(), prop::option::of(".*")).prop_map(|(limit, key)| Concurrency { limit, key })
+}
+
+fn rate() -> impl Strategy<Value = Rate> {
+    (any::<u32>(), duration(), prop::option::of(".*")).prop_map(|(limit, per, key)| Rate { limit, per, key })
+}
+
+fn unique() -> impl Strategy<Value = Unique> {
+    let span =
+        prop_oneof![Just(UniqueSpan::Waiting), Just(UniqueSpan::Running), duration().prop_map(UniqueSpan::Window),];
+    (".*", span).prop_map(|(key, span)| Unique { key, span })
+}
+
+prop_compose! {
+    fn any_limited()(
+        priority in prop::sample::select(Priority::ALL.as_slice()), concurrency in prop::option::of(concurrency()),
+        rate in prop::option::of(rate()), unique in prop::option::of(unique()), expires in prop::option::of(duration()),
+    ) -> Job {
+        let plain = Job::new("", "", Handler::Function(String::new()));
+        Job { priority, concurrency, rate, unique, expires, ..plain }
+    }
+}
+
 prop_compose! {
     fn any_job()(
+        limited in any_limited(),
         names in (name(), name(), name()), description in prop::option::of(".*"), handler in handler(),
         timeout in duration(), initial in duration(), max in duration(), max_attempts in 1u32..,
         backoff in prop::sample::select(vec![Backoff::Constant, Backoff::Exponential]),
@@ -87,8 +112,10 @@ prop_compose! {
     ) -> Job {
         let (namespace, name, queue) = names;
         let retry = RetryPolicy { max_attempts, initial, max, backoff };
-        let plain = Job::new(namespace, name, handler);
-        Job { description, queue, timeout, retry, on_lost, on_success, on_failure, on_finish, ..plain }
+        Job {
+            namespace, name, handler, description, queue, timeout, retry, on_lost, on_success, on_failure, on_finish,
+            ..limited
+        }
     }
 }
 
@@ -185,6 +212,12 @@ const PIECES: &[&str] = &[
     "overlap: ",
     "at: 2026-12-25T00:00:00Z\n",
     "jitter: ",
+    "concurrency: ",
+    "rate: ",
+    "100/m",
+    "unique: {",
+    "key: ",
+    "while: ",
     "dst: ",
     "%",
     "@",

@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::super::model::{Backoff, Chained, CommandCall, Handler, HttpCall, Job, OnLost, RetryPolicy};
+use super::super::model::{
+    Backoff, Chained, CommandCall, Concurrency, Handler, HttpCall, Job, Rate, RetryPolicy, Unique,
+};
 use super::OneOrMany;
+use super::limits::{RawLimits, RawUnique};
 use crate::duration::HumanDuration;
 
 #[derive(Deserialize, Default)]
@@ -15,6 +18,8 @@ pub(super) struct Defaults {
     #[serde(default)]
     retry: RawRetry,
     queue: Option<String>,
+    #[serde(flatten)]
+    limits: RawLimits,
 }
 
 #[derive(Deserialize, Default, Clone, Copy)]
@@ -47,8 +52,10 @@ pub(super) struct RawJob {
     timeout: Option<HumanDuration>,
     #[serde(default)]
     retry: RawRetry,
-    #[serde(default)]
-    on_lost: OnLost,
+    #[serde(flatten)]
+    limits: RawLimits,
+    unique: Option<RawUnique>,
+    expires: Option<HumanDuration>,
     on_success: Option<OneOrMany<RawCall>>,
     on_failure: Option<OneOrMany<RawCall>>,
     on_finish: Option<OneOrMany<RawCall>>,
@@ -125,13 +132,19 @@ impl RawJob {
             }
             RawHandler::Function(name) => Handler::Function(name),
         };
+        let (own, inherited) = (self.limits, defaults.limits.clone());
         let built_in = Job::new(namespace, name, handler);
         Job {
             description: self.description,
             queue: self.queue.or_else(|| defaults.queue.clone()).unwrap_or(built_in.queue),
             timeout: self.timeout.or(defaults.timeout).unwrap_or(built_in.timeout),
             retry: self.retry.or(defaults.retry),
-            on_lost: self.on_lost,
+            on_lost: own.on_lost.or(inherited.on_lost).unwrap_or(built_in.on_lost),
+            priority: own.priority.or(inherited.priority).unwrap_or(built_in.priority),
+            concurrency: own.concurrency.or(inherited.concurrency).map(Concurrency::from),
+            rate: own.rate.or(inherited.rate).map(Rate::from),
+            unique: self.unique.map(Unique::from),
+            expires: self.expires,
             on_success: calls(self.on_success),
             on_failure: calls(self.on_failure),
             on_finish: calls(self.on_finish),

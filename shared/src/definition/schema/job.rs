@@ -10,8 +10,17 @@ pub(super) static DEFAULTS: Object = Object {
         key("timeout", DURATION, "How long one attempt may take. Default: 10m"),
         key("retry", Shape::Object(&RETRY), "What follows a failed attempt"),
         key("queue", NAME, "The work queue whose workers run the jobs. Default: default"),
+        key("priority", Shape::Choice(&PRIORITY), "Which runs go first when many wait. Default: normal"),
+        key("concurrency", CONCURRENCY, "How many runs of each job may be under way at one time"),
+        key("rate", RATE, "How many runs of each job may start within a time"),
+        key("on_lost", Shape::Choice(&ON_LOST), "What follows when a worker dies in mid-run. Default: retry"),
     ],
-    later: &["concurrency", "rate", "priority", "on_failure", "on_lost"],
+    later: &["on_failure"],
+    instead: &[
+        ("unique", "write it in each job: what makes runs the same is another thing for each"),
+        ("expires", "write it in each job"),
+        ("verify", "write it in each job: what tells whether a run took effect is another thing for each"),
+    ],
     ..PLAIN
 };
 
@@ -29,10 +38,61 @@ pub(super) static JOB: Object = Object {
         key("on_failure", CALLS, "Jobs to call when a run has failed, after its last attempt"),
         key("on_finish", CALLS, "Jobs to call when a run has ended in any way, canceled ones included"),
         key("on_lost", Shape::Choice(&ON_LOST), "What follows when a worker dies in mid-run. Default: retry"),
+        key("priority", Shape::Choice(&PRIORITY), "Which runs go first when many wait. Default: normal"),
+        key("concurrency", CONCURRENCY, "How many runs may be under way at one time. Default: any number"),
+        key("rate", RATE, "How many runs may start within a time, like 100/m. Default: any number"),
+        key("unique", Shape::Object(&UNIQUE), "Which runs are the same: asking for another gives the one there is"),
+        key("expires", DURATION, "A run that has not started within this time FAILS. Default: it waits"),
     ],
     one_of: &["http", "command", "function"],
     later_one_of: &["ssh", "external"],
-    later: &["concurrency", "rate", "unique", "expires", "priority", "verify", "resource", "limits"],
+    later: &["verify", "resource", "limits"],
+    ..PLAIN
+};
+
+const CONCURRENCY: Shape = Shape::Either {
+    shapes: &[AT_ONE_TIME, Shape::Object(&CONCURRENCY_BY_KEY)],
+    hint: "write a number, or { limit: 3, key: \"{{ input.region }}\" }",
+};
+
+const AT_ONE_TIME: Shape = Shape::Integer { min: 1, max: 100_000 };
+
+static CONCURRENCY_BY_KEY: Object = Object {
+    name: "concurrency",
+    keys: &[required("limit", AT_ONE_TIME, "The most runs that may be under way at one time"), key("key", KEY, SHARED)],
+    ..PLAIN
+};
+
+const RATE: Shape = Shape::Either {
+    shapes: &[Shape::Text(Text::Rate), Shape::Object(&RATE_BY_KEY)],
+    hint: "write a rate like 100/m, or { limit: 100/m, key: \"{{ input.tenant }}\" }",
+};
+
+static RATE_BY_KEY: Object = Object {
+    name: "rate",
+    keys: &[
+        required("limit", Shape::Text(Text::Rate), "The most starts in any span: 10/s, 100/m, 5/h, 1000/d or 20/30s"),
+        key("key", KEY, SHARED),
+    ],
+    instead: &[("per", "write it after the slash of `limit`, like 100/m or 20/30s")],
+    ..PLAIN
+};
+
+const KEY: Shape = Shape::Text(Text::Key);
+
+const SHARED: &str =
+    "Runs with the same text share the limit; may hold {{ templates }}. Default: all runs of the job do";
+
+static UNIQUE: Object = Object {
+    name: "unique",
+    keys: &[
+        required("key", KEY, "Runs with the same text are the same; may hold {{ templates }}"),
+        required(
+            "while",
+            Shape::Text(Text::UniqueSpan),
+            "For how long: waiting (until it starts), running (until it ends), or a duration from its acceptance on",
+        ),
+    ],
     ..PLAIN
 };
 
@@ -114,6 +174,7 @@ static RETRY: Object = Object {
     ..PLAIN
 };
 
-static ON_LOST: Choice = Choice { words: &["retry", "fail"], later: &["verify"] };
+static ON_LOST: Choice = Choice { words: &["retry", "fail"], later: &[] };
+static PRIORITY: Choice = Choice { words: &["high", "normal", "low"], later: &[] };
 static BACKOFF: Choice = Choice { words: &["exponential", "constant"], later: &["linear", "fibonacci"] };
 static METHOD: Choice = Choice { words: &["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"], later: &[] };
