@@ -11,6 +11,8 @@ pub(super) enum Scope {
     Key,
     /// The worker, for a run.
     Run,
+    /// The worker, when it was told whether a lost run took effect: a condition.
+    Answer,
 }
 
 impl Scope {
@@ -25,6 +27,18 @@ impl Scope {
             Self::Run => {
                 &["input", "scheduled_for", "fired_at", "work_request_id", "attempt", "job", "namespace", "schedule"]
             }
+            Self::Answer => &[
+                "status",
+                "body",
+                "input",
+                "scheduled_for",
+                "fired_at",
+                "work_request_id",
+                "attempt",
+                "job",
+                "namespace",
+                "schedule",
+            ],
         }
     }
 }

@@ -51,6 +51,8 @@ pub(super) enum Text {
     UniqueSpan,
     /// Tells runs apart: holds templates and no `${env:NAME}`.
     Key,
+    /// An expression over the answer to a question, without `{{ }}`.
+    Condition,
     HeaderName,
     VariableName,
 }
@@ -87,6 +89,7 @@ impl Text {
             Self::Rate => "a rate like 100/m",
             Self::UniqueSpan => "waiting, running, or a duration like 10m",
             Self::Key => "a text with {{ templates }}, like \"{{ input.region }}\"",
+            Self::Condition => "a condition like \"status == 200 and body.state == 'done'\"",
             Self::Cron => "a cron text like \"*/5 * * * *\"",
             Self::Timezone => "an IANA time zone like Europe/Berlin",
             Self::Day => "a day like 2026-12-24, SAT or MON-FRI",
@@ -146,7 +149,7 @@ impl Text {
                 Err(complaint("a header value of several lines", "write it in one line"))
             }
             Self::Header | Self::Environment => references(text),
-            Self::Argument | Self::Folder => no_references(text),
+            Self::Argument | Self::Folder | Self::Condition => no_references(text),
             Self::Rate => limits::rate(text).map(drop),
             Self::UniqueSpan => limits::unique_span(text).map(drop),
             Self::Key => limits::key(text),

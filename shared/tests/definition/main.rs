@@ -14,6 +14,7 @@ mod reader;
 mod schedules;
 mod schema_check;
 mod templates;
+mod verify;
 
 use reveille_shared::definition::{Definitions, Faults, read_texts};
 

@@ -6,10 +6,11 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::super::model::{
-    Backoff, Chained, CommandCall, Concurrency, Handler, HttpCall, Job, Rate, RetryPolicy, Unique,
+    Backoff, CancelCall, Chained, CommandCall, Concurrency, Handler, HttpCall, Job, Rate, RetryPolicy, Unique, Verify,
 };
 use super::OneOrMany;
 use super::limits::{RawLimits, RawUnique};
+use super::verify::RawVerify;
 use crate::duration::HumanDuration;
 
 #[derive(Deserialize, Default)]
@@ -54,6 +55,7 @@ pub(super) struct RawJob {
     retry: RawRetry,
     #[serde(flatten)]
     limits: RawLimits,
+    verify: Option<RawVerify>,
     unique: Option<RawUnique>,
     expires: Option<HumanDuration>,
     on_success: Option<OneOrMany<RawCall>>,
@@ -92,11 +94,19 @@ struct RawHttp {
     body: Option<Value>,
     #[serde(default)]
     success: Vec<u16>,
+    cancel: Option<RawCancel>,
+}
+
+#[derive(Deserialize)]
+struct RawCancel {
+    method: Option<String>,
+    url: String,
+    headers: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum RawCommand {
+pub(super) enum RawCommand {
     Short(Vec<String>),
     Long {
         argv: Vec<String>,
@@ -109,27 +119,41 @@ enum RawCommand {
     },
 }
 
+impl From<RawCommand> for CommandCall {
+    fn from(raw: RawCommand) -> Self {
+        match raw {
+            RawCommand::Short(argv) => {
+                Self { argv, env: BTreeMap::new(), working_dir: None, success: Vec::new(), no_retry: Vec::new() }
+            }
+            RawCommand::Long { argv, env, working_dir, success, no_retry } => {
+                Self { argv, env: env.unwrap_or_default(), working_dir, success, no_retry }
+            }
+        }
+    }
+}
+
+impl From<RawCancel> for CancelCall {
+    fn from(RawCancel { method, url, headers }: RawCancel) -> Self {
+        Self { method: or_post(method), url, headers: headers.unwrap_or_default() }
+    }
+}
+
+fn or_post(method: Option<String>) -> String {
+    method.unwrap_or_else(|| "POST".to_owned())
+}
+
 impl RawJob {
     pub(super) fn finish(self, namespace: &str, name: String, defaults: &Defaults) -> Job {
         let handler = match self.handler {
-            RawHandler::Http(RawHttp { method, url, headers, body, success }) => Handler::Http(HttpCall {
-                method: method.unwrap_or_else(|| "POST".to_owned()),
+            RawHandler::Http(RawHttp { method, url, headers, body, success, cancel }) => Handler::Http(HttpCall {
+                method: or_post(method),
                 url,
                 headers: headers.unwrap_or_default(),
                 body,
                 success,
-                cancel: None,
+                cancel: cancel.map(CancelCall::from),
             }),
-            RawHandler::Command(RawCommand::Short(argv)) => Handler::Command(CommandCall {
-                argv,
-                env: BTreeMap::new(),
-                working_dir: None,
-                success: Vec::new(),
-                no_retry: Vec::new(),
-            }),
-            RawHandler::Command(RawCommand::Long { argv, env, working_dir, success, no_retry }) => {
-                Handler::Command(CommandCall { argv, env: env.unwrap_or_default(), working_dir, success, no_retry })
-            }
+            RawHandler::Command(command) => Handler::Command(command.into()),
             RawHandler::Function(name) => Handler::Function(name),
         };
         let (own, inherited) = (self.limits, defaults.limits.clone());
@@ -143,6 +167,7 @@ impl RawJob {
             priority: own.priority.or(inherited.priority).unwrap_or(built_in.priority),
             concurrency: own.concurrency.or(inherited.concurrency).map(Concurrency::from),
             rate: own.rate.or(inherited.rate).map(Rate::from),
+            verify: self.verify.map(Verify::from),
             unique: self.unique.map(Unique::from),
             expires: self.expires,
             on_success: calls(self.on_success),

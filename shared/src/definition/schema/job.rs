@@ -2,6 +2,8 @@
 
 use super::super::scope::Scope;
 use super::super::text::Text;
+use super::limits::{CONCURRENCY, PRIORITY, RATE, UNIQUE};
+use super::verify::VERIFY;
 use super::{Choice, DURATION, NAME, Object, PLAIN, Shape, key, required};
 
 pub(super) static DEFAULTS: Object = Object {
@@ -38,6 +40,7 @@ pub(super) static JOB: Object = Object {
         key("on_failure", CALLS, "Jobs to call when a run has failed, after its last attempt"),
         key("on_finish", CALLS, "Jobs to call when a run has ended in any way, canceled ones included"),
         key("on_lost", Shape::Choice(&ON_LOST), "What follows when a worker dies in mid-run. Default: retry"),
+        key("verify", Shape::Object(&VERIFY), "Asked whether a lost run took effect, before on_lost is followed"),
         key("priority", Shape::Choice(&PRIORITY), "Which runs go first when many wait. Default: normal"),
         key("concurrency", CONCURRENCY, "How many runs may be under way at one time. Default: any number"),
         key("rate", RATE, "How many runs may start within a time, like 100/m. Default: any number"),
@@ -46,54 +49,8 @@ pub(super) static JOB: Object = Object {
     ],
     one_of: &["http", "command", "function"],
     later_one_of: &["ssh", "external"],
-    later: &["verify", "resource", "limits"],
-    ..PLAIN
-};
-
-const CONCURRENCY: Shape = Shape::Either {
-    shapes: &[AT_ONE_TIME, Shape::Object(&CONCURRENCY_BY_KEY)],
-    hint: "write a number, or { limit: 3, key: \"{{ input.region }}\" }",
-};
-
-const AT_ONE_TIME: Shape = Shape::Integer { min: 1, max: 100_000 };
-
-static CONCURRENCY_BY_KEY: Object = Object {
-    name: "concurrency",
-    keys: &[required("limit", AT_ONE_TIME, "The most runs that may be under way at one time"), key("key", KEY, SHARED)],
-    ..PLAIN
-};
-
-const RATE: Shape = Shape::Either {
-    shapes: &[Shape::Text(Text::Rate), Shape::Object(&RATE_BY_KEY)],
-    hint: "write a rate like 100/m, or { limit: 100/m, key: \"{{ input.tenant }}\" }",
-};
-
-static RATE_BY_KEY: Object = Object {
-    name: "rate",
-    keys: &[
-        required("limit", Shape::Text(Text::Rate), "The most starts in any span: 10/s, 100/m, 5/h, 1000/d or 20/30s"),
-        key("key", KEY, SHARED),
-    ],
-    instead: &[("per", "write it after the slash of `limit`, like 100/m or 20/30s")],
-    ..PLAIN
-};
-
-const KEY: Shape = Shape::Text(Text::Key);
-
-const SHARED: &str =
-    "Runs with the same text share the limit; may hold {{ templates }}. Default: all runs of the job do";
-
-static UNIQUE: Object = Object {
-    name: "unique",
-    keys: &[
-        required("key", KEY, "Runs with the same text are the same; may hold {{ templates }}"),
-        required(
-            "while",
-            Shape::Text(Text::UniqueSpan),
-            "For how long: waiting (until it starts), running (until it ends), or a duration from its acceptance on",
-        ),
-    ],
-    ..PLAIN
+    later: &["resource", "limits"],
+    instead: &[("cancel", "write it within `http`: what else runs is stopped by the worker")],
 };
 
 const CALLS: Shape = Shape::Either { shapes: &[CALL, Shape::List { items: &CALL, least: 1 }], hint: HOW_TO_CALL };
@@ -120,19 +77,29 @@ static HTTP: Object = Object {
     keys: &[
         key("method", Shape::Choice(&METHOD), "Default: POST"),
         required("url", Shape::Text(Text::Url), "An absolute URL; may hold {{ templates }} and ${env:NAME}"),
-        key(
-            "headers",
-            Shape::Map { keys: Text::HeaderName, values: &Shape::Text(Text::Header) },
-            "Request headers; ${env:NAME} is resolved on the worker and never stored",
-        ),
+        key("headers", HEADERS, "Request headers; ${env:NAME} is resolved on the worker and never stored"),
         key("body", Shape::Json { references: true, templates: Scope::Run }, "Sent as JSON unless it is a text"),
         key(
             "success",
             Shape::List { items: &Shape::Integer { min: 100, max: 599 }, least: 1 },
             "Status codes that mean success. Default: any 2xx",
         ),
+        key("cancel", Shape::Object(&CANCEL), "Called when the run is canceled while the endpoint is at work"),
     ],
-    later: &["follow", "one_way", "cancel", "verify", "poll"],
+    later: &["follow", "one_way", "poll"],
+    instead: &[("verify", "write it in the job, beside `http`")],
+    ..PLAIN
+};
+
+pub(super) const HEADERS: Shape = Shape::Map { keys: Text::HeaderName, values: &Shape::Text(Text::Header) };
+
+static CANCEL: Object = Object {
+    name: "cancel",
+    keys: &[
+        key("method", Shape::Choice(&METHOD), "Default: POST"),
+        required("url", Shape::Text(Text::Url), "An absolute URL; may hold {{ templates }} and ${env:NAME}"),
+        key("headers", HEADERS, "Request headers; ${env:NAME} is resolved on the worker and never stored"),
+    ],
     ..PLAIN
 };
 
@@ -141,7 +108,9 @@ const COMMAND_OR_ARGV: Shape = Shape::Either {
     hint: "write a list; to use a shell say so: [sh, -c, \"…\"]",
 };
 
-const ARGV: Shape = Shape::List { items: &Shape::Text(Text::Argument), least: 1 };
+pub(super) const ARGV: Shape = Shape::List { items: &Shape::Text(Text::Argument), least: 1 };
+
+pub(super) const ENVIRONMENT: Shape = Shape::Map { keys: Text::VariableName, values: &Shape::Text(Text::Environment) };
 
 const EXIT_CODES: Shape = Shape::List { items: &Shape::Integer { min: 0, max: 255 }, least: 1 };
 
@@ -151,7 +120,7 @@ static COMMAND: Object = Object {
         required("argv", ARGV, "Program and arguments; arguments may hold {{ templates }}"),
         key(
             "env",
-            Shape::Map { keys: Text::VariableName, values: &Shape::Text(Text::Environment) },
+            ENVIRONMENT,
             "Added to the worker's small environment; ${env:NAME} is resolved on the worker and never stored",
         ),
         key("working_dir", Shape::Text(Text::Folder), "The folder to run in"),
@@ -175,6 +144,5 @@ static RETRY: Object = Object {
 };
 
 static ON_LOST: Choice = Choice { words: &["retry", "fail"], later: &[] };
-static PRIORITY: Choice = Choice { words: &["high", "normal", "low"], later: &[] };
 static BACKOFF: Choice = Choice { words: &["exponential", "constant"], later: &["linear", "fibonacci"] };
 static METHOD: Choice = Choice { words: &["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"], later: &[] };
