@@ -17,7 +17,7 @@ impl Engine {
 
     fn judge(&self, condition: &str) -> Result<bool, Error> {
         let fault = |what: String| Error::new(ErrorKind::InvalidOperation, what);
-        words::of_expression(condition).check_size(condition).map_err(|what| fault(what.to_owned()))?;
+        words::of_condition(condition).map_err(|what| fault(what.to_owned()))?;
         let value = LANGUAGE.compile_expression(condition)?.eval(self.context.clone())?;
         match value.kind() {
             ValueKind::Bool => Ok(value.is_true()),
@@ -88,7 +88,8 @@ mod tests {
     #[test]
     fn runaway_conditions_end() {
         for (condition, why) in [
-            ("not ".repeat(600) + "status == 200", "an expression of more than 500 words and signs"),
+            ("not ".repeat(600) + "status == 200", "a condition of more than 2000 bytes"),
+            ("-".repeat(600) + "status == 200", "an expression of more than 500 words and signs"),
             ("'x' * 999999999999 == ''".to_owned(), "repeated string is too large"),
             ("range(999999999) | length == 1".to_owned(), "range has too many elements"),
         ] {

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use minijinja::context;
 
-use super::words::{Role, Word, Words, of_expression, words};
+use super::words::{Role, Word, Words, of_condition, words};
 use super::{LANGUAGE, is_template, reason, time};
 
 /// Something wrong with a template.
@@ -53,10 +53,10 @@ pub fn mistakes(text: &str, known: &[&str]) -> Vec<Mistake> {
 /// nothing else.
 #[must_use]
 pub fn mistakes_of_condition(text: &str, known: &[&str]) -> Vec<Mistake> {
-    let found = of_expression(text);
-    if let Err(what) = found.check_size(text) {
-        return vec![too_long(text, what)];
-    }
+    let found = match of_condition(text) {
+        Ok(found) => found,
+        Err(what) => return vec![too_long(text, what)],
+    };
     match LANGUAGE.compile_expression(text) {
         Ok(condition) => unknown_names(text, found, known, &condition.undeclared_variables(false)),
         Err(error) => {
@@ -243,8 +243,9 @@ mod tests {
                 found.iter().map(|it| (&text[it.range.clone()], it.message.as_str(), it.hint.as_str())).collect();
             assert_eq!(told, expected, "{text}");
         }
-        let long = "not ".repeat(100_000) + "status";
-        assert_eq!(mistakes_of_condition(&long, &known)[0].message, "an expression of more than 500 words and signs");
+        let message = |text: String| mistakes_of_condition(&text, &known).remove(0).message;
+        assert_eq!(message("-".repeat(501) + "1"), "an expression of more than 500 words and signs");
+        assert_eq!(message("not ".repeat(100_000) + "status"), "a condition of more than 2000 bytes");
     }
 
     #[test]

@@ -12,6 +12,9 @@ const MOST_IN_ALL: usize = 2_000;
 /// The most `{% elif %}`, which nest as well.
 const MOST_ELIFS: usize = 50;
 
+/// The most bytes of a condition. The engine counts columns in 16 bits.
+const LONGEST_CONDITION: usize = 2_000;
+
 /// What is known of a text.
 #[derive(Debug, Default)]
 pub(super) struct Words {
@@ -77,11 +80,15 @@ pub(super) fn words(text: &str) -> Words {
     words
 }
 
-/// The names in an expression that stands alone.
-pub(super) fn of_expression(text: &str) -> Words {
+/// The names in a condition, if the engine can be given it without harm.
+pub(super) fn of_condition(text: &str) -> Result<Words, &'static str> {
+    if text.len() > LONGEST_CONDITION {
+        return Err("a condition of more than 2000 bytes");
+    }
     let mut words = Words::default();
     code(text, 0, None, &mut words);
-    words
+    words.check_size(text)?;
+    Ok(words)
 }
 
 /// Adds the names from `at` to the end of the code, or of the text if nothing else ends it, and returns where that is.

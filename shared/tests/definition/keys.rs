@@ -137,3 +137,24 @@ fn another_value_is_another_job_and_is_told() {
         assert_ne!(digest(old), digest(new), "{member}");
     }
 }
+
+#[test]
+fn the_examples_of_the_page_are_faultless() {
+    let page = include_str!("../../../docs/limits.md");
+    let examples = page.split("```").filter_map(|block| block.strip_prefix("yaml\n"));
+    let jobs: usize = examples.map(|text| read(text).unwrap_or_else(|faults| panic!("{faults}")).jobs.len()).sum();
+    assert_eq!(jobs, 10);
+}
+
+/// A condition of the page on templates can be one.
+#[test]
+fn the_conditions_of_the_page_are_faultless() {
+    let page = include_str!("../../../docs/templates.md");
+    let (_, after) = page.split_once("true or false: ").unwrap();
+    let (list, _) = after.split_once(". `body`").unwrap();
+    let conditions: Vec<_> = list.split('`').skip(1).step_by(2).collect();
+    assert_eq!(conditions.len(), 3);
+    for condition in conditions {
+        read_job(&format!("verify: {{ http: {{ url: http://a, succeeded: \"{condition}\" }} }}"));
+    }
+}
