@@ -23,7 +23,15 @@ const BATCH: usize = 200;
 const KEYS: SignedDuration = SignedDuration::from_hours(24);
 /// How long a worker that ended is listed.
 const WORKERS: SignedDuration = SignedDuration::from_hours(24);
-/// How often the two are purged.
+/// How long a unique key is kept whose run has ended; longer than any window.
+const UNIQUE: SignedDuration = SignedDuration::from_hours(8 * 24);
+/// How long a limit is kept that no run has used.
+const LIMITS: SignedDuration = SignedDuration::from_hours(48);
+/// How often limits are looked after for which runs are held.
+const SWEEP: Duration = Duration::from_secs(10);
+/// How often to look for dead workers and the like.
+pub const PERIOD: Duration = Duration::from_secs(1);
+/// How often all these are purged.
 const PURGE: Duration = Duration::from_secs(60);
 /// The most keys purged in one transaction.
 const PURGED: i64 = 1_000;
@@ -37,16 +45,19 @@ pub struct ReconcileReport {
     pub lost_leases: usize,
     /// Leases whose attempt was past its time-out and grace.
     pub overdue_leases: usize,
-    /// Idempotency keys and workers that were forgotten.
+    /// Runs that had not started by the time at which they expire.
+    pub expired: usize,
+    /// Idempotency keys, workers and the like that were forgotten.
     pub purged: u64,
 }
 
 impl fmt::Display for ReconcileReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { dead_workers, lost_leases, overdue_leases, purged: _ } = self;
+        let Self { dead_workers, lost_leases, overdue_leases, expired, purged: _ } = self;
         write!(
             f,
-            "{dead_workers} dead workers, {lost_leases} lost and {overdue_leases} overdue leases in the last round"
+            "{dead_workers} dead workers, {lost_leases} lost and {overdue_leases} overdue leases, {expired} expired runs \
+             in the last round"
         )
     }
 }
@@ -59,18 +70,16 @@ struct Beats {
 }
 
 impl Beats {
-    /// The workers whose beat has stood still for `ttl`. After a gap between two looks that is a good part of `ttl`, everyone
-    /// starts anew: we may have been frozen or cut off, and so may they.
-    fn dead(&mut self, workers: impl Iterator<Item = (Uuid, i64)>, now: Instant, ttl: Duration) -> Vec<Uuid> {
-        if self.seen_at.is_some_and(|seen_at| now.duration_since(seen_at) > ttl / 2) {
-            self.forget();
-        }
+    /// The workers whose beat has stood still for their leases' time-to-live. After a gap between two looks that is a good
+    /// part of it, it starts anew: we may have been frozen or cut off, and so may they.
+    fn dead(&mut self, workers: impl Iterator<Item = (Uuid, i64, Duration)>, now: Instant) -> Vec<Uuid> {
+        let gap = self.seen_at.map_or(Duration::ZERO, |seen_at| now.duration_since(seen_at));
         self.seen_at = Some(now);
         let before = std::mem::take(&mut self.known);
         let mut dead = Vec::new();
-        for (worker, beat) in workers {
+        for (worker, beat, ttl) in workers {
             let since = match before.get(&worker) {
-                Some((last, since)) if *last == beat => *since,
+                Some((last, since)) if *last == beat && gap <= ttl / 2 => *since,
                 _ => now,
             };
             if now.duration_since(since) >= ttl {
@@ -96,30 +105,24 @@ impl Beats {
 pub struct Reconciler {
     store: Store,
     leadership: Arc<Leadership>,
-    ttl: Duration,
     beats: Beats,
     purge_at: Instant,
+    sweep_at: Instant,
 }
 
 impl Reconciler {
-    /// A reconciler that takes a worker for dead when its beat has stood still for `ttl`.
+    /// A reconciler that acts while this process leads.
     #[must_use]
-    pub fn new(store: Store, leadership: Arc<Leadership>, ttl: Duration) -> Self {
-        Self { store, leadership, ttl, beats: Beats::default(), purge_at: Instant::now() }
-    }
-
-    /// How often to look, for a time-to-live of `ttl`.
-    #[must_use]
-    pub fn period(ttl: Duration) -> Duration {
-        (ttl / 8).clamp(Duration::from_millis(50), Duration::from_secs(2))
+    pub fn new(store: Store, leadership: Arc<Leadership>) -> Self {
+        Self { store, leadership, beats: Beats::default(), purge_at: Instant::now(), sweep_at: Instant::now() }
     }
 
     async fn reconcile(&mut self) -> Result<ReconcileReport, StoreError> {
         let mut report = ReconcileReport::default();
         let workers = self.store.workers().await?;
         let alive = workers.iter().filter(|worker| worker.ended_at.is_none());
-        let beats = alive.map(|worker| (worker.worker.incarnation, worker.beat));
-        let dead = self.beats.dead(beats, Instant::now(), self.ttl);
+        let beats = alive.map(|worker| (worker.worker.incarnation, worker.beat, worker.worker.lease_ttl));
+        let dead = self.beats.dead(beats, Instant::now());
         for worker in &workers {
             let id = worker.worker.incarnation;
             if dead.contains(&id) {
@@ -136,20 +139,38 @@ impl Reconciler {
             RunError::new("Timeout", "the attempt was past its time-out, and its worker had not ended it")
         })
         .await?;
-        if Instant::now() >= self.purge_at {
-            let now = self.store.now().await?;
-            let before = |age| now.saturating_sub(age).unwrap_or(jiff::Timestamp::MIN);
-            let keys = self.store.purge_keys(before(KEYS), PURGED).await?;
-            report.purged = keys + self.store.purge_workers(before(WORKERS)).await?;
-            let more = i64::try_from(keys).is_ok_and(|keys| keys >= PURGED);
-            self.purge_at = Instant::now() + if more { Duration::ZERO } else { PURGE };
+        report.expired = self.store.expire(1_000).await?;
+        if Instant::now() >= self.sweep_at {
+            self.store.wake_stranded_limits().await?;
+            self.sweep_at = Instant::now() + SWEEP;
         }
-        for (what, count) in
-            [("worker", report.dead_workers), ("lease", report.lost_leases), ("overdue", report.overdue_leases)]
-        {
+        if Instant::now() >= self.purge_at {
+            report.purged = self.purge().await?;
+        }
+        for (what, count) in [
+            ("worker", report.dead_workers),
+            ("lease", report.lost_leases),
+            ("overdue", report.overdue_leases),
+            ("expired", report.expired),
+        ] {
             metrics::counter!("reveille_reconciled_total", "what" => what).increment(count as u64);
         }
         Ok(report)
+    }
+}
+
+impl Reconciler {
+    /// Forgets what has served its time.
+    async fn purge(&mut self) -> Result<u64, StoreError> {
+        let now = self.store.now().await?;
+        let before = |age| now.saturating_sub(age).unwrap_or(jiff::Timestamp::MIN);
+        let keys = self.store.purge_keys(before(KEYS), PURGED).await?;
+        let unique = self.store.purge_unique_keys(before(UNIQUE), PURGED).await?;
+        let others =
+            self.store.purge_limits(before(LIMITS), PURGED).await? + self.store.purge_workers(before(WORKERS)).await?;
+        let more = i64::try_from(keys.max(unique)).is_ok_and(|most| most >= PURGED);
+        self.purge_at = Instant::now() + if more { Duration::ZERO } else { PURGE };
+        Ok(keys + unique + others)
     }
 }
 
@@ -215,8 +236,10 @@ async fn lose(
                 let job = store.job_version(&lease.namespace, &lease.job, lease.job_version).await?;
                 jobs.insert(key.clone(), job);
             }
-            let retry = jobs[&key].as_ref().and_then(|job| retry_after_loss(job, lease.failures, fastrand::f64()));
-            losses.push(Loss { id: lease.id, token: lease.token, error: error(lease), retry });
+            let job = jobs[&key].as_ref();
+            let retry = job.and_then(|job| retry_after_loss(job, lease.failures, fastrand::f64()));
+            let verify = job.is_some_and(|job| job.verify.is_some());
+            losses.push(Loss { id: lease.id, token: lease.token, error: error(lease), retry, verify });
         }
         ended += store.lose(losses).await?;
     }
@@ -243,7 +266,7 @@ mod tests {
         let mut beats = Beats::default();
         looks.iter().find_map(|(second, beat)| {
             let now = start + Duration::from_secs(*second);
-            (!beats.dead(std::iter::once((worker, *beat)), now, TTL).is_empty()).then_some(*second)
+            (!beats.dead(std::iter::once((worker, *beat, TTL)), now).is_empty()).then_some(*second)
         })
     }
 
@@ -263,9 +286,9 @@ mod tests {
         let (now, worker) = (Instant::now(), Uuid::from_u128(1));
         let mut beats = Beats::default();
         for second in 0..15 {
-            assert!(beats.dead(std::iter::once((worker, 1)), now + Duration::from_secs(second), TTL).is_empty());
+            assert!(beats.dead(std::iter::once((worker, 1, TTL)), now + Duration::from_secs(second)).is_empty());
         }
         beats.forget();
-        assert!(beats.dead(std::iter::once((worker, 1)), now + TTL, TTL).is_empty());
+        assert!(beats.dead(std::iter::once((worker, 1, TTL)), now + TTL).is_empty());
     }
 }
