@@ -25,9 +25,6 @@ const FUEL: u64 = 100_000;
 /// The most bytes that come out of one text, or of all texts of one JSON value.
 pub const MOST_BYTES: usize = 1 << 20;
 
-/// The longest text that tells runs apart: an index takes it.
-pub const MOST_KEY_BYTES: usize = 1_000;
-
 /// The engine without a context: the same for all.
 static LANGUAGE: LazyLock<Environment<'static>> = LazyLock::new(|| {
     let mut language = Environment::new();
@@ -74,23 +71,6 @@ impl Engine {
     pub fn render(&self, text: &str) -> Result<String, RenderError> {
         self.text(text, &mut MOST_BYTES.clone())
             .map_err(|error| RenderError { at: String::new(), reason: reason(&error) })
-    }
-
-    /// Renders a text that tells runs apart.
-    ///
-    /// # Errors
-    /// The same as those of [`Engine::render`], and if the result is longer than [`MOST_KEY_BYTES`] or no text that a
-    /// database holds.
-    pub fn key(&self, text: &str) -> Result<String, RenderError> {
-        let key = self.render(text)?;
-        let fault = |reason: String| Err(RenderError { at: String::new(), reason });
-        if key.len() > MOST_KEY_BYTES {
-            fault(format!("the key is longer than {MOST_KEY_BYTES} bytes"))
-        } else if key.contains('\0') {
-            fault("the key holds the character U+0000".to_owned())
-        } else {
-            Ok(key)
-        }
     }
 
     /// Renders every text within a JSON value; keys stay as they are. A text that is one expression and nothing else
@@ -260,21 +240,6 @@ mod tests {
         assert_eq!(render("{% for n in o.k %}{{ n }},{% endfor %}"), "1,x,");
         assert_eq!(render("{x} $5 }} ${y}"), "{x} $5 }} ${y}");
         assert_eq!(render("{% raw %}{{ a }}{% endraw %}{# gone #}"), "{{ a }}");
-    }
-
-    #[test]
-    fn keys_are_short_texts() {
-        let engine = Engine::new(&json!({"n": 7, "long": "ä".repeat(500), "nul": "a\0"}));
-        assert_eq!(engine.key("{{ n }}/{{ n + 1 }}"), Ok("7/8".to_owned()));
-        assert_eq!(engine.key("all"), Ok("all".to_owned()));
-        assert_eq!(engine.key("{{ long }}").map(|key| key.len()), Ok(MOST_KEY_BYTES));
-        for (text, why) in [
-            ("{{ long }}x", "the key is longer than 1000 bytes"),
-            ("{{ nul }}", "the key holds the character U+0000"),
-            ("{{ nope }}", "`nope` is undefined"),
-        ] {
-            assert_eq!(engine.key(text).unwrap_err().reason, why);
-        }
     }
 
     #[test]
