@@ -226,7 +226,7 @@ impl Parts {
         let ended = store.nudge(Hint::Ended);
         self.spawn_on(lifecycle, follow_ups, follow_up::PERIOD, ended);
 
-        let reconciler = Reconciler::new(store.clone(), Arc::clone(&leadership));
+        let reconciler = Reconciler::new(store.clone(), Arc::clone(&self.broker), Arc::clone(&leadership));
         let reconciler = self.spawn(lifecycle, reconciler, reconcile::PERIOD);
 
         let holder = Uuid::new_v4();

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::SignedDuration;
+use reveille_shared::broker::Broker;
 use reveille_shared::definition::{Job, OnLost};
 use reveille_shared::periodic::Pass;
 use reveille_shared::retry;
 use reveille_shared::store::{HeldLease, Loss, Store, StoreError, Worker};
+use reveille_shared::telemetry::chain;
 use reveille_shared::work_request::RunError;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -29,8 +31,8 @@ const UNIQUE: SignedDuration = SignedDuration::from_hours(8 * 24);
 const LIMITS: SignedDuration = SignedDuration::from_hours(48);
 /// How often limits are looked after for which runs are held.
 const SWEEP: Duration = Duration::from_secs(10);
-/// How often to look for dead workers and the like.
-pub const PERIOD: Duration = Duration::from_secs(1);
+/// How often to look for dead workers and the like at least.
+pub const PERIOD: Duration = Duration::from_secs(2);
 /// How often all these are purged.
 const PURGE: Duration = Duration::from_secs(60);
 /// The most keys purged in one transaction.
@@ -69,17 +71,20 @@ struct Beats {
     seen_at: Option<Instant>,
 }
 
+/// What a look at a worker found: who, its beat, and how long it may stand still.
+type Look = (Uuid, i64, Duration);
+
 impl Beats {
-    /// The workers whose beat has stood still for their leases' time-to-live. After a gap between two looks that is a good
-    /// part of it, it starts anew: we may have been frozen or cut off, and so may they.
-    fn dead(&mut self, workers: impl Iterator<Item = (Uuid, i64, Duration)>, now: Instant) -> Vec<Uuid> {
-        let gap = self.seen_at.map_or(Duration::ZERO, |seen_at| now.duration_since(seen_at));
-        self.seen_at = Some(now);
+    /// The workers whose beat has stood still for their time-to-live. For one whose time-to-live is less than four times
+    /// the time between two looks, that begins anew: we may have been frozen or cut off, and it with us. A worker that does
+    /// not reach the store relies on this: see `worker/src/isolation.rs`.
+    fn dead(&mut self, workers: impl Iterator<Item = Look>, now: Instant) -> Vec<Uuid> {
+        let gap = self.seen_at.replace(now).map(|seen_at| now.duration_since(seen_at));
         let before = std::mem::take(&mut self.known);
         let mut dead = Vec::new();
         for (worker, beat, ttl) in workers {
             let since = match before.get(&worker) {
-                Some((last, since)) if *last == beat && gap <= ttl / 2 => *since,
+                Some((last, since)) if *last == beat && gap.is_some_and(|gap| gap <= ttl / 4) => *since,
                 _ => now,
             };
             if now.duration_since(since) >= ttl {
@@ -90,7 +95,8 @@ impl Beats {
         dead
     }
 
-    /// To be called when a read failed: a database that was away must not end every lease.
+    /// To be called when a read failed, or not all workers could be told of it: a database that was away must not
+    /// end every lease.
     fn forget(&mut self) {
         *self = Self::default();
     }
@@ -99,13 +105,18 @@ impl Beats {
 /// Looks after runs whose worker does not, while this process leads.
 ///
 /// - Reads: workers and their beats, leases past their deadline.
-/// - Writes: ends of lost leases, dead workers; forgets old keys and workers.
+/// - Writes: a pulse that tells workers so; ends of lost leases, dead workers; forgets old keys and workers.
 /// - Repeating is safe: a lease ends once, and a report or a release that came first stands.
 /// - A crash here leaves a dead worker with leases, which the next pass ends.
 pub struct Reconciler {
     store: Store,
+    broker: Arc<dyn Broker>,
     leadership: Arc<Leadership>,
     beats: Beats,
+    /// How often to look, for the shortest time-to-live of a worker.
+    period: Duration,
+    /// The last pulse could not be sent.
+    is_mute: bool,
     purge_at: Instant,
     sweep_at: Instant,
 }
@@ -113,16 +124,35 @@ pub struct Reconciler {
 impl Reconciler {
     /// A reconciler that acts while this process leads.
     #[must_use]
-    pub fn new(store: Store, leadership: Arc<Leadership>) -> Self {
-        Self { store, leadership, beats: Beats::default(), purge_at: Instant::now(), sweep_at: Instant::now() }
+    pub fn new(store: Store, broker: Arc<dyn Broker>, leadership: Arc<Leadership>) -> Self {
+        Self {
+            store,
+            broker,
+            leadership,
+            beats: Beats::default(),
+            period: PERIOD,
+            is_mute: false,
+            purge_at: Instant::now(),
+            sweep_at: Instant::now(),
+        }
     }
 
     async fn reconcile(&mut self) -> Result<ReconcileReport, StoreError> {
         let mut report = ReconcileReport::default();
         let workers = self.store.workers().await?;
-        let alive = workers.iter().filter(|worker| worker.ended_at.is_none());
-        let beats = alive.map(|worker| (worker.worker.incarnation, worker.beat, worker.worker.lease_ttl));
-        let dead = self.beats.dead(beats, Instant::now());
+        let is_alive = |worker: &&Worker| worker.ended_at.is_none();
+        let alive = || workers.iter().filter(is_alive).map(|worker| &worker.worker);
+        self.period = alive()
+            .map(|worker| worker.lease_ttl / 8)
+            .min()
+            .map_or(PERIOD, |period| period.clamp(Duration::from_millis(50), PERIOD));
+        let dead = if self.pulse().await {
+            let looks = workers.iter().filter(is_alive).map(|w| (w.worker.incarnation, w.beat, w.worker.lease_ttl));
+            self.beats.dead(looks, Instant::now())
+        } else {
+            self.beats.forget();
+            Vec::new()
+        };
         for worker in &workers {
             let id = worker.worker.incarnation;
             if dead.contains(&id) {
@@ -157,6 +187,30 @@ impl Reconciler {
         }
         Ok(report)
     }
+
+    /// Tells all workers that a look was good. Unless that is certain, nobody may be taken for dead: a worker that hears
+    /// no pulses and does not reach the store lets its runs go on.
+    async fn pulse(&mut self) -> bool {
+        let patience = self.period;
+        let error = match tokio::time::timeout(patience, self.broker.pulse()).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(chain(&error)),
+            Err(_) => Some(format!("no confirm within {patience:?}")),
+        };
+        let was_mute = std::mem::replace(&mut self.is_mute, error.is_some());
+        match error {
+            None if was_mute => tracing::info!("workers can be told again that the store is read"),
+            None => {}
+            Some(_) if was_mute => {}
+            Some(error) => {
+                tracing::warn!(
+                    error,
+                    "workers can't be told that the store is read; until they can, none is taken for dead"
+                );
+            }
+        }
+        !self.is_mute
+    }
 }
 
 impl Reconciler {
@@ -186,7 +240,7 @@ impl Pass for Reconciler {
             return Ok((ReconcileReport::default(), None));
         }
         match self.reconcile().await {
-            Ok(report) => Ok((report, None)),
+            Ok(report) => Ok((report, Some(self.period))),
             Err(error) => {
                 self.beats.forget();
                 Err(error)
@@ -272,13 +326,17 @@ mod tests {
 
     #[test]
     fn a_beat_that_stands_still_for_the_ttl_is_death() {
-        assert_eq!(found_dead(&[(0, 1), (5, 1), (10, 1), (14, 1), (15, 1)]), Some(15));
-        assert_eq!(found_dead(&[(0, 1), (5, 1), (10, 2), (15, 2), (20, 2), (25, 2)]), Some(25));
+        let looks =
+            |beat_at: fn(u64) -> i64| (0..60).step_by(3).map(|second| (second, beat_at(second))).collect::<Vec<_>>();
+        assert_eq!(found_dead(&looks(|_| 1)), Some(15));
+        assert_eq!(found_dead(&looks(|second| if second < 9 { 1 } else { 2 })), Some(24));
+        assert_eq!(found_dead(&looks(|second| i64::try_from(second).unwrap())), None);
     }
 
     #[test]
     fn a_gap_between_looks_proves_nothing() {
-        assert_eq!(found_dead(&[(0, 1), (5, 1), (60, 1), (65, 1), (70, 1)]), None);
+        assert_eq!(found_dead(&[(0, 1), (3, 1), (6, 1), (9, 1), (12, 1), (16, 1), (19, 1), (22, 1), (25, 1)]), None);
+        assert_eq!(found_dead(&[(0, 1), (3, 1), (60, 1), (63, 1), (66, 1), (69, 1), (72, 1), (75, 1)]), Some(75));
     }
 
     #[test]

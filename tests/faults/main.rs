@@ -5,5 +5,6 @@
 
 mod at_start;
 mod drill;
+mod isolation;
 mod killed;
 mod orphans;

@@ -30,6 +30,7 @@ use crate::handlers::command::Guards;
 use crate::handlers::env::Variables;
 use crate::handlers::{Functions, Handlers};
 use crate::heartbeat::{Heart, Incarnation, LastBeat, Suspects};
+use crate::isolation::Isolation;
 use crate::lease::{self, Ttl};
 use crate::report::{self, Reporter};
 use crate::runs::{Runs, Why};
@@ -218,11 +219,13 @@ pub async fn start(
         last: last_beat.clone(),
         suspects: Suspects::default(),
     };
+    let isolation = Isolation { pulses: broker.pulses().await, runs: Arc::clone(&runs), last: last_beat.clone(), ttl };
     let now = Instant::now();
     let lanes = subscriptions.into_iter().map(|subscription| Lane::new(subscription, slots, now)).collect::<Vec<_>>();
     let lanes = lanes.try_into().unwrap_or_else(|_| unreachable!("there is one for each priority"));
     let consumer = Consumer {
         lanes,
+        is_cut_off: last_beat.is_cut_off(),
         store: store.clone(),
         incarnation: Arc::clone(&incarnation),
         runs: Arc::clone(&runs),
@@ -234,7 +237,7 @@ pub async fn start(
         claims: JoinSet::new(),
     };
     let reports = report::run(notes, store.clone(), Arc::clone(&runs));
-    let parts = Parts { consumer, heart, tracker, runs, incarnation, store };
+    let parts = Parts { consumer, heart, isolation, tracker, runs, incarnation, store };
     let (soft, hard) = (lifecycle.soft.clone(), lifecycle.hard.clone());
     lifecycle.spawn("worker", parts.live(reports, soft, hard));
     Ok(Running { name, readiness: Readiness { last_beat, broker } })
@@ -249,6 +252,7 @@ fn default_name() -> String {
 struct Parts {
     consumer: Consumer,
     heart: Heart,
+    isolation: Isolation,
     tracker: TaskTracker,
     runs: Arc<Runs>,
     incarnation: Arc<Incarnation>,
@@ -262,13 +266,14 @@ impl Parts {
         soft: CancellationToken,
         hard: CancellationToken,
     ) -> TaskResult {
-        let Self { consumer, heart, tracker, runs, incarnation, store } = self;
+        let Self { consumer, heart, isolation, tracker, runs, incarnation, store } = self;
         let quiet = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(reports);
         tasks.spawn(heart.run(quiet.clone()));
+        tasks.spawn(isolation.run(quiet.clone()));
 
-        // Neither the beat nor the reports end by themselves: if one does, it has panicked.
+        // Neither of them ends by itself: if one does, it has panicked.
         let consumed = tokio::select! {
             consumed = consumer.run(soft) => consumed,
             Some(ended) = tasks.join_next() => return ended.map_err(Into::into),

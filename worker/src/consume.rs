@@ -10,7 +10,7 @@ use reveille_shared::broker::{Delivery, Subscription};
 use reveille_shared::definition::Priority;
 use reveille_shared::store::Store;
 use reveille_shared::telemetry::chain;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -60,6 +60,8 @@ impl Lane {
 pub(crate) struct Consumer {
     /// The first goes first.
     pub(crate) lanes: [Lane; Priority::ALL.len()],
+    /// Nothing is to be taken while this holds.
+    pub(crate) is_cut_off: watch::Receiver<bool>,
     pub(crate) store: Store,
     pub(crate) incarnation: Arc<Incarnation>,
     pub(crate) runs: Arc<Runs>,
@@ -88,9 +90,13 @@ impl Consumer {
         let stopped = soft.clone().cancelled_owned();
         tokio::pin!(stopped);
         let ended = loop {
-            self.seat();
-            self.send_claims(&soft);
-            self.steer().await;
+            if *self.is_cut_off.borrow_and_update() {
+                self.give_all_back().await;
+            } else {
+                self.seat();
+                self.send_claims(&soft);
+                self.steer().await;
+            }
             let wake = self.wake();
             let full = self.slots.available_permits() == 0;
             tokio::select! {
@@ -107,6 +113,7 @@ impl Consumer {
                 },
                 slot = Arc::clone(&self.slots).acquire_owned(), if full => drop(slot),
                 () = wake => {}
+                Ok(()) = self.is_cut_off.changed() => {}
             }
         };
         self.give_all_back().await;
@@ -255,9 +262,6 @@ impl Consumer {
                         () = soft.cancelled() => {}
                     }
                 }
-                for lane in &mut self.lanes {
-                    lane.flow.shut(Instant::now());
-                }
             }
         }
     }
@@ -270,6 +274,7 @@ impl Consumer {
         }
         for lane in &mut self.lanes {
             lane.shut().await;
+            lane.flow.shut(Instant::now());
         }
     }
 }

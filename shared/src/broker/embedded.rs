@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Broker, BrokerError, DeadLetter, DeadLetters, Delivery, Health, PublishError, Route, Subscription, check_name,
-    check_names,
+    Broker, BrokerError, DeadLetter, DeadLetters, Delivery, Health, Heard, PublishError, Pulses, Route, Subscription,
+    check_name, check_names,
 };
 use crate::definition::Priority;
 use crate::trigger::Trigger;
@@ -19,14 +19,25 @@ use crate::trigger::Trigger;
 #[derive(Debug)]
 pub struct EmbeddedBroker {
     queues: Arc<Queues>,
+    pulses: broadcast::Sender<Sound>,
     stop: CancellationToken,
+}
+
+/// How many pulses and calls a listener may be behind.
+const SOUNDS: usize = 64;
+
+/// What all listeners hear: a pulse, or one listener's call.
+#[derive(Debug, Clone, Copy)]
+enum Sound {
+    Pulse,
+    Call { listener: u64, number: u64 },
 }
 
 impl EmbeddedBroker {
     /// A broker without queues; `stop` ends all subscriptions.
     #[must_use]
     pub fn new(stop: CancellationToken) -> Self {
-        Self { queues: Arc::default(), stop }
+        Self { queues: Arc::default(), pulses: broadcast::Sender::new(SOUNDS), stop }
     }
 }
 
@@ -64,6 +75,25 @@ impl Broker for EmbeddedBroker {
 
     async fn dead_letters(&self) -> Result<Box<dyn DeadLetters>, BrokerError> {
         Ok(Box::new(NoDeadLetters { stop: self.stop.clone() }))
+    }
+
+    async fn pulse(&self) -> Result<(), BrokerError> {
+        if self.stop.is_cancelled() {
+            return Err(BrokerError::Unavailable("it has shut down".into()));
+        }
+        // An error says that nobody listens.
+        let _alone = self.pulses.send(Sound::Pulse).is_err();
+        Ok(())
+    }
+
+    async fn pulses(&self) -> Box<dyn Pulses> {
+        Box::new(EmbeddedPulses {
+            listener: self.queues.sessions.fetch_add(1, Ordering::Relaxed),
+            is_tuned: false,
+            sounds: self.pulses.subscribe(),
+            sender: self.pulses.clone(),
+            stop: self.stop.clone(),
+        })
     }
 
     async fn depth(&self, queue: &str) -> Result<u64, BrokerError> {
@@ -206,6 +236,44 @@ impl Subscription for EmbeddedSubscription {
 impl Drop for EmbeddedSubscription {
     fn drop(&mut self) {
         self.queues.give_back(std::mem::take(&mut self.unsettled).into_values());
+    }
+}
+
+struct EmbeddedPulses {
+    listener: u64,
+    is_tuned: bool,
+    sounds: broadcast::Receiver<Sound>,
+    sender: broadcast::Sender<Sound>,
+    stop: CancellationToken,
+}
+
+#[async_trait]
+impl Pulses for EmbeddedPulses {
+    async fn next(&mut self) -> Option<Heard> {
+        if self.stop.is_cancelled() {
+            return None;
+        }
+        if !std::mem::replace(&mut self.is_tuned, true) {
+            return Some(Heard::Tuned);
+        }
+        loop {
+            let sound = tokio::select! {
+                () = self.stop.cancelled() => return None,
+                sound = self.sounds.recv() => sound,
+            };
+            match sound {
+                Ok(Sound::Pulse) => return Some(Heard::Pulse),
+                Ok(Sound::Call { listener, number }) if listener == self.listener => return Some(Heard::Echo(number)),
+                Ok(Sound::Call { .. }) => {}
+                // Among what was missed there may have been a pulse.
+                Err(broadcast::error::RecvError::Lagged(_)) => return Some(Heard::Pulse),
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    }
+
+    async fn call(&mut self, number: u64) {
+        let _alone = self.sender.send(Sound::Call { listener: self.listener, number }).is_err();
     }
 }
 

@@ -53,6 +53,16 @@ pub trait Broker: Send + Sync + 'static {
     /// As [`Broker::subscribe`].
     async fn dead_letters(&self) -> Result<Box<dyn DeadLetters>, BrokerError>;
 
+    /// Tells all who listen that its sender reads the store well, and may end the leases of workers whose beat stands still.
+    /// Good once the broker has put it where every listener that has heard [`Heard::Tuned`] will find it.
+    ///
+    /// # Errors
+    /// [`BrokerError::Unavailable`]: it may or may not be heard.
+    async fn pulse(&self) -> Result<(), BrokerError>;
+
+    /// Listens for pulses. Lives through reconnects, until it is dropped.
+    async fn pulses(&self) -> Box<dyn Pulses>;
+
     /// How many messages of a work queue wait for a worker. A hint: what workers have been handed and not yet
     /// settled is not counted. None wait in a queue that does not exist.
     ///
@@ -93,6 +103,28 @@ pub struct Delivery {
     pub(crate) session: u64,
     /// The broker's name for it on that connection.
     pub(crate) tag: u64,
+}
+
+/// What a listener hears of pulses.
+#[async_trait]
+pub trait Pulses: Send {
+    /// What is heard next. Cancel safe. `None` once the broker has shut down for good.
+    async fn next(&mut self) -> Option<Heard>;
+
+    /// Sends this listener itself a message through the broker, to be heard as [`Heard::Echo`] behind every pulse that was
+    /// good before this was called. What can't be sent is never heard.
+    async fn call(&mut self, number: u64);
+}
+
+/// Something that a listener has heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// From now on every pulse is heard; one before may have been missed.
+    Tuned,
+    /// A pulse.
+    Pulse,
+    /// The listener's own call with this number.
+    Echo(u64),
 }
 
 /// What brokers and workers gave up on, for the scheduler to look after.

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
-use reveille_shared::broker::{BrokerError, Health, PublishError, Route};
+use reveille_shared::broker::{BrokerError, Health, Heard, PublishError, Route};
 use reveille_shared::definition::Priority;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::world::{
-    World, assert_empty, assert_quiet, in_time, next, number_set, numbers, publish, report, subscribe, take, triggers,
-    unused_queue, wait_for_health,
+    World, assert_empty, assert_quiet, hear, in_time, next, number_set, numbers, publish, report, subscribe, take,
+    triggers, unused_queue, wait_for_health,
 };
 
 pub(crate) async fn a_trigger_reaches_a_worker_once_and_is_gone_when_acked(world: &World) {
@@ -287,6 +287,39 @@ pub(crate) async fn bad_queue_names_are_refused(world: &World) {
     broker.declare(&["x".repeat(64)]).await.unwrap();
 }
 
+pub(crate) async fn a_pulse_is_heard_by_all_who_are_tuned_in(world: &World) {
+    let (broker, []) = world.with_queues().await;
+    broker.pulse().await.unwrap();
+    let mut listeners = [broker.pulses().await, broker.pulses().await];
+    for listener in &mut listeners {
+        assert_eq!(hear(listener).await, Heard::Tuned, "what came before is not heard");
+    }
+    for _ in 0..2 {
+        broker.pulse().await.unwrap();
+        for listener in &mut listeners {
+            assert_eq!(hear(listener).await, Heard::Pulse);
+        }
+    }
+}
+
+pub(crate) async fn a_call_comes_back_behind_the_pulses_before_it(world: &World) {
+    let (broker, []) = world.with_queues().await;
+    let (mut listener, mut other) = (broker.pulses().await, broker.pulses().await);
+    assert_eq!((hear(&mut listener).await, hear(&mut other).await), (Heard::Tuned, Heard::Tuned));
+    for number in [7, u64::MAX] {
+        broker.pulse().await.unwrap();
+        broker.pulse().await.unwrap();
+        listener.call(number).await;
+        let heard = [hear(&mut listener).await, hear(&mut listener).await, hear(&mut listener).await];
+        assert_eq!(heard, [Heard::Pulse, Heard::Pulse, Heard::Echo(number)]);
+    }
+    // It was nobody else's call.
+    other.call(1).await;
+    for expected in [Heard::Pulse, Heard::Pulse, Heard::Pulse, Heard::Pulse, Heard::Echo(1)] {
+        assert_eq!(hear(&mut other).await, expected);
+    }
+}
+
 pub(crate) async fn stop_ends_everything(world: &World) {
     let stop = CancellationToken::new();
     let broker = world.broker(stop.clone()).await;
@@ -295,12 +328,15 @@ pub(crate) async fn stop_ends_everything(world: &World) {
     let mut idle = subscribe(&*broker, &[&queue], 0).await;
     let mut waiting = subscribe(&*broker, &[&queue], 1).await;
     let mut dead = broker.dead_letters().await.unwrap();
-    let ends = async { tokio::join!(idle.next(), waiting.next(), dead.next(), async { stop.cancel() }) };
-    let (idle_end, waiting_end, dead_end, ()) = in_time("the end of all waits", ends).await;
-    assert!(idle_end.is_none() && waiting_end.is_none() && dead_end.is_none());
+    let mut pulses = broker.pulses().await;
+    assert_eq!(hear(&mut pulses).await, Heard::Tuned);
+    let ends = async { tokio::join!(idle.next(), waiting.next(), dead.next(), pulses.next(), async { stop.cancel() }) };
+    let (idle_end, waiting_end, dead_end, pulses_end, ()) = in_time("the end of all waits", ends).await;
+    assert!(idle_end.is_none() && waiting_end.is_none() && dead_end.is_none() && pulses_end.is_none());
     assert!(in_time("the end of a later wait", waiting.next()).await.is_none());
     wait_for_health(&*broker, |health| matches!(health, Health::Down(_))).await;
     assert!(matches!(broker.publish(&triggers(&queue, [1])).await[..], [Err(PublishError::Unconfirmed(_))]));
+    assert!(matches!(broker.pulse().await, Err(BrokerError::Unavailable(_))));
 }
 
 pub(crate) async fn a_subscription_outlives_the_handle_that_made_it(world: &World) {

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reveille_shared::broker::{Broker, Delivery, Health, Route, Subscription, connect};
+use reveille_shared::broker::{Broker, Delivery, Health, Heard, Pulses, Route, Subscription, connect};
 use reveille_shared::definition::Priority;
 use reveille_shared::trigger::{Trigger, VERSION};
 use reveille_shared::work_request::WorkRequestId;
@@ -78,6 +78,10 @@ pub(crate) async fn subscribe(broker: &dyn Broker, queues: &[&String], demand: u
 
 pub(crate) async fn next(subscription: &mut Box<dyn Subscription>) -> Delivery {
     in_time("a delivery", subscription.next()).await.expect("the broker is not shut down")
+}
+
+pub(crate) async fn hear(pulses: &mut Box<dyn Pulses>) -> Heard {
+    in_time("a pulse or a call", pulses.next()).await.expect("the broker is not shut down")
 }
 
 pub(crate) async fn take(subscription: &mut Box<dyn Subscription>, count: usize) -> Vec<Delivery> {

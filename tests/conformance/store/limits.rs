@@ -39,8 +39,14 @@ fn within(key: &str, most: u32, millis: u64) -> Option<Limit> {
     Some(Limit { key: key.into(), most, per: Some(HumanDuration::from_millis(millis)) })
 }
 
+/// A work request to be, with an id above all earlier ones: within a millisecond their order is left to chance.
+async fn next_request(bed: &Bed) -> NewWorkRequest {
+    bed.pass(Duration::from_millis(2)).await;
+    bed.new_request().await
+}
+
 async fn limited(bed: &Bed, most: u32) -> WorkRequestId {
-    bed.accept(NewWorkRequest { concurrency: at_one_time("a", most), ..bed.new_request().await }).await
+    bed.accept(NewWorkRequest { concurrency: at_one_time("a", most), ..next_request(bed).await }).await
 }
 
 /// The runs whose triggers go out now.
@@ -79,7 +85,7 @@ async fn a_run_without_a_slot_is_held_and_the_end_of_another_lets_it_go(bed: Bed
 
 async fn held_runs_go_by_priority_and_then_by_acceptance_and_before_newcomers(bed: Bed) {
     let with = async |priority| {
-        let request = bed.new_request().await;
+        let request = next_request(&bed).await;
         bed.accept(NewWorkRequest { concurrency: at_one_time("a", 1), priority, ..request }).await
     };
     let mut running = with(Priority::Low).await;
@@ -165,7 +171,9 @@ async fn limits_hold_whoever_asks_at_once(bed: Bed) {
     }
     let mut tasks = JoinSet::new();
     for task in 0..4 {
-        let store = bed.second().await;
+        let (store, clock) = (bed.second().await, bed.clock.clone());
+        // Where the clock does not run by itself, it does with each step.
+        let tick = move || clock.iter().for_each(|clock| clock.advance(Duration::from_millis(1)));
         tasks.spawn(async move {
             let mut ended = Vec::new();
             let mut idle = 0;
@@ -179,6 +187,7 @@ async fn limits_hold_whoever_asks_at_once(bed: Bed) {
                 }
                 idle = 0;
                 let claims: Vec<_> = out.iter().map(|out| claim(&out.trigger)).collect();
+                tick();
                 let answers = loop {
                     if let Ok(answers) = store.claim(worker(), &claims).await {
                         break answers;
@@ -188,6 +197,7 @@ async fn limits_hold_whoever_asks_at_once(bed: Bed) {
                     tokio::time::sleep(Duration::from_millis(task)).await;
                     let retry = (run.attempt == 1 && run.id.0.as_u128() % 4 == 0).then_some(Duration::ZERO);
                     let outcome = if retry.is_some() { failed(retry) } else { succeeded() };
+                    tick();
                     let report = Report { id: run.id, token: run.token, outcome };
                     while store.report(vec![report.clone()]).await.is_err() {}
                     ended.push(run.id);
@@ -255,7 +265,7 @@ async fn a_rate_is_never_exceeded_in_any_span_of_its_length(bed: Bed) {
 
 async fn both_limits_hold_for_a_run_that_has_both(bed: Bed) {
     let both = async || {
-        let request = bed.new_request().await;
+        let request = next_request(&bed).await;
         let limits = NewWorkRequest { concurrency: at_one_time("a", 1), rate: within("r", 2, 3_600_000), ..request };
         bed.accept(limits).await
     };

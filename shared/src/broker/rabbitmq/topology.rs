@@ -18,6 +18,8 @@ use crate::telemetry::chain;
 pub(super) const DEAD: &str = "reveille.dead";
 /// The queue for messages that are no triggers, to be looked at by people.
 pub(super) const UNREADABLE: &str = "reveille.unreadable";
+/// The exchange for the sign of life of who ends the leases of dead workers.
+pub(super) const PULSE: &str = "reveille.pulse";
 /// A routing key that leads nowhere.
 pub(super) const NO_QUEUE: &str = "reveille.none";
 
@@ -103,7 +105,9 @@ pub(super) async fn waiting(connection: &Connection, queue: &str) -> Result<u64,
 async fn declare_fixed(connection: &Connection) -> Result<(), Error> {
     let channel = connection.create_channel().await?;
     let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
-    channel.exchange_declare(DEAD.into(), ExchangeKind::Fanout, durable, FieldTable::default()).await?;
+    for exchange in [DEAD, PULSE] {
+        channel.exchange_declare(exchange.into(), ExchangeKind::Fanout, durable, FieldTable::default()).await?;
+    }
     declare_queue(&channel, DEAD, quorum()).await?;
     let (dead, any) = (ShortString::from(DEAD), ShortString::default());
     channel.queue_bind(dead.clone(), dead, any, QueueBindOptions::default(), FieldTable::default()).await?;
