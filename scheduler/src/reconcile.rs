@@ -25,7 +25,15 @@ const BATCH: usize = 200;
 const KEYS: SignedDuration = SignedDuration::from_hours(24);
 /// How long a worker that ended is listed.
 const WORKERS: SignedDuration = SignedDuration::from_hours(24);
-/// How often the two are purged.
+/// How long a unique key is kept whose run has ended; longer than any window.
+const UNIQUE: SignedDuration = SignedDuration::from_hours(8 * 24);
+/// How long a limit is kept that no run has used.
+const LIMITS: SignedDuration = SignedDuration::from_hours(48);
+/// How often limits are looked after for which runs are held.
+const SWEEP: Duration = Duration::from_secs(10);
+/// How often to look for dead workers and the like at least.
+pub const PERIOD: Duration = Duration::from_secs(2);
+/// How often all these are purged.
 const PURGE: Duration = Duration::from_secs(60);
 /// The most keys purged in one transaction.
 const PURGED: i64 = 1_000;
@@ -39,16 +47,19 @@ pub struct ReconcileReport {
     pub lost_leases: usize,
     /// Leases whose attempt was past its time-out and grace.
     pub overdue_leases: usize,
-    /// Idempotency keys and workers that were forgotten.
+    /// Runs that had not started by the time at which they expire.
+    pub expired: usize,
+    /// Idempotency keys, workers and the like that were forgotten.
     pub purged: u64,
 }
 
 impl fmt::Display for ReconcileReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { dead_workers, lost_leases, overdue_leases, purged: _ } = self;
+        let Self { dead_workers, lost_leases, overdue_leases, expired, purged: _ } = self;
         write!(
             f,
-            "{dead_workers} dead workers, {lost_leases} lost and {overdue_leases} overdue leases in the last round"
+            "{dead_workers} dead workers, {lost_leases} lost and {overdue_leases} overdue leases, {expired} expired runs \
+             in the last round"
         )
     }
 }
@@ -101,32 +112,42 @@ pub struct Reconciler {
     store: Store,
     broker: Arc<dyn Broker>,
     leadership: Arc<Leadership>,
-    ttl: Duration,
     beats: Beats,
+    /// How often to look, for the shortest time-to-live of a worker.
+    period: Duration,
     /// The last pulse could not be sent.
     is_mute: bool,
     purge_at: Instant,
+    sweep_at: Instant,
 }
 
 impl Reconciler {
-    /// A reconciler that takes a worker for dead when its beat has stood still for `ttl`.
+    /// A reconciler that acts while this process leads.
     #[must_use]
-    pub fn new(store: Store, broker: Arc<dyn Broker>, leadership: Arc<Leadership>, ttl: Duration) -> Self {
-        Self { store, broker, leadership, ttl, beats: Beats::default(), is_mute: false, purge_at: Instant::now() }
-    }
-
-    /// How often to look, for a time-to-live of `ttl`.
-    #[must_use]
-    pub fn period(ttl: Duration) -> Duration {
-        (ttl / 8).clamp(Duration::from_millis(50), Duration::from_secs(2))
+    pub fn new(store: Store, broker: Arc<dyn Broker>, leadership: Arc<Leadership>) -> Self {
+        Self {
+            store,
+            broker,
+            leadership,
+            beats: Beats::default(),
+            period: PERIOD,
+            is_mute: false,
+            purge_at: Instant::now(),
+            sweep_at: Instant::now(),
+        }
     }
 
     async fn reconcile(&mut self) -> Result<ReconcileReport, StoreError> {
         let mut report = ReconcileReport::default();
         let workers = self.store.workers().await?;
+        let is_alive = |worker: &&Worker| worker.ended_at.is_none();
+        let alive = || workers.iter().filter(is_alive).map(|worker| &worker.worker);
+        self.period = alive()
+            .map(|worker| worker.lease_ttl / 8)
+            .min()
+            .map_or(PERIOD, |period| period.clamp(Duration::from_millis(50), PERIOD));
         let dead = if self.pulse().await {
-            let alive = workers.iter().filter(|worker| worker.ended_at.is_none());
-            let looks = alive.map(|worker| (worker.worker.incarnation, worker.beat, self.ttl));
+            let looks = workers.iter().filter(is_alive).map(|w| (w.worker.incarnation, w.beat, w.worker.lease_ttl));
             self.beats.dead(looks, Instant::now())
         } else {
             self.beats.forget();
@@ -148,17 +169,20 @@ impl Reconciler {
             RunError::new("Timeout", "the attempt was past its time-out, and its worker had not ended it")
         })
         .await?;
-        if Instant::now() >= self.purge_at {
-            let now = self.store.now().await?;
-            let before = |age| now.saturating_sub(age).unwrap_or(jiff::Timestamp::MIN);
-            let keys = self.store.purge_keys(before(KEYS), PURGED).await?;
-            report.purged = keys + self.store.purge_workers(before(WORKERS)).await?;
-            let more = i64::try_from(keys).is_ok_and(|keys| keys >= PURGED);
-            self.purge_at = Instant::now() + if more { Duration::ZERO } else { PURGE };
+        report.expired = self.store.expire(1_000).await?;
+        if Instant::now() >= self.sweep_at {
+            self.store.wake_stranded_limits().await?;
+            self.sweep_at = Instant::now() + SWEEP;
         }
-        for (what, count) in
-            [("worker", report.dead_workers), ("lease", report.lost_leases), ("overdue", report.overdue_leases)]
-        {
+        if Instant::now() >= self.purge_at {
+            report.purged = self.purge().await?;
+        }
+        for (what, count) in [
+            ("worker", report.dead_workers),
+            ("lease", report.lost_leases),
+            ("overdue", report.overdue_leases),
+            ("expired", report.expired),
+        ] {
             metrics::counter!("reveille_reconciled_total", "what" => what).increment(count as u64);
         }
         Ok(report)
@@ -167,7 +191,7 @@ impl Reconciler {
     /// Tells all workers that a look was good. Unless that is certain, nobody may be taken for dead: a worker that hears
     /// no pulses and does not reach the store lets its runs go on.
     async fn pulse(&mut self) -> bool {
-        let patience = Self::period(self.ttl);
+        let patience = self.period;
         let error = match tokio::time::timeout(patience, self.broker.pulse()).await {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(chain(&error)),
@@ -189,6 +213,21 @@ impl Reconciler {
     }
 }
 
+impl Reconciler {
+    /// Forgets what has served its time.
+    async fn purge(&mut self) -> Result<u64, StoreError> {
+        let now = self.store.now().await?;
+        let before = |age| now.saturating_sub(age).unwrap_or(jiff::Timestamp::MIN);
+        let keys = self.store.purge_keys(before(KEYS), PURGED).await?;
+        let unique = self.store.purge_unique_keys(before(UNIQUE), PURGED).await?;
+        let others =
+            self.store.purge_limits(before(LIMITS), PURGED).await? + self.store.purge_workers(before(WORKERS)).await?;
+        let more = i64::try_from(keys.max(unique)).is_ok_and(|most| most >= PURGED);
+        self.purge_at = Instant::now() + if more { Duration::ZERO } else { PURGE };
+        Ok(keys + unique + others)
+    }
+}
+
 #[async_trait]
 impl Pass for Reconciler {
     const NAME: &'static str = "reconciler";
@@ -201,7 +240,7 @@ impl Pass for Reconciler {
             return Ok((ReconcileReport::default(), None));
         }
         match self.reconcile().await {
-            Ok(report) => Ok((report, None)),
+            Ok(report) => Ok((report, Some(self.period))),
             Err(error) => {
                 self.beats.forget();
                 Err(error)
@@ -251,8 +290,10 @@ async fn lose(
                 let job = store.job_version(&lease.namespace, &lease.job, lease.job_version).await?;
                 jobs.insert(key.clone(), job);
             }
-            let retry = jobs[&key].as_ref().and_then(|job| retry_after_loss(job, lease.failures, fastrand::f64()));
-            losses.push(Loss { id: lease.id, token: lease.token, error: error(lease), retry });
+            let job = jobs[&key].as_ref();
+            let retry = job.and_then(|job| retry_after_loss(job, lease.failures, fastrand::f64()));
+            let verify = job.is_some_and(|job| job.verify.is_some());
+            losses.push(Loss { id: lease.id, token: lease.token, error: error(lease), retry, verify });
         }
         ended += store.lose(losses).await?;
     }

@@ -40,7 +40,7 @@ impl Scene {
         let folder = tempfile::tempdir()?;
         let yaml = LEDGER.replace("FOLDER", &folder.path().to_string_lossy());
         let ttl = format!("{}s", TTL.as_secs());
-        let builder = builder.schedules(yaml).env("REVEILLE_WORKER_TTL", &ttl).env("REVEILLE_LEASE_TTL", &ttl);
+        let builder = builder.schedules(yaml).env("REVEILLE_LEASE_TTL", &ttl);
         let stack = builder.slots(1).start().await?;
         let id = stack.api.trigger("ledger", json!({})).await?;
         let scene = Self { stack, id, folder };

@@ -43,7 +43,7 @@ impl Scene {
         let yaml = STUBBORN.replace("FOLDER", &folder.path().to_string_lossy());
         let ttl = format!("{}s", TTL.as_secs());
         let stack = Stack::postgres_rabbit().schedules(yaml).slots(2);
-        let stack = stack.env("REVEILLE_WORKER_TTL", &ttl).env("REVEILLE_LEASE_TTL", &ttl).start().await?;
+        let stack = stack.env("REVEILLE_LEASE_TTL", &ttl).start().await?;
         let id = stack.api.trigger("stubborn", json!({})).await?;
         let pids = pids(folder.path(), 1).await?;
         Ok(Self { stack, id, pids, folder })

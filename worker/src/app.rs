@@ -11,6 +11,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use reveille_shared::broker::{self, Broker};
 use reveille_shared::clock::{Clock, SystemClock};
 use reveille_shared::config::{self, Common};
+use reveille_shared::definition::Priority;
 use reveille_shared::duration::HumanDuration;
 use reveille_shared::lifecycle::{Lifecycle, TaskResult};
 use reveille_shared::store::{NewWorker, Store};
@@ -22,9 +23,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::consume::Consumer;
+use crate::consume::{Consumer, Lane};
 use crate::execute::Executor;
-use crate::flow::Flow;
 use crate::guard::Guard;
 use crate::handlers::command::Guards;
 use crate::handlers::env::Variables;
@@ -184,12 +184,16 @@ pub async fn start(
         queues: queues.clone(),
         slots: slots.into(),
         version: env!("CARGO_PKG_VERSION").into(),
+        lease_ttl: lease_ttl.get(),
     };
     let ttl = Ttl::new(lease_ttl.get());
     let last_beat = LastBeat::new(ttl);
     let guards = Guards { guard, lease: last_beat.allowed() };
     let handlers = Handlers::new(functions, Variables::of_process(), guards).context("can't set up the HTTP client")?;
-    let subscription = broker.subscribe(&queues).await?;
+    let mut subscriptions = Vec::new();
+    for priority in Priority::ALL {
+        subscriptions.push(broker.subscribe(&queues, priority).await?);
+    }
     store.register_worker(&worker).await.context("can't register this worker")?;
     tracing::info!(name, ?queues, slots, "worker started");
 
@@ -217,16 +221,17 @@ pub async fn start(
     };
     let isolation = Isolation { pulses: broker.pulses().await, runs: Arc::clone(&runs), last: last_beat.clone(), ttl };
     let now = Instant::now();
+    let lanes = subscriptions.into_iter().map(|subscription| Lane::new(subscription, slots, now)).collect::<Vec<_>>();
+    let lanes = lanes.try_into().unwrap_or_else(|_| unreachable!("there is one for each priority"));
     let consumer = Consumer {
-        subscription,
+        lanes,
         is_cut_off: last_beat.is_cut_off(),
         store: store.clone(),
         incarnation: Arc::clone(&incarnation),
         runs: Arc::clone(&runs),
         executor,
         slots: Arc::new(Semaphore::new(slots.into())),
-        flow: Flow::new(slots, now),
-        waiting: std::collections::VecDeque::new(),
+        free_since: None,
         ready: Vec::new(),
         ready_since: now,
         claims: JoinSet::new(),

@@ -26,6 +26,7 @@ async fn running(world: &World, yaml: &str) -> (WorkRequestId, Uuid) {
         queues: vec!["default".into()],
         slots: 1,
         version: "0".into(),
+        lease_ttl: TTL,
     };
     world.store.register_worker(&worker).await.unwrap();
     let job = world.store.job("default", "j").await.unwrap().unwrap();
@@ -44,7 +45,7 @@ async fn request(world: &World, id: WorkRequestId) -> WorkRequest {
 fn reconciler(world: &World) -> Reconciler {
     let leadership = Arc::new(Leadership::default());
     leadership.set(Some(reveille_shared::store::Generation(1)));
-    Reconciler::new(world.store.clone(), Arc::clone(&world.broker), leadership, TTL)
+    Reconciler::new(world.store.clone(), Arc::clone(&world.broker), leadership)
 }
 
 /// Runs the reconciler for somewhat longer than the time-to-live; `beat` is called in between.
@@ -55,7 +56,7 @@ async fn reconcile(world: &World, beat: impl AsyncFn()) -> usize {
     while begun.elapsed() < TTL + TTL / 2 {
         lost += reconciler.run_once().await.unwrap().0.lost_leases;
         beat().await;
-        tokio::time::sleep(Reconciler::period(TTL)).await;
+        tokio::time::sleep(TTL / 8).await;
     }
     lost
 }

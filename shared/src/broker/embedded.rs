@@ -9,9 +9,10 @@ use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Broker, BrokerError, DeadLetter, DeadLetters, Delivery, Health, Heard, PublishError, Pulses, Subscription,
+    Broker, BrokerError, DeadLetter, DeadLetters, Delivery, Health, Heard, PublishError, Pulses, Route, Subscription,
     check_name, check_names,
 };
+use crate::definition::Priority;
 use crate::trigger::Trigger;
 
 /// Hands triggers from publishers to subscribers of the same process.
@@ -48,7 +49,7 @@ impl Broker for EmbeddedBroker {
         Ok(())
     }
 
-    async fn publish(&self, triggers: &[(String, Trigger)]) -> Vec<Result<(), PublishError>> {
+    async fn publish(&self, triggers: &[(Route, Trigger)]) -> Vec<Result<(), PublishError>> {
         if self.stop.is_cancelled() {
             let why: Arc<str> = "the broker has shut down".into();
             return triggers.iter().map(|_| Err(PublishError::Unconfirmed(Arc::clone(&why)))).collect();
@@ -56,11 +57,11 @@ impl Broker for EmbeddedBroker {
         self.queues.publish(triggers)
     }
 
-    async fn subscribe(&self, queues: &[String]) -> Result<Box<dyn Subscription>, BrokerError> {
+    async fn subscribe(&self, queues: &[String], priority: Priority) -> Result<Box<dyn Subscription>, BrokerError> {
         check_names(queues)?;
         self.queues.declare(queues);
         Ok(Box::new(EmbeddedSubscription {
-            names: queues.to_vec(),
+            routes: queues.iter().map(|queue| Route { queue: queue.clone(), priority }).collect(),
             first: 0,
             demand: 0,
             session: self.queues.sessions.fetch_add(1, Ordering::Relaxed),
@@ -97,7 +98,9 @@ impl Broker for EmbeddedBroker {
 
     async fn depth(&self, queue: &str) -> Result<u64, BrokerError> {
         check_name(queue)?;
-        Ok(self.queues.ready().get(queue).map_or(0, |ready| ready.len() as u64))
+        let ready = self.queues.ready();
+        let waiting = |priority| ready.get(&Route { queue: queue.to_owned(), priority }).map_or(0, VecDeque::len);
+        Ok(Priority::ALL.map(waiting).iter().sum::<usize>() as u64)
     }
 
     fn health(&self) -> Health {
@@ -114,29 +117,29 @@ struct Ready {
 
 #[derive(Debug, Default)]
 struct Queues {
-    ready: Mutex<HashMap<String, VecDeque<Ready>>>,
+    ready: Mutex<HashMap<Route, VecDeque<Ready>>>,
     /// Marked whenever a trigger becomes ready, for the subscriptions that wait for one.
     changed: watch::Sender<()>,
     sessions: AtomicU64,
 }
 
 impl Queues {
-    fn ready(&self) -> MutexGuard<'_, HashMap<String, VecDeque<Ready>>> {
+    fn ready(&self) -> MutexGuard<'_, HashMap<Route, VecDeque<Ready>>> {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn declare(&self, names: &[String]) {
         let mut ready = self.ready();
-        for name in names {
-            ready.entry(name.clone()).or_default();
+        for (name, priority) in names.iter().flat_map(|name| Priority::ALL.map(|priority| (name, priority))) {
+            ready.entry(Route { queue: name.clone(), priority }).or_default();
         }
     }
 
-    fn publish(&self, triggers: &[(String, Trigger)]) -> Vec<Result<(), PublishError>> {
+    fn publish(&self, triggers: &[(Route, Trigger)]) -> Vec<Result<(), PublishError>> {
         let verdicts = {
             let mut ready = self.ready();
-            let put = |(name, trigger): &(String, Trigger)| {
-                let queue = ready.get_mut(name).ok_or(PublishError::Returned)?;
+            let put = |(route, trigger): &(Route, Trigger)| {
+                let queue = ready.get_mut(route).ok_or(PublishError::Returned)?;
                 queue.push_back(Ready { trigger: trigger.clone(), redelivered: false });
                 Ok(())
             };
@@ -147,11 +150,11 @@ impl Queues {
     }
 
     /// Puts these, in the order in which they were handed out, before all that wait.
-    fn give_back(&self, triggers: impl DoubleEndedIterator<Item = (String, Trigger)>) {
+    fn give_back(&self, triggers: impl DoubleEndedIterator<Item = (Route, Trigger)>) {
         {
             let mut ready = self.ready();
-            for (name, trigger) in triggers.rev() {
-                ready.entry(name).or_default().push_front(Ready { trigger, redelivered: true });
+            for (route, trigger) in triggers.rev() {
+                ready.entry(route).or_default().push_front(Ready { trigger, redelivered: true });
             }
         }
         self.changed.send_replace(());
@@ -159,14 +162,14 @@ impl Queues {
 }
 
 struct EmbeddedSubscription {
-    names: Vec<String>,
+    routes: Vec<Route>,
     /// The queue to look into first, so that a busy one does not starve the others.
     first: usize,
     demand: u16,
     session: u64,
     last_tag: u64,
     /// What was handed out, by tag: the drop gives it back.
-    unsettled: BTreeMap<u64, (String, Trigger)>,
+    unsettled: BTreeMap<u64, (Route, Trigger)>,
     changes: watch::Receiver<()>,
     queues: Arc<Queues>,
     stop: CancellationToken,
@@ -178,19 +181,19 @@ impl EmbeddedSubscription {
             return None;
         }
         let mut queues = self.queues.ready();
-        let count = self.names.len();
+        let count = self.routes.len();
         let (found, Ready { trigger, redelivered }) = (0..count)
             .map(|step| (self.first + step) % count)
-            .find_map(|index| Some((index, queues.get_mut(&self.names[index])?.pop_front()?)))?;
+            .find_map(|index| Some((index, queues.get_mut(&self.routes[index])?.pop_front()?)))?;
         drop(queues);
         self.first = (found + 1) % count;
         self.last_tag += 1;
-        self.unsettled.insert(self.last_tag, (self.names[found].clone(), trigger.clone()));
+        self.unsettled.insert(self.last_tag, (self.routes[found].clone(), trigger.clone()));
         Some(Delivery { trigger, redelivered, session: self.session, tag: self.last_tag })
     }
 
     /// Forgets those of the deliveries that are this subscription's and not settled, in order.
-    fn settle(&mut self, deliveries: &[Delivery]) -> BTreeMap<u64, (String, Trigger)> {
+    fn settle(&mut self, deliveries: &[Delivery]) -> BTreeMap<u64, (Route, Trigger)> {
         let ours = deliveries.iter().filter(|delivery| delivery.session == self.session);
         ours.filter_map(|delivery| self.unsettled.remove_entry(&delivery.tag)).collect()
     }

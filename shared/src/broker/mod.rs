@@ -13,29 +13,39 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::embedded::EmbeddedBroker;
 pub use self::rabbitmq::RabbitBroker;
+use crate::definition::Priority;
 use crate::trigger::Trigger;
+
+/// Where triggers go: a work queue has one queue of the broker for each priority.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Route {
+    /// The work queue.
+    pub queue: String,
+    /// Which of its triggers go first.
+    pub priority: Priority,
+}
 
 /// What the dispatcher publishes to and workers consume from.
 #[async_trait]
 pub trait Broker: Send + Sync + 'static {
-    /// Makes sure that the work queues exist. Repeating is harmless.
+    /// Makes sure that the work queues exist, each for all priorities. Repeating is harmless.
     ///
     /// # Errors
     /// [`BrokerError`] when the broker can't be reached or refuses.
     async fn declare(&self, queues: &[String]) -> Result<(), BrokerError>;
 
-    /// Publishes each trigger to its work queue and waits until the broker has taken charge of all of them,
+    /// Publishes each trigger on its route and waits until the broker has taken charge of all of them,
     /// or has not within the confirm time-out. One verdict for each, in order; an error means
     /// that the message may or may not have arrived.
-    async fn publish(&self, triggers: &[(String, Trigger)]) -> Vec<Result<(), PublishError>>;
+    async fn publish(&self, triggers: &[(Route, Trigger)]) -> Vec<Result<(), PublishError>>;
 
-    /// Consumes from work queues, with no demand yet (see [`Subscription::demand`]). Lives through
+    /// Consumes the triggers of one priority from work queues, with no demand yet (see [`Subscription::demand`]). Lives through
     /// reconnects, until it is dropped.
     ///
     /// # Errors
     /// [`BrokerError`] when the queue names are not acceptable. A broker that can't be reached is
     /// not an error: deliveries start when it is back.
-    async fn subscribe(&self, queues: &[String]) -> Result<Box<dyn Subscription>, BrokerError>;
+    async fn subscribe(&self, queues: &[String], priority: Priority) -> Result<Box<dyn Subscription>, BrokerError>;
 
     /// Consumes what brokers and workers gave up on. Lives through reconnects.
     ///

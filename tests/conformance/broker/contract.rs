@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
-use reveille_shared::broker::{BrokerError, Health, Heard, PublishError};
+use reveille_shared::broker::{BrokerError, Health, Heard, PublishError, Route};
+use reveille_shared::definition::Priority;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -35,7 +36,7 @@ pub(crate) async fn every_message_has_its_own_verdict(world: &World) {
     let mixed: Vec<_> = (0..1500).flat_map(|n| triggers(queues[n as usize % 5], [n])).collect();
     let verdicts = broker.publish(&mixed).await;
     assert_eq!(verdicts.len(), mixed.len());
-    for ((queue, trigger), verdict) in mixed.iter().zip(verdicts) {
+    for ((Route { queue, .. }, trigger), verdict) in mixed.iter().zip(verdicts) {
         match verdict {
             Ok(()) => assert_ne!(queue, &missing, "message {} has no queue", trigger.n),
             Err(PublishError::Returned) => assert_eq!(queue, &missing, "message {} has a queue", trigger.n),
@@ -46,6 +47,28 @@ pub(crate) async fn every_message_has_its_own_verdict(world: &World) {
     let arrived = number_set(&take(&mut worker, 600).await);
     assert_eq!(arrived, (0..1500).filter(|n| n % 5 == 0 || n % 5 == 2).collect());
     assert!(broker.publish(&[]).await.is_empty());
+}
+
+pub(crate) async fn each_priority_has_its_own_way(world: &World) {
+    let (broker, [queue]) = world.with_queues().await;
+    let sent = Priority::ALL.into_iter().zip(1..).map(|(priority, n)| {
+        let route = Route { queue: queue.clone(), priority };
+        (route, triggers(&queue, [n]).remove(0).1)
+    });
+    assert!(broker.publish(&sent.collect::<Vec<_>>()).await.iter().all(Result::is_ok));
+    for (priority, n) in Priority::ALL.into_iter().zip(1..) {
+        let mut worker = broker.subscribe(std::slice::from_ref(&queue), priority).await.unwrap();
+        worker.demand(10).await;
+        let delivery = next(&mut worker).await;
+        assert_eq!(delivery.trigger.n, n, "{priority:?}");
+        assert_quiet(&mut worker).await;
+        worker.ack(vec![delivery]).await;
+    }
+    if world.is_embedded() {
+        // RabbitMQ tells a depth only some seconds later.
+        broker.publish(&triggers(&queue, [7])).await.remove(0).unwrap();
+        assert_eq!(broker.depth(&queue).await.unwrap(), 1);
+    }
 }
 
 pub(crate) async fn without_demand_nothing_flows_and_zero_gives_back(world: &World) {
@@ -258,7 +281,7 @@ pub(crate) async fn bad_queue_names_are_refused(world: &World) {
     for name in [String::new(), "Upper".into(), "a b".into(), "a/b".into(), "ü".into(), "x".repeat(65)] {
         let names = [name.clone()];
         assert!(matches!(broker.declare(&names).await, Err(BrokerError::InvalidQueue(named)) if named == name));
-        assert!(matches!(broker.subscribe(&names).await, Err(BrokerError::InvalidQueue(_))));
+        assert!(matches!(broker.subscribe(&names, Priority::Normal).await, Err(BrokerError::InvalidQueue(_))));
         assert!(matches!(broker.publish(&triggers(&name, [1])).await[..], [Err(PublishError::Returned)]));
     }
     broker.declare(&["x".repeat(64)]).await.unwrap();

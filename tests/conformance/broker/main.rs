@@ -42,6 +42,7 @@ macro_rules! cases {
 cases!(
     a_trigger_reaches_a_worker_once_and_is_gone_when_acked,
     every_message_has_its_own_verdict,
+    each_priority_has_its_own_way,
     without_demand_nothing_flows_and_zero_gives_back,
     demand_can_change_without_loss,
     no_more_is_handed_out_than_demanded,

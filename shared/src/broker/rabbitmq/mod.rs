@@ -31,9 +31,10 @@ use self::pulses::RabbitPulses;
 use self::subscription::RabbitSubscription;
 use self::topology::{KnownQueues, work_queue};
 use super::{
-    Broker, BrokerError, DeadLetters, Health, PublishError, Pulses, Subscription, check_name, check_names,
+    Broker, BrokerError, DeadLetters, Health, PublishError, Pulses, Route, Subscription, check_name, check_names,
     is_queue_name,
 };
+use crate::definition::Priority;
 use crate::telemetry::chain;
 use crate::trigger::Trigger;
 
@@ -85,20 +86,21 @@ impl Broker for RabbitBroker {
         }
     }
 
-    async fn publish(&self, triggers: &[(String, Trigger)]) -> Vec<Result<(), PublishError>> {
-        let message = |(queue, trigger): &(String, Trigger)| Message {
+    async fn publish(&self, triggers: &[(Route, Trigger)]) -> Vec<Result<(), PublishError>> {
+        let queue = |Route { queue, priority }: &Route| match is_queue_name(queue) {
+            true => work_queue(queue, *priority),
             // A name that can't exist takes the way of all names that don't.
-            queue: if is_queue_name(queue) { work_queue(queue) } else { topology::NO_QUEUE.to_owned() },
-            body: trigger.encode(),
+            false => topology::NO_QUEUE.to_owned(),
         };
+        let message = |(route, trigger): &(Route, Trigger)| Message { queue: queue(route), body: trigger.encode() };
         let messages: Vec<_> = triggers.iter().map(message).collect();
         self.publisher.publish(&messages).await
     }
 
-    async fn subscribe(&self, queues: &[String]) -> Result<Box<dyn Subscription>, BrokerError> {
+    async fn subscribe(&self, queues: &[String], priority: Priority) -> Result<Box<dyn Subscription>, BrokerError> {
         check_names(queues)?;
         self.queues.add(queues);
-        let consumer = self.consumer(queues.iter().map(|queue| work_queue(queue)).collect());
+        let consumer = self.consumer(queues.iter().map(|queue| work_queue(queue, priority)).collect());
         Ok(Box::new(RabbitSubscription::new(consumer)))
     }
 
