@@ -54,8 +54,8 @@ impl FromBody for Cancel {
             job: body.parsed("job"),
             schedule: body.parsed("schedule"),
             status: statuses(body),
-            accepted_after: body.instant("acceptedAfter"),
-            accepted_before: body.instant("acceptedBefore"),
+            accepted_after: body.maybe_instant("acceptedAfter"),
+            accepted_before: body.maybe_instant("acceptedBefore"),
             dry_run: body.flag("dryRun"),
             by: body.line("by", 200).unwrap_or_else(|| "api".to_owned()),
         }
