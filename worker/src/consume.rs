@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use reveille_shared::broker::{Delivery, Subscription};
+use reveille_shared::crash::{self, Act};
 use reveille_shared::store::Store;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -90,6 +91,7 @@ impl Consumer {
 
     /// Takes a delivery, and with it all others that are here already.
     fn take(&mut self, first: Delivery) {
+        crash::at(Act::DeliveryTaken);
         let now = Instant::now();
         self.waiting.push_back((first, now));
         while self.waiting.len() < claim::BATCH
@@ -147,6 +149,7 @@ impl Consumer {
         if !waiting.is_empty() {
             tracing::debug!(count = waiting.len(), "all slots are taken; giving triggers back");
             self.subscription.give_back(waiting).await;
+            crash::at(Act::GaveBack);
         }
     }
 
@@ -184,6 +187,7 @@ impl Consumer {
                     self.runs.remove(refused.into_iter());
                 }
                 self.subscription.ack(deliveries).await;
+                crash::at(Act::ClaimAcked);
             }
             Verdict::Undecided(batch) => {
                 self.runs.remove(batch.iter().map(|candidate| candidate.handle.token));

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Broker, BrokerError, DeadLetter, DeadLetters, Delivery, Health, PublishError, Subscription, check_name, check_names,
 };
+use crate::crash::{self, Act};
 use crate::trigger::Trigger;
 
 /// Hands triggers from publishers to subscribers of the same process.
@@ -107,6 +108,7 @@ impl Queues {
             let put = |(name, trigger): &(String, Trigger)| {
                 let queue = ready.get_mut(name).ok_or(PublishError::Returned)?;
                 queue.push_back(Ready { trigger: trigger.clone(), redelivered: false });
+                crash::at(Act::PublishHalfway);
                 Ok(())
             };
             triggers.iter().map(put).collect()

@@ -7,6 +7,7 @@ use super::database::Tx;
 use super::texts::{error_without_nul, without_nul};
 use super::transition::Batch;
 use super::{Hint, Result, Store};
+use crate::crash::{self, Commit};
 use crate::definition::Job;
 use crate::duration::HumanDuration;
 use crate::state::Input;
@@ -146,7 +147,7 @@ impl Store {
         }
         let id = request.id;
         insert(&mut *tx, &[request]).await?;
-        tx.commit().await?;
+        crash::around(Commit::Accept, tx.commit()).await?;
         self.hint(Hint::Due);
         Ok(Acceptance::New(id))
     }
@@ -158,7 +159,7 @@ impl Store {
     pub async fn accept_all(&self, requests: &[NewWorkRequest]) -> Result<()> {
         let mut tx = self.begin().await?;
         insert(&mut *tx, requests).await?;
-        tx.commit().await?;
+        crash::around(Commit::Accept, tx.commit()).await?;
         self.hint(Hint::Due);
         Ok(())
     }
@@ -170,7 +171,7 @@ impl Store {
     pub async fn purge_keys(&self, before: Timestamp, limit: i64) -> Result<u64> {
         let mut tx = self.begin().await?;
         let purged = tx.purge_keys(before, limit).await?;
-        tx.commit().await?;
+        crash::around(Commit::PurgeKeys, tx.commit()).await?;
         Ok(purged)
     }
 }

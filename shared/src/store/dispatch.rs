@@ -9,6 +9,7 @@ use super::database::Which;
 use super::texts::{error_without_nul, without_nul};
 use super::transition::{Batch, Hints, Locked};
 use super::{Hint, Result, Store};
+use crate::crash::{self, Commit};
 use crate::state::{Input, Phase};
 use crate::trigger::{self, Trigger};
 use crate::work_request::{FireRef, RunError};
@@ -76,7 +77,7 @@ impl Store {
             }
         }
         batch.save(&mut *tx).await?;
-        tx.commit().await?;
+        crash::around(Commit::TakeDue, tx.commit()).await?;
         Ok(outgoing)
     }
 
@@ -102,7 +103,7 @@ impl Store {
             let _refused = batch.apply(trigger.id, &Input::Unsend { n: trigger.n, after: *after, reason }).is_err();
         }
         batch.save(&mut *tx).await?;
-        tx.commit().await?;
+        crash::around(Commit::Unsend, tx.commit()).await?;
         self.hint(Hint::Due);
         Ok(())
     }
@@ -118,7 +119,7 @@ impl Store {
         let given_up = Input::GiveUp { n: trigger.n, error: error_without_nul(error) };
         let ended = batch.apply(trigger.id, &given_up).map(|row| hints.after(row)).is_ok();
         batch.save(&mut *tx).await?;
-        tx.commit().await?;
+        crash::around(Commit::GiveUp, tx.commit()).await?;
         hints.give(self);
         Ok(ended)
     }
@@ -139,7 +140,7 @@ impl Store {
         });
         let outgoing = outgoing.collect();
         batch.save(&mut *tx).await?;
-        tx.commit().await?;
+        crash::around(Commit::ResendUnpublished, tx.commit()).await?;
         Ok(outgoing)
     }
 
@@ -181,7 +182,7 @@ impl Store {
             }
         }
         batch.save(&mut *tx).await?;
-        tx.commit().await?;
+        crash::around(Commit::ResendLost, tx.commit()).await?;
         Ok(outgoing)
     }
 }

@@ -5,6 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::accept::NewWorkRequest;
 use super::schedules::ScheduleKey;
 use super::{Result, Store};
+use crate::crash::{self, Commit};
 use crate::definition::{Overlap, Schedule};
 use crate::work_request::{Origin, WorkRequestId};
 
@@ -245,7 +246,7 @@ impl Store {
             return Ok(false);
         }
         super::accept::insert(&mut *tx, requests).await?;
-        tx.commit().await?;
+        crash::around(Commit::FireByHand, tx.commit()).await?;
         self.hint(super::Hint::Due);
         Ok(true)
     }

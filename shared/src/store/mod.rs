@@ -61,6 +61,7 @@ pub use self::requests::{Cancellation, ListFilter, QueueDepth};
 pub use self::schedules::{Pause, PauseVerdict, ScheduleKey, ScheduleRow, after_end, before_start, just_before};
 pub use self::workers::{NewWorker, Worker};
 use crate::clock::Clock;
+use crate::crash::{self, Act};
 use crate::work_request::WorkRequestId;
 
 /// The schema that this build writes: the number of its last migration.
@@ -211,6 +212,7 @@ impl Store {
                 ));
             }
         };
+        crash::at(Act::StoreOpened);
         Ok(Self { db, nudges: Arc::default() })
     }
 
