@@ -61,9 +61,10 @@ impl Consumer {
         let ended = loop {
             self.seat();
             self.send_claims(&soft);
+            // Seen before steering, which may take a while: a slot that comes free meanwhile must wake this loop.
+            let full = self.slots.available_permits() == 0;
             self.steer().await;
             let wake = self.wake();
-            let full = self.slots.available_permits() == 0;
             tokio::select! {
                 biased;
                 () = &mut stopped => break Ok(()),
