@@ -7,7 +7,7 @@ use harness::stack::{Builder, Service, Stack};
 use harness::wait::eventually;
 use jiff::{SignedDuration, Timestamp};
 use reqwest::{Method, StatusCode};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 
 use super::scenes::Dies;
@@ -195,6 +195,10 @@ impl World {
         self.put_file("extra.yaml", &text)
     }
 
+    pub(super) async fn change_is_in_force(&self) -> Result<()> {
+        self.call(Method::GET, &format!("/v1/jobs/extra-{}", self.changes), &json!({}), &[200]).await.map(drop)
+    }
+
     /// Takes all schedules out of the folder.
     pub(super) fn end_schedules(&self) -> Result<()> {
         self.put_file("test.yaml", DEFINITIONS.split("schedules:").next().context("jobs")?)
@@ -233,10 +237,7 @@ impl World {
         if std::mem::take(&mut self.is_paused) {
             self.call(Method::POST, "/v1/schedules/pulse:resume", &json!({}), &[200, 409]).await?;
         }
-        if self.changes > 0 {
-            self.call(Method::GET, &format!("/v1/jobs/extra-{}", self.changes), &json!({}), &[200]).await?;
-        }
-        Ok(())
+        if self.changes > 0 { self.change_is_in_force().await } else { Ok(()) }
     }
 }
 
@@ -256,9 +257,22 @@ async fn send(stack: &Stack, asked: &Asked) -> Result<String, String> {
 /// Ends a process in good order, if it runs.
 pub(super) async fn stop(service: &mut Service) -> Result<()> {
     if service.exit_status()?.is_none() {
+        heeds_signals(service.pid()).await?;
         service.signal(Signal::TERM)?;
         let status = service.wait_exit(LIMIT).await?;
         ensure!(status.success(), "told to stop, it ended with {status}");
     }
     Ok(())
+}
+
+/// Waits until SIGTERM means "stop in good order" to a process: before it has started everything, it just dies of it.
+pub(super) async fn heeds_signals(pid: Pid) -> Result<()> {
+    eventually("a process to heed signals", LIMIT, async || {
+        let path = format!("/proc/{}/status", pid.as_raw_nonzero());
+        let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+        let caught = text.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or_default().trim();
+        let mask = u64::from_str_radix(caught, 16).map_err(|error| format!("{error}: {caught}"))?;
+        if mask & (1 << (Signal::TERM.as_raw() - 1)) != 0 { Ok(()) } else { Err(format!("it catches {caught}")) }
+    })
+    .await
 }
