@@ -117,12 +117,12 @@ async fn prepare(world: &mut World, target: &mut harness::stack::Service, before
         }
         Before::TriggersAreSent => {
             world.stop_workers().await?;
-            let last = fill_slots(world).await?;
+            let last = fill_slots(world, "longer").await?;
             world.wait_in_queue(&last).await?;
             target.kill9()
         }
         Before::HoldersDie => {
-            fill_slots(world).await?;
+            fill_slots(world, "longer").await?;
             let first = world.insist().await?.swap_remove(0);
             world.wait_for(&first, "started", |run| run["status"] == "IN_PROGRESS").await?;
             world.kill_workers()?;
@@ -130,7 +130,7 @@ async fn prepare(world: &mut World, target: &mut harness::stack::Service, before
         }
         Before::FiresAreStranded => {
             world.stop_workers().await?;
-            fill_slots(world).await?;
+            fill_slots(world, "longer").await?;
             let fired = world.call(Method::POST, "/v1/schedules/aside:trigger", &json!({}), &[202]).await?;
             world.wait_in_queue(fired["workRequests"][0]["id"].as_str().context("an id")?).await?;
             target.kill9()?;
@@ -142,8 +142,8 @@ async fn prepare(world: &mut World, target: &mut harness::stack::Service, before
 }
 
 /// Asks for more long runs than one process has slots. Answers the last of them.
-async fn fill_slots(world: &mut World) -> Result<String> {
-    (0..SLOTS + 3).for_each(|_| world.ask("long", "0s", "SUCCEEDED"));
+async fn fill_slots(world: &mut World, job: &'static str) -> Result<String> {
+    (0..SLOTS + 3).for_each(|_| world.ask(job, "0s", "SUCCEEDED"));
     world.insist().await?.pop().context("a run")
 }
 
@@ -155,7 +155,7 @@ async fn provoke(world: &mut World, pid: Pid, dies: Dies, load: Load) -> Result<
             ["work", "flaky", "chain"].into_iter().for_each(|job| world.ask(job, "0s", "SUCCEEDED"));
             world.insist().await?;
         }
-        Load::LongRuns => drop(fill_slots(world).await?),
+        Load::LongRuns => drop(fill_slots(world, "long").await?),
         Load::Cancels => {
             world.ask("endless", "0s", "CANCELED");
             world.ask("work", "1h", "CANCELED");

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use harness::process::tail;
 use harness::stack::{Builder, Service, Stack};
 use harness::wait::eventually;
 use jiff::{SignedDuration, Timestamp};
@@ -29,7 +30,8 @@ jobs:
   chain: { command: [echo, done], on_success: [link] }
   link: { command: [echo, linked] }
   long: { command: [sleep, '1'] }
-  endless: { command: [sleep, '8'] }
+  longer: { command: [sleep, '3'] }
+  endless: { command: [sleep, '15'] }
 schedules:
   second: { every: 1s, trigger: [work, chain], overlap: allow, catch_up: { policy: all, window: 1h } }
   pulse: { every: 2s, trigger: work, overlap: allow, catch_up: { policy: all, window: 1h } }
@@ -260,7 +262,7 @@ pub(super) async fn stop(service: &mut Service) -> Result<()> {
         heeds_signals(service.pid()).await?;
         service.signal(Signal::TERM)?;
         let status = service.wait_exit(LIMIT).await?;
-        ensure!(status.success(), "told to stop, it ended with {status}");
+        ensure!(status.success(), "told to stop, it ended with {status}: {}", tail(&service.log(), 2000));
     }
     Ok(())
 }
