@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use reveille_shared::crash::{self, Act};
 use reveille_shared::definition::{Job, OnLost, RetryPolicy};
 use reveille_shared::retry;
 use reveille_shared::store::{Claimed, Outcome, Report, Store};
@@ -72,6 +73,7 @@ impl Executor {
     }
 
     async fn attempt(&self, claimed: Claimed, handle: Arc<Handle>, slot: OwnedSemaphorePermit) {
+        crash::at(Act::AttemptBegun);
         let started = Instant::now();
         metrics::gauge!("reveille_slots_busy").increment(1.0);
         let waited = claimed.claimed_at.duration_since(claimed.sent_at).as_secs_f64().max(0.0);
@@ -85,6 +87,7 @@ impl Executor {
             // Without its definition a run can only fail for good, or be given up for the reason that it was told.
             None => (End::Returned(Err(unknown_job(&claimed))), RetryPolicy::default()),
         };
+        crash::at(Act::HandlerEnded);
         sink.close().await;
 
         metrics::histogram!("reveille_run_duration_seconds", "job" => name.clone()).record(started.elapsed());
@@ -95,6 +98,7 @@ impl Executor {
             Some(outcome) => {
                 handle.enter(Stage::Reporting);
                 self.reporter.end(Report { id, token, outcome }).await;
+                crash::at(Act::ReportQueued);
             }
             None => self.runs.remove(std::iter::once(token)),
         }

@@ -70,6 +70,7 @@ pub use self::unique::UniqueKey;
 pub use self::waits::Wait;
 pub use self::workers::{NewWorker, Worker};
 use crate::clock::Clock;
+use crate::crash::{self, Act};
 use crate::work_request::WorkRequestId;
 
 /// The schema that this build writes: the number of its last migration.
@@ -220,6 +221,7 @@ impl Store {
                 ));
             }
         };
+        crash::at(Act::StoreOpened);
         Ok(Self { db, nudges: Arc::default() })
     }
 

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::texts::without_nul;
 use super::transition::{Batch, Hints};
 use super::{Result, Store};
+use crate::crash::{self, Commit};
 use crate::state::{Input, Refusal, Status};
 use crate::work_request::{HistoryEvent, LogLine, WorkRequest, WorkRequestId};
 
@@ -142,7 +143,7 @@ impl Store {
             }
         };
         batch.save(&mut *tx).await?;
-        tx.commit().await?;
+        crash::around(Commit::Cancel, tx.commit()).await?;
         hints.give(self);
         Ok(answer)
     }
