@@ -6,3 +6,4 @@
 mod at_start;
 mod drill;
 mod killed;
+mod long_runs;

@@ -91,6 +91,7 @@ pub struct Builder {
     private_services: bool,
     proxied: bool,
     broker_cut: bool,
+    broker_patience: Option<Duration>,
     wait_until_ready: bool,
 }
 
@@ -107,6 +108,7 @@ impl Builder {
             private_services: false,
             proxied: false,
             broker_cut: false,
+            broker_patience: None,
             wait_until_ready: true,
         }
     }
@@ -174,6 +176,14 @@ impl Builder {
         self.proxied()
     }
 
+    /// A RabbitMQ of the test's own that soon closes the channel of whoever holds a delivery back, see
+    /// [`RabbitMq::start_impatient`](crate::rabbitmq::RabbitMq::start_impatient).
+    #[must_use]
+    pub fn impatient_broker(mut self, limit: Duration) -> Self {
+        self.broker_patience = Some(limit);
+        self
+    }
+
     /// Doesn't wait for the processes to be ready, for tests that start them in trouble.
     #[must_use]
     pub fn without_waiting(mut self) -> Self {
@@ -229,10 +239,10 @@ impl Builder {
 
     async fn start_distributed(&self, folder: TempDir, schedules: &Path) -> Result<Stack> {
         ensure!(self.schedulers > 0, "a stack needs a scheduler");
-        let (database, broker) = if self.private_services {
-            tokio::try_join!(Database::private(), Broker::private())?
-        } else {
-            tokio::try_join!(Database::fresh(), Broker::fresh())?
+        let (database, broker) = match self.broker_patience {
+            Some(limit) => tokio::try_join!(Database::fresh(), Broker::impatient(limit))?,
+            None if self.private_services => tokio::try_join!(Database::private(), Broker::private())?,
+            None => tokio::try_join!(Database::fresh(), Broker::fresh())?,
         };
         let (mut database_url, mut broker_url) = (database.url().to_owned(), broker.url().to_owned());
         let (mut database_proxy, mut broker_proxy) = (None, None);
