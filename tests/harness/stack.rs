@@ -390,6 +390,17 @@ impl Service {
         self.process.restart()
     }
 
+    /// Starts another program in its place, after killing it if it runs.
+    ///
+    /// # Errors
+    /// The program can't be executed.
+    pub fn start_instead(&mut self, program: Program) -> Result<()> {
+        self.process.kill9()?;
+        self.process = program.start()?;
+        self.program = program;
+        Ok(())
+    }
+
     /// Starts it again, after killing it if it runs, and waits until it is ready.
     ///
     /// # Errors
