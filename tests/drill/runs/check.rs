@@ -243,3 +243,170 @@ fn of_fires(stories: &[Story], fires: &[Fire]) -> Vec<String> {
     }));
     faults
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::{Value, json};
+    use sqlx::types::Json;
+
+    use super::*;
+    use crate::faults::Whom;
+    use crate::legal::Event;
+
+    /// A run of `job` that lost its first worker at 5 s and ended well under the second one, from 6 s to 7 s.
+    fn story(job: &str) -> Story {
+        let history = [
+            (0, json!({"type": "accepted"})),
+            (1, json!({"type": "started", "attempt": 1})),
+            (5, json!({"type": "attemptFailed", "attempt": 1})),
+            (6, json!({"type": "started", "attempt": 2})),
+            (8, json!({"type": "succeeded", "attempt": 2, "token": "t"})),
+        ];
+        let ledger = [(1, 1, What::Start), (2, 1, What::Tick), (6, 2, What::Start), (7, 2, What::Done)];
+        Story {
+            id: Uuid::from_u128(1),
+            job: job.to_owned(),
+            status: "SUCCEEDED".to_owned(),
+            attempts: 2,
+            error_code: None,
+            key: Some("key".to_owned()),
+            schedule: None,
+            history: (1..).zip(history).map(|(seq, (at, what))| event(seq, at, what)).collect(),
+            ledger: ledger.map(|(at, attempt, what)| entry(at * 1_000_000, attempt, what)).to_vec(),
+            workers: [(1, "worker-0".to_owned()), (2, "worker-1".to_owned())].into(),
+        }
+    }
+
+    fn event(seq: i32, second: i64, what: Value) -> Event {
+        Event { seq, at_us: second * 1_000_000, what }
+    }
+
+    fn entry(at_us: i64, attempt: u32, what: What) -> Entry {
+        Entry { id: Uuid::from_u128(1), attempt, what, at_us, pid: 7 }
+    }
+
+    fn froze(what: Trouble, from_second: i64, to_second: i64) -> Suffered {
+        let (from_us, to_us) = (from_second * 1_000_000, to_second * 1_000_000);
+        Suffered { whom: Whom::Worker(0), what, from_us, to_us, healed: Duration::ZERO }
+    }
+
+    /// The breaches of a story that was changed.
+    fn breaches(job: &str, suffered: &[Suffered], change: impl FnOnce(&mut Story)) -> Vec<Breach> {
+        let mut story = story(job);
+        change(&mut story);
+        story.ledger.sort_by_key(|entry| entry.at_us);
+        run(&story, None, suffered).breaches.into_iter().map(|(breach, _)| breach).collect()
+    }
+
+    #[test]
+    fn a_run_that_was_lost_and_repeated_is_well() {
+        assert_eq!(breaches("short", &[], |_| {}), []);
+    }
+
+    #[test]
+    fn whoever_works_beside_the_next_attempt_is_found() {
+        let late = |story: &mut Story| story.ledger.push(entry(6_500_000, 1, What::Tick));
+        assert_eq!(breaches("short", &[], late), [Breach::Twice]);
+        // A program has no part in its worker's freeze …
+        assert_eq!(breaches("short", &[froze(Trouble::Freeze, 2, 6)], late), [Breach::Twice]);
+        // … unless both were frozen, and a function always has. A second later it must know.
+        for (job, what) in [("short", Trouble::FreezeAll), ("function", Trouble::Freeze)] {
+            let mut story = story(job);
+            late(&mut story);
+            story.ledger.sort_by_key(|entry| entry.at_us);
+            let findings = run(&story, None, &[froze(what, 2, 6)]);
+            assert_eq!((findings.breaches.len(), findings.after_thaw, findings.longest_after_thaw_us), (0, 1, 500_000));
+            let later = |story: &mut Story| story.ledger.push(entry(7_100_000, 1, What::Tick));
+            assert_eq!(breaches(job, &[froze(what, 2, 6)], later), [Breach::Twice]);
+            assert_eq!(breaches(job, &[froze(what, 2, 5)], late), [Breach::Twice], "thawed before");
+        }
+        // A call goes on at the other side while the caller is frozen.
+        let mut story = story("call");
+        late(&mut story);
+        story.ledger.sort_by_key(|entry| entry.at_us);
+        let findings = run(&story, None, &[froze(Trouble::Freeze, 2, 9)]);
+        assert_eq!((findings.breaches.len(), findings.calls_of_the_frozen), (0, 1));
+    }
+
+    #[test]
+    fn whoever_works_after_the_end_is_found() {
+        assert_eq!(
+            breaches("short", &[], |story| story.ledger.push(entry(9_000_000, 2, What::Tick))),
+            [Breach::Orphan]
+        );
+    }
+
+    #[test]
+    fn contradictions_are_found() {
+        let disagreement = [Breach::Disagreement];
+        assert_eq!(breaches("short", &[], |story| story.attempts = 3), disagreement);
+        assert_eq!(breaches("short", &[], |story| story.ledger[3].what = What::Failed), disagreement);
+        assert_eq!(breaches("short", &[], |story| story.ledger[2].at_us -= 1), disagreement);
+        let again = entry(6_100_000, 2, What::Start);
+        assert_eq!(breaches("short", &[], |story| story.ledger.push(again)), disagreement);
+        let unknown = entry(6_100_000, 3, What::Start);
+        assert!(breaches("short", &[], |story| story.ledger.push(unknown)).contains(&Breach::Disagreement));
+    }
+
+    #[test]
+    fn what_ended_as_it_should_not_is_found() {
+        assert_eq!(breaches("doomed", &[], |_| {}), [Breach::Outcome]);
+        let going = |story: &mut Story| {
+            story.history.truncate(4);
+            story.status = "IN_PROGRESS".to_owned();
+        };
+        assert_eq!(breaches("short", &[], going), [Breach::Stuck, Breach::Illegal]);
+        let failed = |code: &'static str| {
+            move |story: &mut Story| {
+                story.history.truncate(3);
+                story.history[2].what = json!({"type": "failed", "attempt": 1});
+                story.ledger.truncate(2);
+                (story.status, story.error_code, story.attempts) = ("FAILED".to_owned(), Some(code.to_owned()), 1);
+            }
+        };
+        assert_eq!(breaches("once", &[], failed("Lost")), []);
+        assert_eq!(breaches("once", &[], failed("ExitCode")), [Breach::Outcome]);
+        assert_eq!(breaches("short", &[], failed("Lost")), [Breach::Outcome]);
+    }
+
+    #[test]
+    fn who_was_accepted_must_be_there_once() {
+        let asked = |id| HashMap::from([("key".to_owned(), Asked { id: Uuid::from_u128(id), canceled: false })]);
+        assert_eq!(all(&[story("short")], &asked(1), &[]), []);
+        for faults in [
+            all(&[], &asked(1), &[]),
+            all(&[story("short"), story("short")], &asked(1), &[]),
+            all(&[story("short")], &HashMap::new(), &[]),
+        ] {
+            assert!(matches!(faults[..], [(Breach::Lost, _)]), "{faults:?}");
+        }
+    }
+
+    #[test]
+    fn every_fire_has_its_runs_and_every_due_time_its_fire() {
+        let stories: Vec<_> = (1..=3)
+            .map(|id| Story {
+                id: Uuid::from_u128(id),
+                key: None,
+                schedule: Some("second".to_owned()),
+                ..story("short")
+            })
+            .collect();
+        let fires: Vec<_> = (1..=3)
+            .map(|second| Fire {
+                schedule: "second".to_owned(),
+                due_us: second * 1_000_000,
+                triggered: true,
+                due_times: 1,
+                work_requests: Json(vec![Uuid::from_u128(u128::try_from(second).unwrap())]),
+            })
+            .collect();
+        assert_eq!(of_fires(&stories, &fires), Vec::<String>::new());
+        let missing = of_fires(&stories, &[fires[0].clone(), fires[2].clone()]).join("; ");
+        assert!(missing.contains("was due") && missing.contains("0 fires name"), "{missing}");
+        let lost = of_fires(&stories[1..], &fires).join("; ");
+        assert!(lost.contains("called for [None]"), "{lost}");
+    }
+}
