@@ -122,10 +122,13 @@ fn agreement(story: &Story, findings: &mut Findings) {
 
 fn outcome(story: &Story, asked: Option<&Asked>, findings: &mut Findings) {
     let Some(job) = load::find(&story.job) else { return };
+    let canceled = asked.is_some_and(|asked| asked.canceled);
     let fits = match story.status.as_str() {
         "SUCCEEDED" => !job.is_doomed,
+        // What fails after it was asked to stop is not repeated.
+        "FAILED" if canceled => true,
         "FAILED" => job.is_doomed || (job.fails_when_lost && story.error_code.as_deref() == Some("Lost")),
-        "CANCELED" => asked.is_some_and(|asked| asked.canceled),
+        "CANCELED" => canceled,
         _ => true,
     };
     if !fits {

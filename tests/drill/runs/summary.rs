@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use crate::check::{Breach, Findings};
 use crate::faults::What as Trouble;
@@ -35,8 +34,7 @@ pub(crate) fn tell(story: &Story, suffered: &[Suffered]) -> String {
     let mut text = format!("run {} of {}, workers by attempt {:?}\n", story.id, story.job, story.workers);
     for (at_us, line) in lines {
         // Writing to a string can't fail.
-        let _ =
-            writeln!(text, "  {:+10.3} ms  {line}", Duration::from_micros(at_us.abs_diff(first)).as_secs_f64() * 1e3);
+        let _ = writeln!(text, "  {:+11.4} s  {line}", seconds(at_us - first));
     }
     text
 }

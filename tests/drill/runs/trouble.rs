@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Result, anyhow};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use harness::process::tail;
@@ -141,8 +141,9 @@ async fn suffer(stand: &Stand, diary: &Diary, fault: &Fault, hold: Option<Hold>)
         hold.service.start_instead(member.program.clone())?;
     }
     let well = get_well(member, &mut hold.service, diary).await;
-    note(diary, fault, from_us, hit?, healing.elapsed());
-    well
+    let to_us = *hit.as_ref().unwrap_or(&SystemClock.now().as_microsecond());
+    note(diary, fault, from_us, to_us, healing.elapsed());
+    hit.and(well)
 }
 
 fn note(diary: &Diary, fault: &Fault, from_us: i64, to_us: i64, healed: Duration) {
@@ -265,7 +266,6 @@ async fn get_well(member: &Member, service: &mut Service, diary: &Diary) -> Resu
     })
     .await
     .flatten()
-    .with_context(|| format!("its log ends with:\n{}", tail(&service.log(), 4_000)))
 }
 
 /// Whether a process had ended.
@@ -279,7 +279,7 @@ enum Ended {
 /// Starts a process that has ended.
 async fn start_if_ended(service: &mut Service, diary: &Diary) -> Result<Ended> {
     let Some(status) = service.exit_status()? else { return Ok(Ended::No) };
-    let why = format!("it ended by itself with {status}; its log ends with:\n{}", tail(&service.log(), 2_000));
+    let why = format!("it ended by itself with {status}; its log ends with:\n{}", tail(&service.log(), 800));
     sleep(RESTART).await;
     service.start_again()?;
     Ok(if diary.database_is_down.load(Ordering::Relaxed) { Ended::Excused } else { Ended::Unasked(why) })
