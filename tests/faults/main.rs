@@ -7,3 +7,4 @@ mod at_start;
 mod drill;
 mod killed;
 mod long_runs;
+mod orphans;

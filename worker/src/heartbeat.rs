@@ -6,19 +6,14 @@ use std::time::Duration;
 
 use reveille_shared::store::{HeldLease, NewWorker, Outcome, Report, Store};
 use reveille_shared::telemetry::chain;
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::lease::Ttl;
 use crate::report::Reporter;
 use crate::runs::{Runs, Why};
-
-/// How often a worker says that it lives.
-const PERIOD: Duration = Duration::from_secs(2);
-/// A beat that takes longer than this has failed.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// A worker whose last good beat is older than this is not ready.
-const FRESH: Duration = Duration::from_secs(10);
 
 /// Under which name this process claims at present. A worker that was found dead goes on under a new one.
 #[derive(Debug)]
@@ -38,23 +33,40 @@ impl Incarnation {
     }
 }
 
-/// When the last beat went through.
+/// When the last good beat was sent, and until when programs may live for that reason.
 #[derive(Debug, Clone)]
-pub(crate) struct Pulse(Arc<Mutex<Instant>>);
+pub(crate) struct LastBeat {
+    sent: Arc<Mutex<Instant>>,
+    allowed: Arc<watch::Sender<Instant>>,
+    ttl: Ttl,
+}
 
-impl Pulse {
-    pub(crate) fn new() -> Self {
-        Self(Arc::new(Mutex::new(Instant::now())))
+impl LastBeat {
+    /// To be called when the worker is about to register.
+    pub(crate) fn new(ttl: Ttl) -> Self {
+        let now = Instant::now();
+        Self { sent: Arc::new(Mutex::new(now)), allowed: Arc::new(watch::Sender::new(now + ttl.allowed())), ttl }
     }
 
-    fn felt(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    fn is_good(&self, sent: Instant) {
+        *self.sent.lock().unwrap_or_else(PoisonError::into_inner) = sent;
+        self.go_on(sent);
+    }
+
+    /// Programs may live on, as no lease ends that was good at this instant.
+    fn go_on(&self, since: Instant) {
+        self.allowed.send_replace(since + self.ttl.allowed());
+    }
+
+    /// Until when programs may live.
+    pub(crate) fn allowed(&self) -> watch::Receiver<Instant> {
+        self.allowed.subscribe()
     }
 
     /// For how long the store has heard nothing of this worker, if that is worth mentioning.
     pub(crate) fn silence(&self) -> Option<Duration> {
-        let silence = self.0.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
-        (silence > FRESH).then_some(silence)
+        let silence = self.sent.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+        (silence > self.ttl.fresh()).then_some(silence)
     }
 }
 
@@ -65,7 +77,8 @@ pub(crate) struct Heart {
     pub(crate) incarnation: Arc<Incarnation>,
     pub(crate) runs: Arc<Runs>,
     pub(crate) reporter: Reporter,
-    pub(crate) pulse: Pulse,
+    pub(crate) ttl: Ttl,
+    pub(crate) last: LastBeat,
     pub(crate) suspects: Suspects,
 }
 
@@ -76,7 +89,7 @@ impl Heart {
     /// leases end and its writes are refused by their fencing tokens, or the database is down for everyone, in
     /// which case nobody ends them and every run can still end well.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
-        let mut ticks = interval(PERIOD);
+        let mut ticks = interval(self.ttl.period());
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut failing = false;
         loop {
@@ -84,25 +97,29 @@ impl Heart {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
+            let sent = Instant::now();
+            let patience = self.ttl.patience();
             let beat = tokio::select! {
                 () = stop.cancelled() => return,
-                beat = tokio::time::timeout(PATIENCE, self.beat()) => beat,
+                beat = tokio::time::timeout(patience, self.beat()) => beat,
             };
             match beat {
                 Ok(Ok(())) => {
-                    self.pulse.felt();
+                    self.last.is_good(sent);
                     if std::mem::take(&mut failing) {
                         tracing::info!("the store hears this worker again");
                     }
                 }
-                other if !std::mem::replace(&mut failing, true) => {
-                    let error = match other {
-                        Ok(Err(error)) => chain(&error),
-                        _ => format!("no answer within {PATIENCE:?}"),
-                    };
-                    tracing::warn!(error, "the store does not hear this worker; its runs go on");
+                other => {
+                    self.last.go_on(Instant::now());
+                    if !std::mem::replace(&mut failing, true) {
+                        let error = match other {
+                            Ok(Err(error)) => chain(&error),
+                            _ => format!("no answer within {patience:?}"),
+                        };
+                        tracing::warn!(error, "the store does not hear this worker; its runs go on");
+                    }
                 }
-                _ => {}
             }
         }
     }

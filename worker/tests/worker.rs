@@ -16,7 +16,7 @@ use reveille_shared::state::{Phase, Status};
 use reveille_shared::store::{Cancellation, Claim, Loss, NewWorkRequest, Outgoing, Store};
 use reveille_shared::work_request::{Happening, RunError, WorkRequest, WorkRequestId};
 use reveille_worker::app::{Settings, start};
-use reveille_worker::{Functions, Run, RunFailure};
+use reveille_worker::{Functions, Guard, Run, RunFailure};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
@@ -75,9 +75,15 @@ impl Stack {
 
     async fn worker(&self, name: &str, slots: u16, functions: Functions) -> Lifecycle {
         let mut lifecycle = Lifecycle::default();
-        let settings = Settings { queues: vec!["default".into()], slots, name: Some(name.into()) };
+        let settings = Settings {
+            queues: vec!["default".into()],
+            slots,
+            name: Some(name.into()),
+            lease_ttl: HumanDuration::from_secs(15),
+        };
+        let guard = Guard::of(env!("CARGO_BIN_EXE_reveille-worker"));
         let (store, broker) = (self.store.clone(), Arc::clone(&self.broker));
-        start(settings, functions, store, broker, Arc::new(SystemClock), &mut lifecycle).await.unwrap();
+        start(settings, functions, guard, store, broker, Arc::new(SystemClock), &mut lifecycle).await.unwrap();
         lifecycle
     }
 
@@ -205,6 +211,7 @@ async fn failures_are_retried_as_the_policy_says() {
         headers: BTreeMap::new(),
         body: None,
         success: vec![],
+        cancel: None,
     };
     let mut slow = function("slow");
     slow.timeout = HumanDuration::from_millis(50);

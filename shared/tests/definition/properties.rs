@@ -38,7 +38,14 @@ fn handler() -> impl Strategy<Value = Handler> {
     prop_oneof![
         (any_json(), pairs(), codes()).prop_map(|(body, headers, success)| {
             let body = Some(body).filter(|body| !body.is_null());
-            Handler::Http(HttpCall { method: "PUT".into(), url: "http://a".into(), headers, body, success })
+            Handler::Http(HttpCall {
+                method: "PUT".into(),
+                url: "http://a".into(),
+                headers,
+                body,
+                success,
+                cancel: None,
+            })
         }),
         command.prop_map(|(argv, env, working_dir, codes)| {
             let codes: Vec<i32> = codes.into_iter().map(i32::from).collect();

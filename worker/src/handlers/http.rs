@@ -234,7 +234,7 @@ mod tests {
     }
 
     fn get_call(url: String) -> HttpCall {
-        HttpCall { method: "GET".into(), url, headers: BTreeMap::new(), body: None, success: vec![] }
+        HttpCall { method: "GET".into(), url, headers: BTreeMap::new(), body: None, success: vec![], cancel: None }
     }
 
     async fn call(call: &HttpCall) -> RunResult {

@@ -126,11 +126,16 @@ pub(crate) struct Handlers {
     functions: Functions,
     http: http::Caller,
     variables: Variables,
+    guards: command::Guards,
 }
 
 impl Handlers {
-    pub(crate) fn new(functions: Functions, variables: Variables) -> Result<Self, reqwest::Error> {
-        Ok(Self { functions, http: http::Caller::new()?, variables })
+    pub(crate) fn new(
+        functions: Functions,
+        variables: Variables,
+        guards: command::Guards,
+    ) -> Result<Self, reqwest::Error> {
+        Ok(Self { functions, http: http::Caller::new()?, variables, guards })
     }
 
     /// Runs the job's handler to its end.
@@ -139,7 +144,7 @@ impl Handlers {
             Handler::Function(name) => self.functions.call(name, run).await,
             // The futures of these two are large, and boxed so that a function's run stays small.
             Handler::Http(call) => Box::pin(self.http.call(call, &run, &self.variables)).await,
-            Handler::Command(call) => Box::pin(command::run(call, &run, &self.variables)).await,
+            Handler::Command(call) => Box::pin(command::run(call, &run, &self.variables, &self.guards)).await,
         }
     }
 }

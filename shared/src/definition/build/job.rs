@@ -111,6 +111,7 @@ impl RawJob {
                 headers: headers.unwrap_or_default(),
                 body,
                 success,
+                cancel: None,
             }),
             RawHandler::Command(RawCommand::Short(argv)) => Handler::Command(CommandCall {
                 argv,
