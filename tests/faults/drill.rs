@@ -17,7 +17,7 @@ async fn run(drill: &str, options: &[(&str, &str)]) -> Result<()> {
     let folder = TempDir::new()?;
     let program = Program::of_workspace(drill, "drill", folder.path())?;
     let program = options.iter().fold(program, |program, (name, value)| program.arg(name).arg(value));
-    let ended = program.start()?.wait_exit(Duration::from_secs(240)).await?;
+    let ended = program.start()?.wait_exit(Duration::from_secs(420)).await?;
     ensure!(ended.success(), "the drill ended with {ended}");
     Ok(())
 }

@@ -25,7 +25,7 @@ const ANSWER: Duration = Duration::from_secs(2);
 /// How long it waits after an answer that it can't use.
 const PAUSE: Duration = Duration::from_millis(200);
 /// How long it goes on asking. In the worst case database and broker are restarted one after the other meanwhile.
-const STAMINA: Duration = Duration::from_secs(120);
+const STAMINA: Duration = Duration::from_secs(300);
 
 /// What works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,8 @@
 //! ended exactly once, with a history that the design allows and that agrees with what the handlers
 //! wrote, and no two attempts of one run must ever have worked at the same time.
 //!
-//! `cargo build --workspace --bins && target/debug/drill-runs --faults 1000`
+//! `cargo build --workspace --bins && target/debug/drill-runs --faults 1000`, which takes about three quarters of an hour;
+//! Ctrl-C ends it before, with a verdict on what has happened so far.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
 
@@ -128,7 +129,15 @@ async fn drill(folder: &Path, seed: u64, arguments: &Arguments, faults: &[faults
     callers.spawn(all.call(stop.clone()));
     println!("{:8.1} s  all is well, and runs are started", since());
     let said = |number: usize, fault: &faults::Fault| println!("{:8.1} s  {:4}: {fault}", since(), number + 1);
-    trouble::bring(&stand, faults, &diary, said).await;
+    let (enough, mut interrupt) = (CancellationToken::new(), JoinSet::new());
+    let by_hand = enough.clone();
+    interrupt.spawn(async move {
+        // Without this it just takes as long as it takes.
+        if tokio::signal::ctrl_c().await.is_ok() {
+            by_hand.cancel();
+        }
+    });
+    trouble::bring(&stand, faults, &diary, &enough, said).await;
     stop.cancel();
     let asked = callers.join_next().await.context("the callers")???;
     println!(

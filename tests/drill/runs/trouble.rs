@@ -19,12 +19,13 @@ use reveille_shared::clock::{Clock as _, SystemClock};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit};
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
 use crate::faults::{Fault, SCHEDULERS, What, Whom};
 use crate::stand::{Member, Stand};
 
 /// How long a process may take to be well after its trouble has ended.
-const HEALING: Duration = Duration::from_secs(90);
+const HEALING: Duration = Duration::from_secs(240);
 /// How long a process may take to end after SIGTERM: the worker's grace, and something to spare.
 const STOPPING: Duration = Duration::from_secs(60);
 /// A process that can't reach the database when it starts ends; as a service manager would, the drill waits before
@@ -74,13 +75,22 @@ struct Hold {
     service: OwnedMutexGuard<Service>,
 }
 
-/// Lets all of it happen, and returns when every process is well again.
-pub(crate) async fn bring(stand: &Stand, faults: &[Fault], diary: &Diary, said: impl Fn(usize, &Fault)) {
+/// Lets all of it happen, or what begins before `enough`, and returns when every process is well again.
+pub(crate) async fn bring(
+    stand: &Stand,
+    faults: &[Fault],
+    diary: &Diary,
+    enough: &CancellationToken,
+    said: impl Fn(usize, &Fault),
+) {
     let all = async {
         let mut running = FuturesUnordered::new();
         for (number, fault) in faults.iter().enumerate() {
             during(&mut running, sleep(fault.after)).await;
             let hold = during(&mut running, hold(stand, fault.whom)).await;
+            if enough.is_cancelled() {
+                break;
+            }
             said(number, fault);
             running.push(async move {
                 if let Err(error) = suffer(stand, diary, fault, hold).await {
