@@ -108,7 +108,6 @@ async fn start(
         listen: arguments.listen,
         schedules: Some(schedules.to_owned()),
         roles: vec![Role::Plan, Role::Dispatch, Role::Api],
-        worker_ttl: WORKER_TTL,
         embedded: true,
     };
     let scheduler =

@@ -5,6 +5,7 @@
 
 mod at_start;
 mod drill;
+mod isolation;
 mod killed;
 mod long_runs;
 mod orphans;

@@ -11,6 +11,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use reveille_shared::broker::{self, Broker};
 use reveille_shared::clock::{Clock, SystemClock};
 use reveille_shared::config::{self, Common};
+use reveille_shared::definition::Priority;
 use reveille_shared::duration::HumanDuration;
 use reveille_shared::lifecycle::{Lifecycle, TaskResult};
 use reveille_shared::store::{NewWorker, Store};
@@ -22,14 +23,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::consume::Consumer;
+use crate::consume::{Consumer, Lane};
 use crate::execute::Executor;
-use crate::flow::Flow;
 use crate::guard::Guard;
 use crate::handlers::command::Guards;
 use crate::handlers::env::Variables;
 use crate::handlers::{Functions, Handlers};
 use crate::heartbeat::{Heart, Incarnation, LastBeat, Suspects};
+use crate::isolation::Isolation;
 use crate::lease::{self, Ttl};
 use crate::report::{self, Reporter};
 use crate::runs::{Runs, Why};
@@ -183,12 +184,16 @@ pub async fn start(
         queues: queues.clone(),
         slots: slots.into(),
         version: env!("CARGO_PKG_VERSION").into(),
+        lease_ttl: lease_ttl.get(),
     };
     let ttl = Ttl::new(lease_ttl.get());
     let last_beat = LastBeat::new(ttl);
     let guards = Guards { guard, lease: last_beat.allowed() };
     let handlers = Handlers::new(functions, Variables::of_process(), guards).context("can't set up the HTTP client")?;
-    let subscription = broker.subscribe(&queues).await?;
+    let mut subscriptions = Vec::new();
+    for priority in Priority::ALL {
+        subscriptions.push(broker.subscribe(&queues, priority).await?);
+    }
     store.register_worker(&worker).await.context("can't register this worker")?;
     tracing::info!(name, ?queues, slots, "worker started");
 
@@ -214,22 +219,25 @@ pub async fn start(
         last: last_beat.clone(),
         suspects: Suspects::default(),
     };
+    let isolation = Isolation { pulses: broker.pulses().await, runs: Arc::clone(&runs), last: last_beat.clone(), ttl };
     let now = Instant::now();
+    let lanes = subscriptions.into_iter().map(|subscription| Lane::new(subscription, slots, now)).collect::<Vec<_>>();
+    let lanes = lanes.try_into().unwrap_or_else(|_| unreachable!("there is one for each priority"));
     let consumer = Consumer {
-        subscription,
+        lanes,
+        is_cut_off: last_beat.is_cut_off(),
         store: store.clone(),
         incarnation: Arc::clone(&incarnation),
         runs: Arc::clone(&runs),
         executor,
         slots: Arc::new(Semaphore::new(slots.into())),
-        flow: Flow::new(slots, now),
-        waiting: std::collections::VecDeque::new(),
+        free_since: None,
         ready: Vec::new(),
         ready_since: now,
         claims: JoinSet::new(),
     };
     let reports = report::run(notes, store.clone(), Arc::clone(&runs));
-    let parts = Parts { consumer, heart, tracker, runs, incarnation, store };
+    let parts = Parts { consumer, heart, isolation, tracker, runs, incarnation, store };
     let (soft, hard) = (lifecycle.soft.clone(), lifecycle.hard.clone());
     lifecycle.spawn("worker", parts.live(reports, soft, hard));
     Ok(Running { name, readiness: Readiness { last_beat, broker } })
@@ -244,6 +252,7 @@ fn default_name() -> String {
 struct Parts {
     consumer: Consumer,
     heart: Heart,
+    isolation: Isolation,
     tracker: TaskTracker,
     runs: Arc<Runs>,
     incarnation: Arc<Incarnation>,
@@ -257,13 +266,14 @@ impl Parts {
         soft: CancellationToken,
         hard: CancellationToken,
     ) -> TaskResult {
-        let Self { consumer, heart, tracker, runs, incarnation, store } = self;
+        let Self { consumer, heart, isolation, tracker, runs, incarnation, store } = self;
         let quiet = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(reports);
         tasks.spawn(heart.run(quiet.clone()));
+        tasks.spawn(isolation.run(quiet.clone()));
 
-        // Neither the beat nor the reports end by themselves: if one does, it has panicked.
+        // Neither of them ends by itself: if one does, it has panicked.
         let consumed = tokio::select! {
             consumed = consumer.run(soft) => consumed,
             Some(ended) = tasks.join_next() => return ended.map_err(Into::into),

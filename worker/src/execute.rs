@@ -221,6 +221,8 @@ fn without_nul(value: &mut Value) {
 fn label(outcome: Option<&Outcome>) -> &'static str {
     match outcome {
         Some(Outcome::Succeeded { .. }) => "succeeded",
+        Some(Outcome::Verified { .. }) => "verified",
+        Some(Outcome::Deferred { .. }) => "deferred",
         Some(Outcome::Failed { retry: None, .. }) => "failed",
         Some(Outcome::Failed { retry: Some(_), .. }) => "retried",
         Some(Outcome::Stopped) => "canceled",

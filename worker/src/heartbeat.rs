@@ -1,7 +1,7 @@
 //! The beat: says that this worker lives, and compares the leases in the store with the runs in memory.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use reveille_shared::store::{HeldLease, NewWorker, Outcome, Report, Store};
@@ -33,29 +33,73 @@ impl Incarnation {
     }
 }
 
-/// When the last good beat was sent, and until when programs may live for that reason.
+/// When all was last well with this worker's leases, and what hangs on that.
 #[derive(Debug, Clone)]
 pub(crate) struct LastBeat {
-    sent: Arc<Mutex<Instant>>,
+    state: Arc<Mutex<State>>,
     allowed: Arc<watch::Sender<Instant>>,
+    is_cut_off: Arc<watch::Sender<bool>>,
     ttl: Ttl,
+}
+
+#[derive(Debug)]
+struct State {
+    /// When the last good beat was sent.
+    sent: Instant,
+    /// No lease ends before this instant and the time-to-live after it.
+    safe: Instant,
 }
 
 impl LastBeat {
     /// To be called when the worker is about to register.
     pub(crate) fn new(ttl: Ttl) -> Self {
         let now = Instant::now();
-        Self { sent: Arc::new(Mutex::new(now)), allowed: Arc::new(watch::Sender::new(now + ttl.allowed())), ttl }
+        Self {
+            state: Arc::new(Mutex::new(State { sent: now, safe: now })),
+            allowed: Arc::new(watch::Sender::new(now + ttl.allowed())),
+            is_cut_off: Arc::default(),
+            ttl,
+        }
     }
 
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The store has answered to a beat that was sent then.
     fn is_good(&self, sent: Instant) {
-        *self.sent.lock().unwrap_or_else(PoisonError::into_inner) = sent;
-        self.go_on(sent);
+        self.state().sent = sent;
+        self.is_safe(sent);
+        self.is_cut_off.send_if_modified(std::mem::take);
     }
 
-    /// Programs may live on, as no lease ends that was good at this instant.
-    fn go_on(&self, since: Instant) {
-        self.allowed.send_replace(since + self.ttl.allowed());
+    /// Nobody can have been about to end leases at this instant.
+    pub(crate) fn nobody_is_heard(&self, at: Instant) {
+        self.is_safe(at);
+    }
+
+    fn is_safe(&self, at: Instant) {
+        let safe = {
+            let mut state = self.state();
+            state.safe = state.safe.max(at);
+            state.safe
+        };
+        self.allowed.send_replace(safe + self.ttl.allowed());
+    }
+
+    /// How long ago all was well.
+    pub(crate) fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.state().safe)
+    }
+
+    /// The worker's leases may end soon: it is to take no deliveries until a beat is good. Answers whether that is news.
+    pub(crate) fn cut_off(&self) -> bool {
+        self.is_cut_off.send_if_modified(|is_cut_off| !std::mem::replace(is_cut_off, true))
+    }
+
+    /// Whether the worker is to take no deliveries.
+    pub(crate) fn is_cut_off(&self) -> watch::Receiver<bool> {
+        self.is_cut_off.subscribe()
     }
 
     /// Until when programs may live.
@@ -65,7 +109,7 @@ impl LastBeat {
 
     /// For how long the store has heard nothing of this worker, if that is worth mentioning.
     pub(crate) fn silence(&self) -> Option<Duration> {
-        let silence = self.sent.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+        let silence = self.state().sent.elapsed();
         (silence > self.ttl.fresh()).then_some(silence)
     }
 }
@@ -83,11 +127,7 @@ pub(crate) struct Heart {
 }
 
 impl Heart {
-    /// Beats until `stop`.
-    ///
-    /// While the store can't be reached, runs go on: this worker can't tell whether it alone is cut off, in which case its
-    /// leases end and its writes are refused by their fencing tokens, or the database is down for everyone, in
-    /// which case nobody ends them and every run can still end well.
+    /// Beats until `stop`. What becomes of the runs while the store can't be reached, `isolation` decides.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut ticks = interval(self.ttl.period());
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -111,13 +151,12 @@ impl Heart {
                     }
                 }
                 other => {
-                    self.last.go_on(Instant::now());
                     if !std::mem::replace(&mut failing, true) {
                         let error = match other {
                             Ok(Err(error)) => chain(&error),
                             _ => format!("no answer within {patience:?}"),
                         };
-                        tracing::warn!(error, "the store does not hear this worker; its runs go on");
+                        tracing::warn!(error, "the store does not hear this worker; its runs go on for now");
                     }
                 }
             }

@@ -29,8 +29,28 @@ impl Ttl {
         self.0 * 2 / 3
     }
 
-    /// How long programs may live after a beat was sent that then proved good, if nothing more is heard of their worker.
-    /// The rest of the time is for killing them.
+    /// How old the last good news may be before a worker asks around.
+    pub(crate) fn worry(self) -> Duration {
+        self.0 * 3 / 10
+    }
+
+    /// How often it looks at that, and asks.
+    pub(crate) fn look(self) -> Duration {
+        self.0 / 20
+    }
+
+    /// So long without a pulse, and the reconciler has had a gap: more than a quarter of the time-to-live, which it allows
+    /// between two looks, and an eighth, which a pulse may take.
+    pub(crate) fn quiet(self) -> Duration {
+        self.0 * 2 / 5
+    }
+
+    /// How old the last good news may be before runs are stopped.
+    pub(crate) fn stop(self) -> Duration {
+        self.0 * 7 / 10
+    }
+
+    /// The same for programs whose worker says nothing at all. The rest of the time is for killing them.
     pub(crate) fn allowed(self) -> Duration {
         self.0 * 4 / 5
     }

@@ -8,8 +8,8 @@
 //! - [`handlers`]: HTTP calls, commands, and the Rust functions of a program that uses this crate.
 //! - [`Guard`]: what a command runs under, so that it dies with its worker.
 //! - `report`: outcomes, progress and lines → store, in batches.
-//! - `heartbeat`, `runs`: what runs here, compared with what the store knows; `lease`: the times that follow from how
-//!   long a lease lives.
+//! - `heartbeat`, `runs`: what runs here, compared with what the store knows; `isolation`: what becomes of it when the
+//!   store can't be reached; `lease`: the times that follow from how long a lease lives.
 //! - [`app`]: wiring; `status`: the endpoint for probes and metrics.
 //!
 //! A program with functions of its own needs no more than its `main`; see `examples/rust_worker.rs`:
@@ -35,6 +35,7 @@ mod flow;
 mod guard;
 pub mod handlers;
 mod heartbeat;
+mod isolation;
 mod lease;
 mod report;
 mod runs;
