@@ -113,7 +113,9 @@ fn agreement(story: &Story, findings: &mut Findings) {
         findings.add(Breach::Disagreement, format!("attempt {attempt} began {times} times"));
     }
     for event in story.history.iter().filter(|event| event.kind() == "succeeded") {
-        let done = |entry: &Entry| Some(entry.attempt) == event.attempt() && entry.what == What::Done;
+        // An attempt that has only asked speaks for one before.
+        let verified = event.what["verified"] == true;
+        let done = |entry: &Entry| (verified || Some(entry.attempt) == event.attempt()) && entry.what == What::Done;
         if !story.ledger.iter().any(|entry| done(entry) && entry.at_us <= event.at_us) {
             findings.add(Breach::Disagreement, format!("attempt {:?} had not ended well", event.attempt()));
         }

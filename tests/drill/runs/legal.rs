@@ -84,7 +84,7 @@ impl Reader {
                 must(event.attempt() == Some(self.attempt + 1), "attempts count up by one")?;
                 (self.attempt, self.open) = (self.attempt + 1, true);
             }
-            "attemptFailed" | "released" => {
+            "attemptFailed" | "released" | "deferred" => {
                 self.is_of_the_open_attempt(event)?;
                 must(!self.canceling, "canceling never retries")?;
                 self.open = false;
@@ -95,6 +95,10 @@ impl Reader {
                 self.canceling = true;
             }
             "returned" => self.waits()?,
+            "resent" => {
+                self.waits()?;
+                must(!self.held, "it is held")?;
+            }
             "succeeded" => {
                 self.is_of_the_open_attempt(event)?;
                 self.ended = Some("SUCCEEDED");
@@ -151,6 +155,7 @@ mod tests {
             (&["accepted", "started 1", "succeeded 1"][..], "SUCCEEDED"),
             (&["accepted", "held", "admitted", "started 1", "failed/t 1"], "FAILED"),
             (&["accepted", "started 1", "attemptFailed 1", "returned", "started 2", "succeeded 2"], "SUCCEEDED"),
+            (&["accepted", "resent", "started 1", "deferred 1", "resent", "started 2", "succeeded 2"], "SUCCEEDED"),
             (&["accepted", "started 1", "released 1", "started 2", "cancelRequested", "canceled 2"], "CANCELED"),
             (&["accepted", "started 1", "attemptFailed 1", "canceled 1"], "CANCELED"),
             (&["accepted", "started 1", "cancelRequested", "succeeded 1"], "SUCCEEDED"),
@@ -175,6 +180,7 @@ mod tests {
             (&["accepted", "started 1", "canceled 1"], "CANCELED", "first asked to stop"),
             (&["accepted", "cancelRequested", "canceled 0"], "CANCELED", "canceled at once"),
             (&["accepted", "held", "started 1", "succeeded 1"], "SUCCEEDED", "it is held"),
+            (&["accepted", "started 1", "resent", "succeeded 1"], "SUCCEEDED", "an attempt is open"),
             (&["accepted", "started 1"], "IN_PROGRESS", "ends open"),
             (&["accepted", "started 1", "succeeded 1"], "FAILED", "the status is FAILED"),
             (&["accepted", "danced"], "ACCEPTED", "teach it"),
