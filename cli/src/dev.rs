@@ -18,6 +18,7 @@ use reveille_shared::duration::HumanDuration;
 use reveille_shared::lifecycle::Lifecycle;
 use reveille_shared::store::{Store, StoreError};
 use reveille_shared::telemetry::{self, LogFormat, chain};
+use reveille_worker::Guard;
 
 use self::queues::Workers;
 use crate::commands::check;
@@ -62,7 +63,7 @@ pub(crate) struct Arguments {
 }
 
 /// Runs until Ctrl-C, then drains.
-pub(crate) async fn run(arguments: Arguments, output: &mut Output) -> Result<Exit, Failure> {
+pub(crate) async fn run(arguments: Arguments, guard: Guard, output: &mut Output) -> Result<Exit, Failure> {
     let schedules = schedules(arguments.schedules.clone())?;
     let definitions = match definition::read_path(&schedules) {
         Ok(definitions) => definitions,
@@ -75,7 +76,7 @@ pub(crate) async fn run(arguments: Arguments, output: &mut Output) -> Result<Exi
     telemetry::init(&arguments.log, arguments.log_format)
         .map_err(|error| Failure::Usage(format!("--log: {}", chain(&*error))))?;
     let mut lifecycle = Lifecycle::default();
-    let address = start(&arguments, &schedules, &definitions, &mut lifecycle).await?;
+    let address = start(&arguments, guard, &schedules, &definitions, &mut lifecycle).await?;
     let scene = banner::Scene { address, data: &arguments.data_dir, schedules: &schedules, definitions: &definitions };
     // Nobody needs to read it.
     let _ = output.text(&scene.text()).and_then(|()| output.finish());
@@ -94,6 +95,7 @@ fn schedules(named: Option<PathBuf>) -> Result<PathBuf, Failure> {
 /// Starts everything, the worker last. Answers where it listens.
 async fn start(
     arguments: &Arguments,
+    guard: Guard,
     schedules: &Path,
     definitions: &Definitions,
     lifecycle: &mut Lifecycle,
@@ -106,7 +108,6 @@ async fn start(
         listen: arguments.listen,
         schedules: Some(schedules.to_owned()),
         roles: vec![Role::Plan, Role::Dispatch, Role::Api],
-        worker_ttl: WORKER_TTL,
         embedded: true,
     };
     let scheduler =
@@ -116,7 +117,7 @@ async fn start(
     let mut queues: BTreeSet<String> = definitions.jobs.iter().map(|job| job.queue.clone()).collect();
     queues.insert("default".to_owned());
     queues.extend(store.queues().await.map_err(|error| other(chain(&error)))?);
-    let workers = Workers { store, broker, clock, slots: arguments.slots };
+    let workers = Workers { store, broker, clock, slots: arguments.slots, guard };
     workers.start(&queues, lifecycle).await.map_err(|error| not_started(&error))?;
     let child = lifecycle.child();
     lifecycle.spawn("new queues", workers.follow(queues, child));

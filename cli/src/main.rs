@@ -21,6 +21,7 @@ mod view;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use reveille_worker::Guard;
 
 use self::failure::{EXIT_CODES, Exit, Failure};
 use self::output::Output;
@@ -94,20 +95,25 @@ enum Command {
     Doctor(commands::doctor::Arguments),
 }
 
+fn main() -> ExitCode {
+    // A worker runs in `dev`, and this program is what guards its commands.
+    start(Guard::answer())
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn start(guard: Guard) -> ExitCode {
     let Arguments { global, command } = Arguments::parse();
     let mut output = Output::new(global.json);
-    match run(command, &global, &mut output).await.and_then(|exit| output.finish().map(|()| exit)) {
+    match run(command, guard, &global, &mut output).await.and_then(|exit| output.finish().map(|()| exit)) {
         Ok(exit) => exit.into(),
         Err(failure) => failure.report(),
     }
 }
 
-async fn run(command: Command, global: &Global, output: &mut Output) -> Result<Exit, Failure> {
+async fn run(command: Command, guard: Guard, global: &Global, output: &mut Output) -> Result<Exit, Failure> {
     let client = || client::Client::new(global.server.clone(), global.namespace.clone());
     match command {
-        Command::Dev(arguments) => Box::pin(dev::run(arguments, output)).await,
+        Command::Dev(arguments) => Box::pin(dev::run(arguments, guard, output)).await,
         Command::Check(arguments) => commands::check::run(&arguments, output),
         Command::Schema => commands::schema::run(output),
         Command::Plan(arguments) => commands::plan::run(&arguments, client, output).await,

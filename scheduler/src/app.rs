@@ -10,7 +10,6 @@ use async_trait::async_trait;
 use metrics_exporter_prometheus::PrometheusHandle;
 use reveille_shared::broker::Broker;
 use reveille_shared::clock::Clock;
-use reveille_shared::duration::HumanDuration;
 use reveille_shared::lifecycle::Lifecycle;
 use reveille_shared::periodic::{self, Pass, Vitals};
 use reveille_shared::store::{Generation, Hint, Store};
@@ -48,10 +47,6 @@ pub struct Settings {
     /// What this scheduler does, separated by commas; only api listens
     #[arg(long, env = "REVEILLE_ROLES", value_enum, value_delimiter = ',', default_value = "plan,dispatch,api")]
     pub roles: Vec<Role>,
-
-    /// How long a worker's beat may stand still before its runs go to others
-    #[arg(long, env = "REVEILLE_WORKER_TTL", default_value = "15s", value_name = "DURATION")]
-    pub worker_ttl: HumanDuration,
 
     /// Everything runs in this one process: what an earlier incarnation has left is taken over at once
     #[arg(skip)]
@@ -231,9 +226,8 @@ impl Parts {
         let ended = store.nudge(Hint::Ended);
         self.spawn_on(lifecycle, follow_ups, follow_up::PERIOD, ended);
 
-        let ttl = settings.worker_ttl.get();
-        let reconciler = Reconciler::new(store.clone(), Arc::clone(&leadership), ttl);
-        let reconciler = self.spawn(lifecycle, reconciler, Reconciler::period(ttl));
+        let reconciler = Reconciler::new(store.clone(), Arc::clone(&self.broker), Arc::clone(&leadership));
+        let reconciler = self.spawn(lifecycle, reconciler, reconcile::PERIOD);
 
         let holder = Uuid::new_v4();
         let me = format!("scheduler {} (process {})", holder.simple(), std::process::id());

@@ -4,7 +4,7 @@
 //! due again. A crash in between leaves rows marked as sent that nobody claims: they are found and
 //! sent again (see `Store::resend_lost`), and a trigger that arrives twice finds nothing to claim.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::lost;
 use crate::status::Status;
 use crate::unpublished::Unpublished;
 
@@ -32,10 +33,6 @@ const IN_FLIGHT: usize = 2;
 const IDLE: Duration = Duration::from_secs(1);
 /// How often to look for lost triggers and for changed queues.
 const LOOK_AROUND: Duration = Duration::from_secs(2);
-/// How long a trigger may be unclaimed, with its queue empty, before it is taken for lost.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// The same with its queue not empty: the depth does not tell which messages are in it.
-const LONG_PATIENCE: Duration = Duration::from_secs(600);
 /// Batches of this process's planner that are published before what is due in the store gets its turn.
 const HANDED_IN_A_ROW: u32 = 8;
 /// The first delay before a trigger goes out again, doubled with each failure in a row.
@@ -251,21 +248,9 @@ impl Dispatcher {
         self.broker.declare(&queues).await.map_err(DispatchError::Broker)
     }
 
-    /// What was sent long ago and is neither claimed nor waiting in its queue.
+    /// What was sent and has not come through.
     async fn find_lost(&self) -> Result<Vec<Outgoing>, StoreError> {
-        let depths = self.store.depths().await?;
-        let sent: HashSet<_> = depths.into_iter().filter(|depth| depth.phase == "sent").map(|d| d.queue).collect();
-        let mut empty = HashSet::new();
-        for queue in &sent {
-            if matches!(self.broker.depth(queue).await, Ok(0)) {
-                empty.insert(queue.clone());
-            }
-        }
-        if sent.is_empty() {
-            return Ok(Vec::new());
-        }
-        let lost = |queue: &str, age: Duration| empty.contains(queue) || age > LONG_PATIENCE;
-        let lost = self.store.resend_lost(PATIENCE, BATCH, lost).await?;
+        let lost = lost::look(&self.store, &self.broker, BATCH).await?;
         if !lost.is_empty() {
             metrics::counter!("reveille_reconciled_total", "what" => "trigger").increment(lost.len() as u64);
             tracing::warn!(count = lost.len(), "triggers were lost and are sent again");
@@ -275,10 +260,9 @@ impl Dispatcher {
 
     /// Fills the embedded broker with what was in it when the process ended.
     async fn rebuild(&self, feedback: &Arc<Feedback>) -> Result<(), StoreError> {
-        let started = Instant::now();
+        let started = self.store.now().await?;
         loop {
-            let earlier = |_: &str, age: Duration| age > started.elapsed();
-            let batch = self.store.resend_lost(Duration::ZERO, BATCH, earlier).await?;
+            let batch = self.store.resend_between(Timestamp::UNIX_EPOCH, started, BATCH).await?;
             if batch.is_empty() {
                 return Ok(());
             }
@@ -291,7 +275,7 @@ impl Dispatcher {
         let (store, broker, clock) = (self.store.clone(), Arc::clone(&self.broker), Arc::clone(&self.clock));
         let feedback = Arc::clone(feedback);
         async move {
-            let triggers: Vec<_> = batch.iter().map(|out| (out.queue.clone(), out.trigger.clone())).collect();
+            let triggers: Vec<_> = batch.iter().map(|out| (out.route.clone(), out.trigger.clone())).collect();
             crash::at(Act::PublishBegun);
             let verdicts = broker.publish(&triggers).await;
             crash::at(Act::Published);
@@ -330,7 +314,7 @@ impl Dispatcher {
 /// What a batch's failure means for one of its triggers.
 fn unsend(out: &Outgoing, error: &PublishError, retry: Duration) -> (Trigger, Duration, Option<String>) {
     let reason = match error {
-        PublishError::Returned => Some(format!("no queue {} on the broker", out.queue)),
+        PublishError::Returned => Some(format!("no queue {} on the broker", out.route.queue)),
         // May have arrived after all, and says nothing about this run.
         PublishError::Nacked | PublishError::Unconfirmed(_) => None,
     };

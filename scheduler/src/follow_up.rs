@@ -150,9 +150,10 @@ impl FollowUps {
         let now = self.store.now().await?;
         let step = plan::backfill_step(&backfill, &due, now, |name| self.jobs.get(&key.namespace, name));
         let Some(step) = step else { return Ok(0) };
-        let made = if self.store.advance_backfill(&step).await? { step.fires.len() } else { 0 };
-        if step.done {
-            tracing::info!(schedule = %key, backfill = step.id, "backfill is done");
+        let (fires, id, done) = (step.fires.len(), step.id.clone(), step.done);
+        let made = if self.store.advance_backfill(step).await? { fires } else { 0 };
+        if done {
+            tracing::info!(schedule = %key, backfill = id, "backfill is done");
         }
         Ok(made)
     }

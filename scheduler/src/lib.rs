@@ -27,6 +27,7 @@ pub mod follow_up;
 pub mod housekeeping;
 mod jobs;
 pub mod leader;
+mod lost;
 pub mod plan;
 pub mod planner;
 pub mod probe;

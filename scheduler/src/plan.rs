@@ -4,6 +4,7 @@
 //! Pure: what is decided depends on the parameters alone. The passes and the API do the reading and the writing.
 
 mod backfill;
+mod bounds;
 mod chain;
 mod fires;
 mod payload;
@@ -43,7 +44,7 @@ pub struct Ask {
 /// The work request for one run of `job`.
 #[must_use]
 pub fn request(job: &Versioned<Job>, ask: Ask, now: Timestamp) -> NewWorkRequest {
-    NewWorkRequest {
+    let mut request = NewWorkRequest {
         fire: ask.fire,
         input: ask.input,
         resource: ask.resource,
@@ -52,5 +53,7 @@ pub fn request(job: &Versioned<Job>, ask: Ask, now: Timestamp) -> NewWorkRequest
         refused: ask.refused,
         follow: ask.follow || job.item.is_chained(),
         ..NewWorkRequest::new(WorkRequestId::new(now), &job.item, job.version, ask.by)
-    }
+    };
+    bounds::put(&mut request, &job.item, now);
+    request
 }

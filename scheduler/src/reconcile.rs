@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::SignedDuration;
+use reveille_shared::broker::Broker;
 use reveille_shared::definition::{Job, OnLost};
 use reveille_shared::periodic::Pass;
 use reveille_shared::retry;
 use reveille_shared::store::{HeldLease, Loss, Store, StoreError, Worker};
+use reveille_shared::telemetry::chain;
 use reveille_shared::work_request::RunError;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -23,7 +25,15 @@ const BATCH: usize = 200;
 const KEYS: SignedDuration = SignedDuration::from_hours(24);
 /// How long a worker that ended is listed.
 const WORKERS: SignedDuration = SignedDuration::from_hours(24);
-/// How often the two are purged.
+/// How long a unique key is kept whose run has ended; longer than any window.
+const UNIQUE: SignedDuration = SignedDuration::from_hours(8 * 24);
+/// How long a limit is kept that no run has used.
+const LIMITS: SignedDuration = SignedDuration::from_hours(48);
+/// How often limits are looked after for which runs are held.
+const SWEEP: Duration = Duration::from_secs(10);
+/// How often to look for dead workers and the like at least.
+pub const PERIOD: Duration = Duration::from_secs(2);
+/// How often all these are purged.
 const PURGE: Duration = Duration::from_secs(60);
 /// The most keys purged in one transaction.
 const PURGED: i64 = 1_000;
@@ -37,16 +47,19 @@ pub struct ReconcileReport {
     pub lost_leases: usize,
     /// Leases whose attempt was past its time-out and grace.
     pub overdue_leases: usize,
-    /// Idempotency keys and workers that were forgotten.
+    /// Runs that had not started by the time at which they expire.
+    pub expired: usize,
+    /// Idempotency keys, workers and the like that were forgotten.
     pub purged: u64,
 }
 
 impl fmt::Display for ReconcileReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { dead_workers, lost_leases, overdue_leases, purged: _ } = self;
+        let Self { dead_workers, lost_leases, overdue_leases, expired, purged: _ } = self;
         write!(
             f,
-            "{dead_workers} dead workers, {lost_leases} lost and {overdue_leases} overdue leases in the last round"
+            "{dead_workers} dead workers, {lost_leases} lost and {overdue_leases} overdue leases, {expired} expired runs \
+             in the last round"
         )
     }
 }
@@ -58,19 +71,20 @@ struct Beats {
     seen_at: Option<Instant>,
 }
 
+/// What a look at a worker found: who, its beat, and how long it may stand still.
+type Look = (Uuid, i64, Duration);
+
 impl Beats {
-    /// The workers whose beat has stood still for `ttl`. After a gap between two looks that is a good part of `ttl`, everyone
-    /// starts anew: we may have been frozen or cut off, and so may they.
-    fn dead(&mut self, workers: impl Iterator<Item = (Uuid, i64)>, now: Instant, ttl: Duration) -> Vec<Uuid> {
-        if self.seen_at.is_some_and(|seen_at| now.duration_since(seen_at) > ttl / 2) {
-            self.forget();
-        }
-        self.seen_at = Some(now);
+    /// The workers whose beat has stood still for their time-to-live. For one whose time-to-live is less than four times
+    /// the time between two looks, that begins anew: we may have been frozen or cut off, and it with us. A worker that does
+    /// not reach the store relies on this: see `worker/src/isolation.rs`.
+    fn dead(&mut self, workers: impl Iterator<Item = Look>, now: Instant) -> Vec<Uuid> {
+        let gap = self.seen_at.replace(now).map(|seen_at| now.duration_since(seen_at));
         let before = std::mem::take(&mut self.known);
         let mut dead = Vec::new();
-        for (worker, beat) in workers {
+        for (worker, beat, ttl) in workers {
             let since = match before.get(&worker) {
-                Some((last, since)) if *last == beat => *since,
+                Some((last, since)) if *last == beat && gap.is_some_and(|gap| gap <= ttl / 4) => *since,
                 _ => now,
             };
             if now.duration_since(since) >= ttl {
@@ -81,7 +95,8 @@ impl Beats {
         dead
     }
 
-    /// To be called when a read failed: a database that was away must not end every lease.
+    /// To be called when a read failed, or not all workers could be told of it: a database that was away must not
+    /// end every lease.
     fn forget(&mut self) {
         *self = Self::default();
     }
@@ -90,36 +105,54 @@ impl Beats {
 /// Looks after runs whose worker does not, while this process leads.
 ///
 /// - Reads: workers and their beats, leases past their deadline.
-/// - Writes: ends of lost leases, dead workers; forgets old keys and workers.
+/// - Writes: a pulse that tells workers so; ends of lost leases, dead workers; forgets old keys and workers.
 /// - Repeating is safe: a lease ends once, and a report or a release that came first stands.
 /// - A crash here leaves a dead worker with leases, which the next pass ends.
 pub struct Reconciler {
     store: Store,
+    broker: Arc<dyn Broker>,
     leadership: Arc<Leadership>,
-    ttl: Duration,
     beats: Beats,
+    /// How often to look, for the shortest time-to-live of a worker.
+    period: Duration,
+    /// The last pulse could not be sent.
+    is_mute: bool,
     purge_at: Instant,
+    sweep_at: Instant,
 }
 
 impl Reconciler {
-    /// A reconciler that takes a worker for dead when its beat has stood still for `ttl`.
+    /// A reconciler that acts while this process leads.
     #[must_use]
-    pub fn new(store: Store, leadership: Arc<Leadership>, ttl: Duration) -> Self {
-        Self { store, leadership, ttl, beats: Beats::default(), purge_at: Instant::now() }
-    }
-
-    /// How often to look, for a time-to-live of `ttl`.
-    #[must_use]
-    pub fn period(ttl: Duration) -> Duration {
-        (ttl / 8).clamp(Duration::from_millis(50), Duration::from_secs(2))
+    pub fn new(store: Store, broker: Arc<dyn Broker>, leadership: Arc<Leadership>) -> Self {
+        Self {
+            store,
+            broker,
+            leadership,
+            beats: Beats::default(),
+            period: PERIOD,
+            is_mute: false,
+            purge_at: Instant::now(),
+            sweep_at: Instant::now(),
+        }
     }
 
     async fn reconcile(&mut self) -> Result<ReconcileReport, StoreError> {
         let mut report = ReconcileReport::default();
         let workers = self.store.workers().await?;
-        let alive = workers.iter().filter(|worker| worker.ended_at.is_none());
-        let beats = alive.map(|worker| (worker.worker.incarnation, worker.beat));
-        let dead = self.beats.dead(beats, Instant::now(), self.ttl);
+        let is_alive = |worker: &&Worker| worker.ended_at.is_none();
+        let alive = || workers.iter().filter(is_alive).map(|worker| &worker.worker);
+        self.period = alive()
+            .map(|worker| worker.lease_ttl / 8)
+            .min()
+            .map_or(PERIOD, |period| period.clamp(Duration::from_millis(50), PERIOD));
+        let dead = if self.pulse().await {
+            let looks = workers.iter().filter(is_alive).map(|w| (w.worker.incarnation, w.beat, w.worker.lease_ttl));
+            self.beats.dead(looks, Instant::now())
+        } else {
+            self.beats.forget();
+            Vec::new()
+        };
         for worker in &workers {
             let id = worker.worker.incarnation;
             if dead.contains(&id) {
@@ -136,20 +169,62 @@ impl Reconciler {
             RunError::new("Timeout", "the attempt was past its time-out, and its worker had not ended it")
         })
         .await?;
-        if Instant::now() >= self.purge_at {
-            let now = self.store.now().await?;
-            let before = |age| now.saturating_sub(age).unwrap_or(jiff::Timestamp::MIN);
-            let keys = self.store.purge_keys(before(KEYS), PURGED).await?;
-            report.purged = keys + self.store.purge_workers(before(WORKERS)).await?;
-            let more = i64::try_from(keys).is_ok_and(|keys| keys >= PURGED);
-            self.purge_at = Instant::now() + if more { Duration::ZERO } else { PURGE };
+        report.expired = self.store.expire(1_000).await?;
+        if Instant::now() >= self.sweep_at {
+            self.store.wake_stranded_limits().await?;
+            self.sweep_at = Instant::now() + SWEEP;
         }
-        for (what, count) in
-            [("worker", report.dead_workers), ("lease", report.lost_leases), ("overdue", report.overdue_leases)]
-        {
+        if Instant::now() >= self.purge_at {
+            report.purged = self.purge().await?;
+        }
+        for (what, count) in [
+            ("worker", report.dead_workers),
+            ("lease", report.lost_leases),
+            ("overdue", report.overdue_leases),
+            ("expired", report.expired),
+        ] {
             metrics::counter!("reveille_reconciled_total", "what" => what).increment(count as u64);
         }
         Ok(report)
+    }
+
+    /// Tells all workers that a look was good. Unless that is certain, nobody may be taken for dead: a worker that hears
+    /// no pulses and does not reach the store lets its runs go on.
+    async fn pulse(&mut self) -> bool {
+        let patience = self.period;
+        let error = match tokio::time::timeout(patience, self.broker.pulse()).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(chain(&error)),
+            Err(_) => Some(format!("no confirm within {patience:?}")),
+        };
+        let was_mute = std::mem::replace(&mut self.is_mute, error.is_some());
+        match error {
+            None if was_mute => tracing::info!("workers can be told again that the store is read"),
+            None => {}
+            Some(_) if was_mute => {}
+            Some(error) => {
+                tracing::warn!(
+                    error,
+                    "workers can't be told that the store is read; until they can, none is taken for dead"
+                );
+            }
+        }
+        !self.is_mute
+    }
+}
+
+impl Reconciler {
+    /// Forgets what has served its time.
+    async fn purge(&mut self) -> Result<u64, StoreError> {
+        let now = self.store.now().await?;
+        let before = |age| now.saturating_sub(age).unwrap_or(jiff::Timestamp::MIN);
+        let keys = self.store.purge_keys(before(KEYS), PURGED).await?;
+        let unique = self.store.purge_unique_keys(before(UNIQUE), PURGED).await?;
+        let others =
+            self.store.purge_limits(before(LIMITS), PURGED).await? + self.store.purge_workers(before(WORKERS)).await?;
+        let more = i64::try_from(keys.max(unique)).is_ok_and(|most| most >= PURGED);
+        self.purge_at = Instant::now() + if more { Duration::ZERO } else { PURGE };
+        Ok(keys + unique + others)
     }
 }
 
@@ -165,7 +240,7 @@ impl Pass for Reconciler {
             return Ok((ReconcileReport::default(), None));
         }
         match self.reconcile().await {
-            Ok(report) => Ok((report, None)),
+            Ok(report) => Ok((report, Some(self.period))),
             Err(error) => {
                 self.beats.forget();
                 Err(error)
@@ -215,8 +290,10 @@ async fn lose(
                 let job = store.job_version(&lease.namespace, &lease.job, lease.job_version).await?;
                 jobs.insert(key.clone(), job);
             }
-            let retry = jobs[&key].as_ref().and_then(|job| retry_after_loss(job, lease.failures, fastrand::f64()));
-            losses.push(Loss { id: lease.id, token: lease.token, error: error(lease), retry });
+            let job = jobs[&key].as_ref();
+            let retry = job.and_then(|job| retry_after_loss(job, lease.failures, fastrand::f64()));
+            let verify = job.is_some_and(|job| job.verify.is_some());
+            losses.push(Loss { id: lease.id, token: lease.token, error: error(lease), retry, verify });
         }
         ended += store.lose(losses).await?;
     }
@@ -243,19 +320,23 @@ mod tests {
         let mut beats = Beats::default();
         looks.iter().find_map(|(second, beat)| {
             let now = start + Duration::from_secs(*second);
-            (!beats.dead(std::iter::once((worker, *beat)), now, TTL).is_empty()).then_some(*second)
+            (!beats.dead(std::iter::once((worker, *beat, TTL)), now).is_empty()).then_some(*second)
         })
     }
 
     #[test]
     fn a_beat_that_stands_still_for_the_ttl_is_death() {
-        assert_eq!(found_dead(&[(0, 1), (5, 1), (10, 1), (14, 1), (15, 1)]), Some(15));
-        assert_eq!(found_dead(&[(0, 1), (5, 1), (10, 2), (15, 2), (20, 2), (25, 2)]), Some(25));
+        let looks =
+            |beat_at: fn(u64) -> i64| (0..60).step_by(3).map(|second| (second, beat_at(second))).collect::<Vec<_>>();
+        assert_eq!(found_dead(&looks(|_| 1)), Some(15));
+        assert_eq!(found_dead(&looks(|second| if second < 9 { 1 } else { 2 })), Some(24));
+        assert_eq!(found_dead(&looks(|second| i64::try_from(second).unwrap())), None);
     }
 
     #[test]
     fn a_gap_between_looks_proves_nothing() {
-        assert_eq!(found_dead(&[(0, 1), (5, 1), (60, 1), (65, 1), (70, 1)]), None);
+        assert_eq!(found_dead(&[(0, 1), (3, 1), (6, 1), (9, 1), (12, 1), (16, 1), (19, 1), (22, 1), (25, 1)]), None);
+        assert_eq!(found_dead(&[(0, 1), (3, 1), (60, 1), (63, 1), (66, 1), (69, 1), (72, 1), (75, 1)]), Some(75));
     }
 
     #[test]
@@ -263,9 +344,9 @@ mod tests {
         let (now, worker) = (Instant::now(), Uuid::from_u128(1));
         let mut beats = Beats::default();
         for second in 0..15 {
-            assert!(beats.dead(std::iter::once((worker, 1)), now + Duration::from_secs(second), TTL).is_empty());
+            assert!(beats.dead(std::iter::once((worker, 1, TTL)), now + Duration::from_secs(second)).is_empty());
         }
         beats.forget();
-        assert!(beats.dead(std::iter::once((worker, 1)), now + TTL, TTL).is_empty());
+        assert!(beats.dead(std::iter::once((worker, 1, TTL)), now + TTL).is_empty());
     }
 }

@@ -15,6 +15,9 @@ use uuid::Uuid;
 
 use crate::work_request::{Happening, RunError};
 
+/// How long a worker may take to answer a cancel before its lease is taken for lost.
+pub const CANCEL_LIMIT: Duration = Duration::from_secs(60);
+
 /// Where a work request stands, for callers. Moves only forward (I4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -80,10 +83,12 @@ pub struct UnknownStatus;
 /// Where a run's delivery stands. Every sweep selects by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// Waits to be admitted: runs of an earlier fire of its schedule have not ended.
+    /// Waits to be admitted.
     Held {
         /// Since when.
         since: Timestamp,
+        /// For what.
+        hold: Hold,
     },
     /// A trigger is to go out at this time.
     Due {
@@ -99,6 +104,43 @@ pub enum Phase {
     Leased(Lease),
     /// Nothing more is to be delivered.
     Done,
+}
+
+/// For what a held run waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Hold {
+    /// Runs of an earlier fire of its schedule have not ended.
+    Overlap,
+    /// As many runs as may be under way at one time are.
+    Concurrency,
+    /// As many runs as may start within a time have.
+    Rate,
+}
+
+impl Hold {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Overlap, Self::Concurrency, Self::Rate];
+
+    /// The text in the store.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Overlap => "overlap",
+            Self::Concurrency => "concurrency",
+            Self::Rate => "rate",
+        }
+    }
+
+    /// For what it waits, in words.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Overlap => "runs of an earlier fire have not ended",
+            Self::Concurrency => "as many runs as may be under way at one time are",
+            Self::Rate => "as many runs as may start within a time have",
+        }
+    }
 }
 
 /// A worker's right to execute and report.
@@ -125,16 +167,28 @@ pub struct Run {
     pub attempt: u32,
     /// Attempts that count against the retry policy.
     pub failures: u32,
+    /// An attempt was lost, and whether it took effect is to be asked before anything else.
+    pub doubt: bool,
 }
 
 /// What can happen to a run.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
+    /// It is due, and has to wait for something else.
+    Hold {
+        /// For what.
+        hold: Hold,
+    },
     /// What it was held for is over.
     Admit,
     /// It can't be run at all, and no attempt is opened.
     Refuse {
         /// Why.
+        error: RunError,
+    },
+    /// It has not started in time, and its time is over.
+    Expire {
+        /// Why, in words.
         error: RunError,
     },
     /// The dispatcher hands the next trigger to the broker.
@@ -160,10 +214,21 @@ pub enum Input {
         /// Its lease.
         token: Uuid,
     },
+    /// The worker has asked whether a lost attempt took effect, and is to ask again later.
+    Defer {
+        /// Its lease.
+        token: Uuid,
+        /// How long to wait.
+        after: Duration,
+        /// What it was told.
+        reason: String,
+    },
     /// The worker reports success.
     Succeed {
         /// Its lease.
         token: Uuid,
+        /// Nothing was run: an attempt that was lost is known to have taken effect.
+        verified: bool,
     },
     /// The worker reports failure.
     Fail {
@@ -187,6 +252,8 @@ pub enum Input {
         error: RunError,
         /// As for [`Input::Fail`].
         retry: Option<Duration>,
+        /// Whether it took effect is to be asked: another attempt is opened for that, even if no retry is granted.
+        verify: bool,
     },
     /// Someone asks for it to stop.
     Cancel {
@@ -221,6 +288,9 @@ pub enum Refusal {
     /// Nothing holds it.
     #[error("it is not held")]
     NotHeld,
+    /// An attempt was opened.
+    #[error("it has started")]
+    Started,
     /// The terminal state was reached.
     #[error("the work request has ended")]
     Ended,
@@ -244,12 +314,28 @@ pub fn apply(run: &Run, input: &Input, now: Timestamp) -> Result<Transition, Ref
         return Err(Refusal::Ended);
     }
     match input {
+        Input::Hold { hold } => match run.phase {
+            Phase::Due { at } if at <= now => silently(Run { phase: Phase::Held { since: now, hold: *hold }, ..*run }),
+            Phase::Held { hold: held, .. } if held == *hold => Err(Refusal::Repeated),
+            // From one limit to another; what waits for earlier fires is let go first.
+            Phase::Held { since, hold: held } if held != Hold::Overlap => {
+                silently(Run { phase: Phase::Held { since, hold: *hold }, ..*run })
+            }
+            _ => Err(Refusal::NotDue),
+        },
         Input::Admit => match run.phase {
-            Phase::Held { .. } => {
+            Phase::Held { hold, .. } => {
                 let run = Run { phase: due(now, Duration::ZERO), ..*run };
-                Ok(Transition { run, event: Some(Happening::Admitted) })
+                // Limits hold and let go too many to tell of each.
+                Ok(Transition { run, event: (hold == Hold::Overlap).then_some(Happening::Admitted) })
             }
             _ => Err(Refusal::NotHeld),
+        },
+        Input::Expire { error } => match run.phase {
+            Phase::Held { .. } | Phase::Due { .. } | Phase::Sent { .. } if run.attempt == 0 => {
+                end(run, Status::Failed, Happening::Failed { attempt: 0, token: None, error: error.clone() })
+            }
+            _ => Err(Refusal::Started),
         },
         Input::Refuse { error } => match run.phase {
             Phase::Held { .. } | Phase::Due { .. } if run.attempt == 0 => {
@@ -285,32 +371,47 @@ pub fn apply(run: &Run, input: &Input, now: Timestamp) -> Result<Transition, Ref
             let event = Happening::Released { attempt: run.attempt, token: *token };
             Ok(Transition { run: Run { phase: due(now, Duration::ZERO), ..*run }, event: Some(event) })
         }
-        Input::Succeed { token } => {
+        Input::Defer { token, after, reason } => {
             the_lease(run, *token)?;
-            end(run, Status::Succeeded, Happening::Succeeded { attempt: run.attempt, token: *token })
+            if run.status == Status::Canceling {
+                return end(run, Status::Canceled, Happening::Canceled { attempt: run.attempt, token: Some(*token) });
+            }
+            let at = due_at(now, *after);
+            let reason = reason.clone();
+            let event = Happening::Deferred { attempt: run.attempt, token: *token, reason, retry_at: at };
+            Ok(Transition { run: Run { phase: Phase::Due { at }, ..*run }, event: Some(event) })
+        }
+        Input::Succeed { token, verified } => {
+            the_lease(run, *token)?;
+            let event = Happening::Succeeded { attempt: run.attempt, token: *token, verified: *verified };
+            end(run, Status::Succeeded, event)
         }
         Input::Fail { token, error, retry } => {
             the_lease(run, *token)?;
             let retry = retry.filter(|_| run.status != Status::Canceling);
-            fail(run, Some(*token), error, retry, now)
+            fail(&Run { doubt: false, ..*run }, Some(*token), error, retry, now)
         }
         Input::Stopped { token } => {
             the_lease(run, *token)?;
             end(run, Status::Canceled, Happening::Canceled { attempt: run.attempt, token: Some(*token) })
         }
-        Input::Lose { token, error, retry } => {
+        Input::Lose { token, error, retry, verify } => {
             the_lease(run, *token)?;
             if run.status == Status::Canceling {
                 return end(run, Status::Canceled, Happening::Canceled { attempt: run.attempt, token: None });
             }
-            fail(run, None, error, *retry, now)
+            let retry = retry.or_else(|| verify.then_some(Duration::ZERO));
+            fail(&Run { doubt: *verify, ..*run }, None, error, retry, now)
         }
         Input::Cancel { by } => match (run.phase, run.status) {
             (Phase::Leased(_), Status::Canceling) => Err(Refusal::Repeated),
-            (Phase::Leased(_), _) => Ok(Transition {
-                run: Run { status: Status::Canceling, ..*run },
-                event: Some(Happening::CancelRequested { by: by.clone() }),
-            }),
+            (Phase::Leased(lease), _) => {
+                // A worker that lives and does not answer loses the lease, like one that is overdue.
+                let deadline = lease.deadline.min(due_at(now, CANCEL_LIMIT));
+                let phase = Phase::Leased(Lease { deadline, ..lease });
+                let event = Some(Happening::CancelRequested { by: by.clone() });
+                Ok(Transition { run: Run { status: Status::Canceling, phase, ..*run }, event })
+            }
             _ => end(run, Status::Canceled, Happening::Canceled { attempt: run.attempt, token: None }),
         },
         Input::GiveUp { n, error } => {
@@ -348,10 +449,9 @@ fn fail(
     let run = Run { failures: run.failures + 1, ..*run };
     match retry {
         Some(after) => {
-            let phase = due(now, after);
-            let Phase::Due { at: retry_at } = phase else { unreachable!("due() makes nothing else") };
+            let retry_at = due_at(now, after);
             let event = Happening::AttemptFailed { attempt, token: reporter, error, retry_at };
-            Ok(Transition { run: Run { phase, ..run }, event: Some(event) })
+            Ok(Transition { run: Run { phase: Phase::Due { at: retry_at }, ..run }, event: Some(event) })
         }
         None => end(&run, Status::Failed, Happening::Failed { attempt, token: reporter, error }),
     }
@@ -366,6 +466,10 @@ fn silently(run: Run) -> Result<Transition, Refusal> {
 }
 
 fn due(now: Timestamp, after: Duration) -> Phase {
+    Phase::Due { at: due_at(now, after) }
+}
+
+fn due_at(now: Timestamp, after: Duration) -> Timestamp {
     let after = SignedDuration::try_from(after).unwrap_or(SignedDuration::MAX);
-    Phase::Due { at: crate::clock::whole_micros(now.saturating_add(after).unwrap_or(Timestamp::MAX)) }
+    crate::clock::whole_micros(now.saturating_add(after).unwrap_or(Timestamp::MAX))
 }

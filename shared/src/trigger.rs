@@ -37,6 +37,19 @@ pub enum Malformed {
 }
 
 impl Trigger {
+    /// A message that names no work request: it goes through a queue to show that what was before it has come through.
+    /// A worker that knows no markers finds nothing to claim.
+    #[must_use]
+    pub fn marker(now: jiff::Timestamp) -> Self {
+        Self { v: VERSION, id: WorkRequestId::new(now), n: 0, namespace: String::new(), job: "reveille.marker".into() }
+    }
+
+    /// Whether it is a marker: triggers count from 1.
+    #[must_use]
+    pub const fn is_marker(&self) -> bool {
+        self.n == 0
+    }
+
     /// The bytes to publish.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {

@@ -210,6 +210,17 @@ pub enum Happening {
         /// Under which lease.
         token: Uuid,
     },
+    /// Whether a lost attempt took effect is not known yet, and is asked again.
+    Deferred {
+        /// The attempt that has asked.
+        attempt: u32,
+        /// Under which lease.
+        token: Uuid,
+        /// What it was told.
+        reason: String,
+        /// When it is asked again.
+        retry_at: Timestamp,
+    },
     /// Someone asked for the run to stop.
     CancelRequested {
         /// Who and why.
@@ -220,12 +231,17 @@ pub enum Happening {
         /// Why.
         reason: String,
     },
+    /// Its trigger was lost and was sent again.
+    Resent,
     /// It ended well.
     Succeeded {
-        /// The attempt that brought it about.
+        /// The attempt that brought it about, or that has found out.
         attempt: u32,
         /// Under which lease.
         token: Uuid,
+        /// This attempt has run nothing: an earlier one that was lost is known to have taken effect.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        verified: bool,
     },
     /// It ended badly.
     Failed {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
-use reveille_shared::state::{Input, Lease, Phase, Refusal, Run, Status, Transition, apply};
+use reveille_shared::state::{Hold, Input, Lease, Phase, Refusal, Run, Status, Transition, apply};
 use reveille_shared::work_request::{Happening, RunError};
 use uuid::Uuid;
 
@@ -25,7 +25,7 @@ fn start() -> Timestamp {
 
 /// The birth of every run.
 fn accepted(at: Timestamp) -> Run {
-    Run { status: Status::Accepted, phase: Phase::Due { at }, sends: 0, attempt: 0, failures: 0 }
+    Run { status: Status::Accepted, phase: Phase::Due { at }, sends: 0, attempt: 0, failures: 0, doubt: false }
 }
 
 fn error() -> RunError {
@@ -111,12 +111,15 @@ fn inputs(run: &Run) -> Vec<(&'static str, Input)> {
     let stale = token_of(run.attempt.wrapping_sub(1));
     let unsend = |n, after, reason: Option<&str>| Input::Unsend { n, after, reason: reason.map(str::to_owned) };
     let fail = |token, retry| Input::Fail { token, error: error(), retry };
-    let lose = |token, retry| Input::Lose { token, error: error(), retry };
+    let lose = |token, retry, verify| Input::Lose { token, error: error(), retry, verify };
     let older = run.sends.wrapping_sub(1);
     // A token belongs to one trigger; while it is held that is the last one.
     let claimed_with = if self::held(run).is_some() { run.sends } else { older };
     vec![
+        ("hold for a slot", Input::Hold { hold: Hold::Concurrency }),
+        ("hold for a rate", Input::Hold { hold: Hold::Rate }),
         ("admit", Input::Admit),
+        ("expire", Input::Expire { error: error() }),
         ("refuse", Input::Refuse { error: error() }),
         ("send", Input::Send),
         ("unsend", unsend(run.sends, Duration::ZERO, None)),
@@ -128,8 +131,8 @@ fn inputs(run: &Run) -> Vec<(&'static str, Input)> {
         ("claim a trigger not sent yet", Input::Claim { n: run.sends + 1, lease: lease(run.attempt + 1) }),
         ("release", Input::Release { token: held }),
         ("release, stale token", Input::Release { token: stale }),
-        ("succeed", Input::Succeed { token: held }),
-        ("succeed, stale token", Input::Succeed { token: stale }),
+        ("succeed", Input::Succeed { token: held, verified: false }),
+        ("succeed, stale token", Input::Succeed { token: stale, verified: false }),
         ("fail", fail(held, None)),
         ("fail, retry at once", fail(held, Some(Duration::ZERO))),
         ("fail, retry later", fail(held, Some(LATER))),
@@ -137,10 +140,15 @@ fn inputs(run: &Run) -> Vec<(&'static str, Input)> {
         ("fail, retry, stale token", fail(stale, Some(LATER))),
         ("stopped", Input::Stopped { token: held }),
         ("stopped, stale token", Input::Stopped { token: stale }),
-        ("lose", lose(held, None)),
-        ("lose, retry later", lose(held, Some(LATER))),
-        ("lose, stale token", lose(stale, None)),
-        ("lose, retry, stale token", lose(stale, Some(LATER))),
+        ("lose", lose(held, None, false)),
+        ("lose, retry later", lose(held, Some(LATER), false)),
+        ("lose, verify", lose(held, None, true)),
+        ("lose, verify and retry later", lose(held, Some(LATER), true)),
+        ("lose, stale token", lose(stale, None, false)),
+        ("lose, retry, stale token", lose(stale, Some(LATER), true)),
+        ("defer", Input::Defer { token: held, after: LATER, reason: "still running".into() }),
+        ("defer, stale token", Input::Defer { token: stale, after: LATER, reason: "still running".into() }),
+        ("verified", Input::Succeed { token: held, verified: true }),
         ("cancel", Input::Cancel { by: "someone".into() }),
         ("give up", Input::GiveUp { n: run.sends, error: error() }),
         ("give up an older trigger", Input::GiveUp { n: older, error: error() }),
@@ -150,7 +158,7 @@ fn inputs(run: &Run) -> Vec<(&'static str, Input)> {
 /// A state's name in the table: all but the counters.
 fn name(run: &Run) -> String {
     let phase = match run.phase {
-        Phase::Held { .. } => "held",
+        Phase::Held { hold, .. } => return format!("{} held for {}", run.status, hold.as_str()),
         Phase::Due { at } if at <= start() => "due",
         Phase::Due { .. } => "due later",
         Phase::Sent { .. } => "sent",
@@ -226,8 +234,10 @@ fn walk(births: &[Run]) -> Walk {
     walk
 }
 
-fn births() -> [Run; 2] {
-    [accepted(start()), accepted(start().saturating_add(SignedDuration::from_secs(60)).unwrap())]
+fn births() -> [Run; 3] {
+    let later = start().saturating_add(SignedDuration::from_secs(60)).unwrap();
+    let held = Phase::Held { since: start(), hold: Hold::Overlap };
+    [accepted(start()), accepted(later), Run { phase: held, ..accepted(start()) }]
 }
 
 /// A list over as many indented lines as it needs.
@@ -264,12 +274,17 @@ fn only_these_states_can_be_reached() {
     let expected = [
         "ACCEPTED due",
         "ACCEPTED due later",
+        "ACCEPTED held for concurrency",
+        "ACCEPTED held for overlap",
+        "ACCEPTED held for rate",
         "ACCEPTED sent",
         "CANCELED done",
         "CANCELING leased",
         "FAILED done",
         "IN_PROGRESS due",
         "IN_PROGRESS due later",
+        "IN_PROGRESS held for concurrency",
+        "IN_PROGRESS held for rate",
         "IN_PROGRESS leased",
         "IN_PROGRESS sent",
         "SUCCEEDED done",
@@ -328,7 +343,15 @@ enum Step {
     Lose {
         token: Pick,
         retry: Option<u64>,
+        verify: bool,
     },
+    Defer {
+        token: Pick,
+        after: u64,
+    },
+    Hold(Hold),
+    Admit,
+    Expire,
     Cancel,
     GiveUp {
         which: usize,
@@ -366,7 +389,11 @@ fn step() -> impl Strategy<Value = Step> {
         1 => pick().prop_map(Step::Succeed),
         4 => (pick(), retry()).prop_map(|(token, retry)| Step::Fail { token, retry }),
         1 => pick().prop_map(Step::Stopped),
-        3 => (pick(), retry()).prop_map(|(token, retry)| Step::Lose { token, retry }),
+        3 => (pick(), retry(), any::<bool>()).prop_map(|(token, retry, verify)| Step::Lose { token, retry, verify }),
+        2 => (pick(), 0..100_u64).prop_map(|(token, after)| Step::Defer { token, after }),
+        2 => (0..3_usize).prop_map(|which| Step::Hold(Hold::ALL[which])),
+        3 => Just(Step::Admit),
+        1 => Just(Step::Expire),
         1 => Just(Step::Cancel),
         1 => which().prop_map(|which| Step::GiveUp { which }),
         6 => any::<usize>().prop_map(Step::Again),
@@ -422,14 +449,21 @@ impl Life {
                 Input::Claim { n, lease }
             }
             Step::Release(token) => Input::Release { token: self.token(token) },
-            Step::Succeed(token) => Input::Succeed { token: self.token(token) },
+            Step::Succeed(token) => Input::Succeed { token: self.token(token), verified: false },
             Step::Fail { token, retry } => {
                 Input::Fail { token: self.token(token), error: error(), retry: seconds(retry) }
             }
             Step::Stopped(token) => Input::Stopped { token: self.token(token) },
-            Step::Lose { token, retry } => {
-                Input::Lose { token: self.token(token), error: error(), retry: seconds(retry) }
+            Step::Lose { token, retry, verify } => {
+                Input::Lose { token: self.token(token), error: error(), retry: seconds(retry), verify }
             }
+            Step::Defer { token, after } => {
+                let after = Duration::from_secs(after);
+                Input::Defer { token: self.token(token), after, reason: "still running".into() }
+            }
+            Step::Hold(hold) => Input::Hold { hold },
+            Step::Admit => Input::Admit,
+            Step::Expire => Input::Expire { error: error() },
             Step::Cancel => Input::Cancel { by: "someone".into() },
             Step::GiveUp { which } => Input::GiveUp { n: n(which), error: error() },
             Step::Again(index) => {
@@ -449,7 +483,8 @@ impl Life {
                 self.run = transition.run;
                 let repeated = apply(&self.run, &input, self.now);
                 assert!(repeated.is_err(), "{input:?}, repeated at once, did {repeated:?}");
-                if !matches!(input, Input::Send | Input::Cancel { .. }) {
+                let is_named = !matches!(input, Input::Send | Input::Cancel { .. } | Input::Hold { .. } | Input::Admit);
+                if is_named {
                     self.done.push(input.clone());
                 }
             }
@@ -463,9 +498,10 @@ impl Life {
     /// What was accepted under a token must have named the lease that was held.
     fn stale_tokens_are_refused(&self, input: &Input) {
         if let Input::Release { token }
-        | Input::Succeed { token }
+        | Input::Succeed { token, .. }
         | Input::Fail { token, .. }
         | Input::Stopped { token }
+        | Input::Defer { token, .. }
         | Input::Lose { token, .. } = input
         {
             assert_eq!(held(&self.run), Some(*token), "a stale token was accepted: {input:?}");
@@ -506,7 +542,7 @@ proptest! {
         // Whatever it is in, cancelling and the end of the lease is one way out.
         let _ = apply(&life.run, &Input::Cancel { by: "test".into() }, life.now).map(|t| life.run = t.run);
         if let Some(token) = held(&life.run) {
-            life.run = apply(&life.run, &Input::Lose { token, error: error(), retry: Some(LATER) }, life.now).unwrap().run;
+            life.run = apply(&life.run, &Input::Lose { token, error: error(), retry: Some(LATER), verify: false }, life.now).unwrap().run;
         }
         prop_assert!(life.run.status.is_terminal());
         let end = life.run;

@@ -30,6 +30,7 @@ use jiff::Timestamp;
 use reqwest::Method;
 use reveille_shared::broker::{self, Subscription};
 use reveille_shared::clock::{Clock as _, SystemClock};
+use reveille_shared::definition::Priority;
 use reveille_shared::store::{Claim, Outcome, Report, Store};
 use reveille_shared::trigger::Trigger;
 use reveille_shared::work_request::WorkRequestId;
@@ -107,7 +108,9 @@ async fn measure(schedules: usize, every: i64, bursts: i64, peer: Option<&str>) 
     let mut consumer = JoinSet::new();
     let (started, lateness) = mpsc::channel(1 << 16);
     let store = Store::connect(&database_url, "bench", Arc::new(SystemClock)).await?;
-    let deliveries = broker::connect(&broker_url, "bench", stop.clone())?.subscribe(&["default".to_owned()]).await?;
+    let deliveries = broker::connect(&broker_url, "bench", stop.clone())?
+        .subscribe(&["default".to_owned()], Priority::Normal)
+        .await?;
     let (hand_over, taken) = mpsc::channel(1 << 16);
     consumer.spawn(receive(deliveries, hand_over));
     consumer.spawn(end_all(store, taken, started));

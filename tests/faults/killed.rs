@@ -25,7 +25,7 @@ schedules:
 "#;
 
 async fn start(builder: Builder) -> Result<Stack> {
-    let stack = builder.schedules(EVERY_SECOND).env("REVEILLE_WORKER_TTL", "4s").start().await?;
+    let stack = builder.schedules(EVERY_SECOND).env("REVEILLE_LEASE_TTL", "4s").start().await?;
     some_more_succeed(&stack, 4).await?;
     Ok(stack)
 }

@@ -7,4 +7,6 @@ mod at_start;
 #[cfg(debug_assertions)]
 mod crash;
 mod drill;
+mod isolation;
 mod killed;
+mod orphans;

@@ -45,11 +45,22 @@ pub struct Stack {
     pub database_proxy: Option<Proxy>,
     /// The network between the processes and the broker, if [`Builder::proxied`].
     pub broker_proxy: Option<Proxy>,
+    /// Each worker's own network, if [`Builder::proxied_workers`].
+    pub worker_networks: Vec<Network>,
     /// The broker; none if embedded.
     pub broker: Option<Broker>,
     /// The database; none if embedded.
     pub database: Option<Database>,
     folder: TempDir,
+}
+
+/// The way of one process to the services.
+#[derive(Debug)]
+pub struct Network {
+    /// To the database.
+    pub database: Proxy,
+    /// To the broker.
+    pub broker: Proxy,
 }
 
 impl Stack {
@@ -90,6 +101,7 @@ pub struct Builder {
     env: Vec<(String, String)>,
     private_services: bool,
     proxied: bool,
+    proxied_workers: bool,
     broker_cut: bool,
     wait_until_ready: bool,
 }
@@ -106,6 +118,7 @@ impl Builder {
             env: Vec::new(),
             private_services: false,
             proxied: false,
+            proxied_workers: false,
             broker_cut: false,
             wait_until_ready: true,
         }
@@ -167,6 +180,13 @@ impl Builder {
         self
     }
 
+    /// Leads each worker's connections through proxies of its own, which the test may cut.
+    #[must_use]
+    pub fn proxied_workers(mut self) -> Self {
+        self.proxied_workers = true;
+        self
+    }
+
     /// As [`Builder::proxied`], with the broker out of reach from the start.
     #[must_use]
     pub fn without_broker(mut self) -> Self {
@@ -221,6 +241,7 @@ impl Builder {
             schedulers: vec![process],
             database_proxy: None,
             broker_proxy: None,
+            worker_networks: Vec::new(),
             broker: None,
             database: None,
             folder,
@@ -245,24 +266,32 @@ impl Builder {
             }
             broker_url = through(&broker_url, proxy.address())?;
         }
-        let service = |binary: &str, number: usize| {
+        let service = |binary: &str, number: usize, database_url: &str, broker_url: &str| {
             let port = Port::claim()?;
             let program = self
                 .program(binary, &format!("{binary}-{number}"), folder.path())?
-                .env("REVEILLE_DATABASE_URL", &database_url)
-                .env("REVEILLE_BROKER_URL", &broker_url)
+                .env("REVEILLE_DATABASE_URL", database_url)
+                .env("REVEILLE_BROKER_URL", broker_url)
                 .env("REVEILLE_LISTEN", port.address().to_string());
             anyhow::Ok((program, port))
         };
         let mut schedulers = Vec::new();
         for number in 0..self.schedulers {
-            let (program, port) = service("reveille-scheduler", number)?;
+            let (program, port) = service("reveille-scheduler", number, &database_url, &broker_url)?;
             let program = program.env("REVEILLE_SCHEDULES", schedules.to_string_lossy());
             schedulers.push(Service::start(program, port)?);
         }
-        let mut workers = Vec::new();
+        let (mut workers, mut worker_networks) = (Vec::new(), Vec::new());
         for number in 0..self.workers {
-            let (program, port) = service("reveille-worker", number)?;
+            let (mut database_url, mut broker_url) = (database_url.clone(), broker_url.clone());
+            if self.proxied_workers {
+                let database = Proxy::start(address_of(&database_url)?).await?;
+                let broker = Proxy::start(address_of(&broker_url)?).await?;
+                database_url = through(&database_url, database.address())?;
+                broker_url = through(&broker_url, broker.address())?;
+                worker_networks.push(Network { database, broker });
+            }
+            let (program, port) = service("reveille-worker", number, &database_url, &broker_url)?;
             workers.push(Service::start(program, port)?);
         }
         Ok(Stack {
@@ -271,6 +300,7 @@ impl Builder {
             schedulers,
             database_proxy,
             broker_proxy,
+            worker_networks,
             broker: Some(broker),
             database: Some(database),
             folder,

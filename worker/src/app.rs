@@ -12,6 +12,7 @@ use reveille_shared::broker::{self, Broker};
 use reveille_shared::clock::{Clock, SystemClock};
 use reveille_shared::config::{self, Common};
 use reveille_shared::crash::{self, Act};
+use reveille_shared::definition::Priority;
 use reveille_shared::duration::HumanDuration;
 use reveille_shared::lifecycle::{Lifecycle, TaskResult};
 use reveille_shared::store::{NewWorker, Store};
@@ -23,12 +24,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::consume::Consumer;
+use crate::consume::{Consumer, Lane};
 use crate::execute::Executor;
-use crate::flow::Flow;
+use crate::guard::Guard;
+use crate::handlers::command::Guards;
 use crate::handlers::env::Variables;
 use crate::handlers::{Functions, Handlers};
-use crate::heartbeat::{Heart, Incarnation, Pulse, Suspects};
+use crate::heartbeat::{Heart, Incarnation, LastBeat, Suspects};
+use crate::isolation::Isolation;
+use crate::lease::{self, Ttl};
 use crate::report::{self, Reporter};
 use crate::runs::{Runs, Why};
 use crate::status::{self, Readiness};
@@ -47,6 +51,10 @@ pub struct Settings {
     /// What people call this worker [default: host name and process id]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
+
+    /// How long this worker's runs are its own when it gives no sign of life: 3s to 10m
+    #[arg(long, env = "REVEILLE_LEASE_TTL", default_value = "15s", value_parser = lease::parse, value_name = "DURATION")]
+    pub lease_ttl: HumanDuration,
 }
 
 /// Runs jobs that a Reveille scheduler triggers.
@@ -78,15 +86,17 @@ pub struct Running {
 }
 
 /// The whole life of a worker process with these functions: reads flags, environment and
-/// configuration file, runs until a signal, drains.
+/// configuration file, runs until a signal, drains. To be called before anything else: a process that was
+/// started to be a [`Guard`] is one and does not return.
 pub async fn main(functions: Functions) -> ExitCode {
+    let guard = Guard::answer();
     let arguments: Arguments = config::parse();
     if let Err(error) = telemetry::init(&arguments.common.log, arguments.common.log_format) {
         return failed(&anyhow::anyhow!(error).context("can't set up logging"));
     }
     let grace = arguments.grace.get();
     let mut lifecycle = Lifecycle::default();
-    match connect(arguments, functions, &mut lifecycle).await {
+    match connect(arguments, functions, guard, &mut lifecycle).await {
         Ok(()) => lifecycle.run(grace).await,
         Err(error) => failed(&error),
     }
@@ -98,7 +108,12 @@ fn failed(error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-async fn connect(arguments: Arguments, functions: Functions, lifecycle: &mut Lifecycle) -> anyhow::Result<()> {
+async fn connect(
+    arguments: Arguments,
+    functions: Functions,
+    guard: Guard,
+    lifecycle: &mut Lifecycle,
+) -> anyhow::Result<()> {
     let Arguments { common, settings, listen, .. } = arguments;
     let alone = [("sqlite", &common.database_url), ("embedded", &common.broker_url)];
     if let Some((what, _)) = alone.iter().find(|(prefix, url)| url.starts_with(prefix)) {
@@ -115,7 +130,7 @@ async fn connect(arguments: Arguments, functions: Functions, lifecycle: &mut Lif
     };
     let store = Store::connect(&common.database_url, "reveille-worker", Arc::clone(&clock)).await?;
     let broker = broker::connect(&common.broker_url, "reveille-worker", lifecycle.hard.clone())?;
-    let running = start(settings, functions, store, broker, clock, lifecycle).await?;
+    let running = start(settings, functions, guard, store, broker, clock, lifecycle).await?;
     if let Some((listener, metrics)) = endpoint {
         let stop = lifecycle.soft.clone();
         let upkeep = metrics.clone();
@@ -149,19 +164,20 @@ async fn run_upkeep(metrics: PrometheusHandle, stop: CancellationToken) -> TaskR
 }
 
 /// Starts a worker within a process. It consumes until the soft token, lets its runs end until the hard one,
-/// reports everything and says goodbye.
+/// reports everything and says goodbye. Commands run under `guard`.
 ///
 /// # Errors
 /// The store or the broker refuses it from the start.
 pub async fn start(
     settings: Settings,
     functions: Functions,
+    guard: Guard,
     store: Store,
     broker: Arc<dyn Broker>,
     clock: Arc<dyn Clock>,
     lifecycle: &mut Lifecycle,
 ) -> anyhow::Result<Running> {
-    let Settings { queues, slots, name } = settings;
+    let Settings { queues, slots, name, lease_ttl } = settings;
     let name = name.unwrap_or_else(default_name);
     let worker = NewWorker {
         incarnation: Uuid::new_v4(),
@@ -169,15 +185,21 @@ pub async fn start(
         queues: queues.clone(),
         slots: slots.into(),
         version: env!("CARGO_PKG_VERSION").into(),
+        lease_ttl: lease_ttl.get(),
     };
-    let handlers = Handlers::new(functions, Variables::of_process()).context("can't set up the HTTP client")?;
-    let subscription = broker.subscribe(&queues).await?;
+    let ttl = Ttl::new(lease_ttl.get());
+    let last_beat = LastBeat::new(ttl);
+    let guards = Guards { guard, lease: last_beat.allowed() };
+    let handlers = Handlers::new(functions, Variables::of_process(), guards).context("can't set up the HTTP client")?;
+    let mut subscriptions = Vec::new();
+    for priority in Priority::ALL {
+        subscriptions.push(broker.subscribe(&queues, priority).await?);
+    }
     store.register_worker(&worker).await.context("can't register this worker")?;
     tracing::info!(name, ?queues, slots, "worker started");
 
     let runs = Arc::new(Runs::default());
     let incarnation = Arc::new(Incarnation::new(worker.incarnation));
-    let pulse = Pulse::new();
     let (reporter, notes) = Reporter::new(clock);
     let tracker = TaskTracker::new();
     let executor = Arc::new(Executor {
@@ -194,28 +216,32 @@ pub async fn start(
         incarnation: Arc::clone(&incarnation),
         runs: Arc::clone(&runs),
         reporter,
-        pulse: pulse.clone(),
+        ttl,
+        last: last_beat.clone(),
         suspects: Suspects::default(),
     };
+    let isolation = Isolation { pulses: broker.pulses().await, runs: Arc::clone(&runs), last: last_beat.clone(), ttl };
     let now = Instant::now();
+    let lanes = subscriptions.into_iter().map(|subscription| Lane::new(subscription, slots, now)).collect::<Vec<_>>();
+    let lanes = lanes.try_into().unwrap_or_else(|_| unreachable!("there is one for each priority"));
     let consumer = Consumer {
-        subscription,
+        lanes,
+        is_cut_off: last_beat.is_cut_off(),
         store: store.clone(),
         incarnation: Arc::clone(&incarnation),
         runs: Arc::clone(&runs),
         executor,
         slots: Arc::new(Semaphore::new(slots.into())),
-        flow: Flow::new(slots, now),
-        waiting: std::collections::VecDeque::new(),
+        free_since: None,
         ready: Vec::new(),
         ready_since: now,
         claims: JoinSet::new(),
     };
     let reports = report::run(notes, store.clone(), Arc::clone(&runs));
-    let parts = Parts { consumer, heart, tracker, runs, incarnation, store };
+    let parts = Parts { consumer, heart, isolation, tracker, runs, incarnation, store };
     let (soft, hard) = (lifecycle.soft.clone(), lifecycle.hard.clone());
     lifecycle.spawn("worker", parts.live(reports, soft, hard));
-    Ok(Running { name, readiness: Readiness { pulse, broker } })
+    Ok(Running { name, readiness: Readiness { last_beat, broker } })
 }
 
 fn default_name() -> String {
@@ -227,6 +253,7 @@ fn default_name() -> String {
 struct Parts {
     consumer: Consumer,
     heart: Heart,
+    isolation: Isolation,
     tracker: TaskTracker,
     runs: Arc<Runs>,
     incarnation: Arc<Incarnation>,
@@ -240,13 +267,14 @@ impl Parts {
         soft: CancellationToken,
         hard: CancellationToken,
     ) -> TaskResult {
-        let Self { consumer, heart, tracker, runs, incarnation, store } = self;
+        let Self { consumer, heart, isolation, tracker, runs, incarnation, store } = self;
         let quiet = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(reports);
         tasks.spawn(heart.run(quiet.clone()));
+        tasks.spawn(isolation.run(quiet.clone()));
 
-        // Neither the beat nor the reports end by themselves: if one does, it has panicked.
+        // Neither of them ends by itself: if one does, it has panicked.
         let consumed = tokio::select! {
             consumed = consumer.run(soft) => consumed,
             Some(ended) = tasks.join_next() => return ended.map_err(Into::into),

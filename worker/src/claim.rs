@@ -22,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A delivery that has a slot and asks for its lease.
 #[derive(Debug)]
 pub(crate) struct Candidate {
+    /// In which lane it came.
+    pub(crate) lane: usize,
     pub(crate) delivery: Delivery,
     pub(crate) slot: OwnedSemaphorePermit,
     pub(crate) handle: Arc<Handle>,

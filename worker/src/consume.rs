@@ -8,8 +8,10 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use reveille_shared::broker::{Delivery, Subscription};
 use reveille_shared::crash::{self, Act};
+use reveille_shared::definition::Priority;
 use reveille_shared::store::Store;
-use tokio::sync::Semaphore;
+use reveille_shared::telemetry::chain;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -27,17 +29,48 @@ const LINGER: Duration = Duration::from_millis(2);
 /// How long to wait before a store that failed is asked again.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// How much longer a slot must be free before the next lower priority is asked for something to run: a higher one may have
+/// it on the way, and what comes and finds no slot has to be given back.
+const STAGGER: Duration = Duration::from_millis(10);
+
+/// The way of one priority.
+pub(crate) struct Lane {
+    pub(crate) subscription: Box<dyn Subscription>,
+    pub(crate) flow: Flow,
+    /// Deliveries without a slot, and since when.
+    pub(crate) waiting: VecDeque<(Delivery, Instant)>,
+}
+
+impl Lane {
+    /// Shut, as subscriptions start.
+    pub(crate) fn new(subscription: Box<dyn Subscription>, slots: u16, now: Instant) -> Self {
+        Self { subscription, flow: Flow::new(slots, now), waiting: VecDeque::new() }
+    }
+
+    async fn shut(&mut self) {
+        self.subscription.demand(0).await;
+        let waiting: Vec<_> = self.waiting.drain(..).map(|(delivery, _)| delivery).collect();
+        if !waiting.is_empty() {
+            tracing::debug!(count = waiting.len(), "all slots are taken; giving triggers back");
+            self.subscription.give_back(waiting).await;
+            crash::at(Act::GaveBack);
+        }
+    }
+}
+
 /// Takes deliveries until it is told to stop.
 pub(crate) struct Consumer {
-    pub(crate) subscription: Box<dyn Subscription>,
+    /// The first goes first.
+    pub(crate) lanes: [Lane; Priority::ALL.len()],
+    /// Nothing is to be taken while this holds.
+    pub(crate) is_cut_off: watch::Receiver<bool>,
     pub(crate) store: Store,
     pub(crate) incarnation: Arc<Incarnation>,
     pub(crate) runs: Arc<Runs>,
     pub(crate) executor: Arc<Executor>,
     pub(crate) slots: Arc<Semaphore>,
-    pub(crate) flow: Flow,
-    /// Deliveries without a slot, and since when.
-    pub(crate) waiting: VecDeque<(Delivery, Instant)>,
+    /// Since when a slot is free and nothing waits for one.
+    pub(crate) free_since: Option<Instant>,
     /// Deliveries with a slot, not yet in the store's hands, and since when.
     pub(crate) ready: Vec<Candidate>,
     pub(crate) ready_since: Instant,
@@ -59,11 +92,16 @@ impl Consumer {
         let stopped = soft.clone().cancelled_owned();
         tokio::pin!(stopped);
         let ended = loop {
-            self.seat();
-            self.send_claims(&soft);
-            // Seen before steering, which may take a while: a slot that comes free meanwhile must wake this loop.
-            let full = self.slots.available_permits() == 0;
-            self.steer().await;
+            let mut full = false;
+            if *self.is_cut_off.borrow_and_update() {
+                self.give_all_back().await;
+            } else {
+                self.seat();
+                // Seen before steering, which may take a while: a slot that comes free meanwhile must wake this loop.
+                full = self.free_since.is_none();
+                self.send_claims(&soft);
+                self.steer().await;
+            }
             let wake = self.wake();
             tokio::select! {
                 biased;
@@ -72,18 +110,17 @@ impl Consumer {
                     Ok(verdict) => self.settle(verdict, &soft).await,
                     Err(error) => break Err(error.into()),
                 },
-                delivery = self.subscription.next() => match delivery {
-                    Some(delivery) => self.take(delivery),
+                (lane, delivery) = next(&mut self.lanes) => match delivery {
+                    Some(delivery) => self.take(lane, delivery).await,
                     None if soft.is_cancelled() => break Ok(()),
                     None => break Err(ConsumeError::Ended),
                 },
                 slot = Arc::clone(&self.slots).acquire_owned(), if full => drop(slot),
                 () = wake => {}
+                Ok(()) = self.is_cut_off.changed() => {}
             }
         };
-        self.subscription.demand(0).await;
-        let unclaimed = self.unseat();
-        self.subscription.give_back(unclaimed).await;
+        self.give_all_back().await;
         while let Some(verdict) = self.claims.join_next().await {
             self.settle(verdict?, &soft).await;
         }
@@ -91,32 +128,51 @@ impl Consumer {
     }
 
     /// Takes a delivery, and with it all others that are here already.
-    fn take(&mut self, first: Delivery) {
+    async fn take(&mut self, lane: usize, first: Delivery) {
         crash::at(Act::DeliveryTaken);
         let now = Instant::now();
-        self.waiting.push_back((first, now));
-        while self.waiting.len() < claim::BATCH
-            && let Some(Some(delivery)) = self.subscription.next().now_or_never()
-        {
-            self.waiting.push_back((delivery, now));
+        let mut next = Some(first);
+        while let Some(delivery) = next {
+            if delivery.trigger.is_marker() {
+                self.mark(lane, delivery).await;
+            } else {
+                self.lanes[lane].waiting.push_back((delivery, now));
+            }
+            let Lane { subscription, waiting, .. } = &mut self.lanes[lane];
+            next = if waiting.len() < claim::BATCH { subscription.next().now_or_never().flatten() } else { None };
         }
     }
 
-    /// Gives free slots to those that have waited longest.
+    /// Notes that a marker has come. It needs no slot, and one that can't be noted is like one that was lost.
+    async fn mark(&mut self, lane: usize, marker: Delivery) {
+        let (store, trigger) = (self.store.clone(), marker.trigger.clone());
+        self.executor.tracker.spawn(async move {
+            if let Err(error) = store.marker_back(&trigger).await {
+                tracing::debug!(error = chain(&error), "can't note a marker");
+            }
+        });
+        self.lanes[lane].subscription.ack(vec![marker]).await;
+    }
+
+    /// Gives free slots to those of the highest priority that have waited longest.
     fn seat(&mut self) {
         let now = Instant::now();
         let first = self.ready.len();
-        while !self.waiting.is_empty()
-            && let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned()
-            && let Some((delivery, since)) = self.waiting.pop_front()
-        {
-            self.flow.served(now.duration_since(since));
-            if self.ready.is_empty() {
-                self.ready_since = now;
+        for (lane, Lane { flow, waiting, .. }) in self.lanes.iter_mut().enumerate() {
+            while !waiting.is_empty()
+                && let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned()
+                && let Some((delivery, since)) = waiting.pop_front()
+            {
+                flow.served(now.duration_since(since));
+                if self.ready.is_empty() {
+                    self.ready_since = now;
+                }
+                let handle = Arc::new(Handle::new(delivery.trigger.id));
+                self.ready.push(Candidate { lane, delivery, slot, handle });
             }
-            let handle = Arc::new(Handle::new(delivery.trigger.id));
-            self.ready.push(Candidate { delivery, slot, handle });
         }
+        let is_free = self.slots.available_permits() > 0;
+        self.free_since = is_free.then(|| self.free_since.unwrap_or(now));
         // Known before they are claimed: the beat must not take a fresh lease for an orphan.
         self.runs.insert(self.ready[first..].iter().map(|candidate| &candidate.handle));
     }
@@ -133,32 +189,39 @@ impl Consumer {
         }
     }
 
-    /// Does what the flow says.
+    /// Does what the flows say.
     async fn steer(&mut self) {
-        let free = u16::try_from(self.slots.available_permits()).unwrap_or(u16::MAX);
-        let oldest = self.waiting.front().map(|(_, since)| *since);
-        match self.flow.step(Instant::now(), free, oldest) {
-            Some(Action::Demand(demand)) => self.subscription.demand(demand).await,
-            Some(Action::Shut) => self.shut().await,
-            None => {}
-        }
-    }
-
-    async fn shut(&mut self) {
-        self.subscription.demand(0).await;
-        let waiting: Vec<_> = self.waiting.drain(..).map(|(delivery, _)| delivery).collect();
-        if !waiting.is_empty() {
-            tracing::debug!(count = waiting.len(), "all slots are taken; giving triggers back");
-            self.subscription.give_back(waiting).await;
-            crash::at(Act::GaveBack);
+        let now = Instant::now();
+        let permits = u16::try_from(self.slots.available_permits()).unwrap_or(u16::MAX);
+        let mut after = Duration::ZERO;
+        let mut waiting: usize = self.lanes.iter().map(|lane| lane.waiting.len()).sum();
+        for lane in &mut self.lanes {
+            waiting -= lane.waiting.len();
+            let is_settled = self.free_since.is_some_and(|since| now.duration_since(since) >= after);
+            let free = match permits {
+                // What waits in a lower lane gives up its turn.
+                0 => u16::from(lane.waiting.is_empty() && waiting > 0),
+                _ if is_settled => permits,
+                _ => 0,
+            };
+            let oldest = lane.waiting.front().map(|(_, since)| *since);
+            match lane.flow.step(now, free, oldest) {
+                Some(Action::Demand(demand)) => lane.subscription.demand(demand).await,
+                Some(Action::Shut) => lane.shut().await,
+                None => {}
+            }
+            after += STAGGER;
         }
     }
 
     /// Resolves when there is something to do that no event tells.
     fn wake(&self) -> impl Future<Output = ()> + use<> {
-        let hold = self.waiting.front().map(|(_, since)| *since + HOLD);
+        let now = Instant::now();
+        let oldest = |lane: &Lane| lane.waiting.front().map(|(_, since)| *since + HOLD);
+        let hold = self.lanes.iter().filter_map(oldest).min();
         let linger = (!self.ready.is_empty() && self.claims.len() < CLAIMS).then(|| self.ready_since + LINGER);
-        let at = hold.into_iter().chain(linger).min();
+        let turns = self.free_since.into_iter().flat_map(|since| (1..3).map(move |lane| since + STAGGER * lane));
+        let at = hold.into_iter().chain(linger).chain(turns.filter(|at| *at > now)).min();
         async move {
             match at {
                 Some(at) => sleep_until(at).await,
@@ -171,9 +234,9 @@ impl Consumer {
     async fn settle(&mut self, verdict: Verdict, soft: &CancellationToken) {
         match verdict {
             Verdict::Decided(batch) => {
-                let mut deliveries = Vec::with_capacity(batch.len());
+                let mut deliveries: [Vec<Delivery>; Priority::ALL.len()] = Default::default();
                 let mut refused = Vec::new();
-                for (Candidate { delivery, slot, handle }, answer) in batch {
+                for (Candidate { lane, delivery, slot, handle }, answer) in batch {
                     match answer {
                         Ok(claimed) => self.executor.start(claimed, handle, slot),
                         Err(refusal) => {
@@ -181,21 +244,23 @@ impl Consumer {
                             refused.push(handle.token);
                         }
                     }
-                    deliveries.push(delivery);
+                    deliveries[lane].push(delivery);
                 }
                 if !refused.is_empty() {
                     metrics::counter!("reveille_claims_refused_total").increment(refused.len() as u64);
                     self.runs.remove(refused.into_iter());
                 }
-                self.subscription.ack(deliveries).await;
+                for (lane, deliveries) in self.lanes.iter_mut().zip(deliveries) {
+                    if !deliveries.is_empty() {
+                        lane.subscription.ack(deliveries).await;
+                    }
+                }
                 crash::at(Act::ClaimAcked);
             }
             Verdict::Undecided(batch) => {
                 self.runs.remove(batch.iter().map(|candidate| candidate.handle.token));
-                let mut deliveries: Vec<_> = batch.into_iter().map(|candidate| candidate.delivery).collect();
-                deliveries.extend(self.unseat());
-                self.subscription.demand(0).await;
-                self.subscription.give_back(deliveries).await;
+                self.ready.extend(batch);
+                self.give_all_back().await;
                 // Another worker may reach the store: take nothing until this one does.
                 while !soft.is_cancelled() && self.store.now().await.is_err() {
                     tokio::select! {
@@ -203,15 +268,30 @@ impl Consumer {
                         () = soft.cancelled() => {}
                     }
                 }
-                self.flow.shut(Instant::now());
             }
         }
     }
 
-    /// Takes back everything that is not in the store's hands.
-    fn unseat(&mut self) -> Vec<Delivery> {
+    /// Gives back everything that is not in the store's hands, and takes no more.
+    async fn give_all_back(&mut self) {
         self.runs.remove(self.ready.iter().map(|candidate| candidate.handle.token));
-        let ready = self.ready.drain(..).map(|candidate| candidate.delivery);
-        ready.chain(self.waiting.drain(..).map(|(delivery, _)| delivery)).collect()
+        for Candidate { lane, delivery, .. } in self.ready.drain(..).rev() {
+            self.lanes[lane].waiting.push_front((delivery, self.ready_since));
+        }
+        for lane in &mut self.lanes {
+            lane.shut().await;
+            lane.flow.shut(Instant::now());
+        }
+    }
+}
+
+/// The next delivery of the highest priority that has one, and in which lane. Cancel safe.
+async fn next(lanes: &mut [Lane; Priority::ALL.len()]) -> (usize, Option<Delivery>) {
+    let [high, normal, low] = lanes;
+    tokio::select! {
+        biased;
+        delivery = high.subscription.next() => (0, delivery),
+        delivery = normal.subscription.next() => (1, delivery),
+        delivery = low.subscription.next() => (2, delivery),
     }
 }

@@ -123,7 +123,7 @@ impl Executor {
 }
 
 /// Runs the handler under its time-out and its token, and catches its panics.
-async fn perform(handlers: &Handlers, job: &Job, claimed: Claimed, handle: &Handle, sink: Sink) -> End {
+async fn perform(handlers: &Handlers, job: &Job, claimed: Claimed, handle: &Arc<Handle>, sink: Sink) -> End {
     let timeout = job.timeout.get();
     let now = std::time::Instant::now();
     let (schedule, scheduled_for) = match claimed.fire {
@@ -142,6 +142,7 @@ async fn perform(handlers: &Handlers, job: &Job, claimed: Claimed, handle: &Hand
         stop: handle.stop.clone(),
         deadline: now.checked_add(timeout).unwrap_or(now),
         sink,
+        handle: Arc::clone(handle),
     };
     let handler = AssertUnwindSafe(handlers.call(job, run)).catch_unwind();
     tokio::select! {
@@ -225,6 +226,8 @@ fn without_nul(value: &mut Value) {
 fn label(outcome: Option<&Outcome>) -> &'static str {
     match outcome {
         Some(Outcome::Succeeded { .. }) => "succeeded",
+        Some(Outcome::Verified { .. }) => "verified",
+        Some(Outcome::Deferred { .. }) => "deferred",
         Some(Outcome::Failed { retry: None, .. }) => "failed",
         Some(Outcome::Failed { retry: Some(_), .. }) => "retried",
         Some(Outcome::Stopped) => "canceled",

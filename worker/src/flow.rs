@@ -65,7 +65,10 @@ impl Flow {
                 let doubled = self.demand.saturating_mul(2).min(self.slots);
                 (self.demand < doubled && self.quick >= self.demand).then(|| self.demand(doubled))
             }
-            Mode::Probing if free == 0 => Some(self.shut(now)),
+            Mode::Probing if free == 0 => {
+                // One that has come all the same (in place of a lower priority's) may wait for a moment.
+                oldest.is_none_or(|since| now.duration_since(since) >= HOLD).then(|| self.shut(now))
+            }
             Mode::Probing => {
                 if self.is_mostly_free(free) {
                     self.mode = Mode::Open;

@@ -1,25 +1,20 @@
 //! The beat: says that this worker lives, and compares the leases in the store with the runs in memory.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use reveille_shared::crash::{self, Act};
 use reveille_shared::store::{HeldLease, NewWorker, Outcome, Report, Store};
 use reveille_shared::telemetry::chain;
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::lease::Ttl;
 use crate::report::Reporter;
 use crate::runs::{Runs, Why};
-
-/// How often a worker says that it lives.
-const PERIOD: Duration = Duration::from_secs(2);
-/// A beat that takes longer than this has failed.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// A worker whose last good beat is older than this is not ready.
-const FRESH: Duration = Duration::from_secs(10);
 
 /// Under which name this process claims at present. A worker that was found dead goes on under a new one.
 #[derive(Debug)]
@@ -39,23 +34,84 @@ impl Incarnation {
     }
 }
 
-/// When the last beat went through.
+/// When all was last well with this worker's leases, and what hangs on that.
 #[derive(Debug, Clone)]
-pub(crate) struct Pulse(Arc<Mutex<Instant>>);
+pub(crate) struct LastBeat {
+    state: Arc<Mutex<State>>,
+    allowed: Arc<watch::Sender<Instant>>,
+    is_cut_off: Arc<watch::Sender<bool>>,
+    ttl: Ttl,
+}
 
-impl Pulse {
-    pub(crate) fn new() -> Self {
-        Self(Arc::new(Mutex::new(Instant::now())))
+#[derive(Debug)]
+struct State {
+    /// When the last good beat was sent.
+    sent: Instant,
+    /// No lease ends before this instant and the time-to-live after it.
+    safe: Instant,
+}
+
+impl LastBeat {
+    /// To be called when the worker is about to register.
+    pub(crate) fn new(ttl: Ttl) -> Self {
+        let now = Instant::now();
+        Self {
+            state: Arc::new(Mutex::new(State { sent: now, safe: now })),
+            allowed: Arc::new(watch::Sender::new(now + ttl.allowed())),
+            is_cut_off: Arc::default(),
+            ttl,
+        }
     }
 
-    fn felt(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The store has answered to a beat that was sent then.
+    fn is_good(&self, sent: Instant) {
+        self.state().sent = sent;
+        self.is_safe(sent);
+        self.is_cut_off.send_if_modified(std::mem::take);
+    }
+
+    /// Nobody can have been about to end leases at this instant.
+    pub(crate) fn nobody_is_heard(&self, at: Instant) {
+        self.is_safe(at);
+    }
+
+    fn is_safe(&self, at: Instant) {
+        let safe = {
+            let mut state = self.state();
+            state.safe = state.safe.max(at);
+            state.safe
+        };
+        self.allowed.send_replace(safe + self.ttl.allowed());
+    }
+
+    /// How long ago all was well.
+    pub(crate) fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.state().safe)
+    }
+
+    /// The worker's leases may end soon: it is to take no deliveries until a beat is good. Answers whether that is news.
+    pub(crate) fn cut_off(&self) -> bool {
+        self.is_cut_off.send_if_modified(|is_cut_off| !std::mem::replace(is_cut_off, true))
+    }
+
+    /// Whether the worker is to take no deliveries.
+    pub(crate) fn is_cut_off(&self) -> watch::Receiver<bool> {
+        self.is_cut_off.subscribe()
+    }
+
+    /// Until when programs may live.
+    pub(crate) fn allowed(&self) -> watch::Receiver<Instant> {
+        self.allowed.subscribe()
     }
 
     /// For how long the store has heard nothing of this worker, if that is worth mentioning.
     pub(crate) fn silence(&self) -> Option<Duration> {
-        let silence = self.0.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
-        (silence > FRESH).then_some(silence)
+        let silence = self.state().sent.elapsed();
+        (silence > self.ttl.fresh()).then_some(silence)
     }
 }
 
@@ -66,18 +122,15 @@ pub(crate) struct Heart {
     pub(crate) incarnation: Arc<Incarnation>,
     pub(crate) runs: Arc<Runs>,
     pub(crate) reporter: Reporter,
-    pub(crate) pulse: Pulse,
+    pub(crate) ttl: Ttl,
+    pub(crate) last: LastBeat,
     pub(crate) suspects: Suspects,
 }
 
 impl Heart {
-    /// Beats until `stop`.
-    ///
-    /// While the store can't be reached, runs go on: this worker can't tell whether it alone is cut off, in which case its
-    /// leases end and its writes are refused by their fencing tokens, or the database is down for everyone, in
-    /// which case nobody ends them and every run can still end well.
+    /// Beats until `stop`. What becomes of the runs while the store can't be reached, `isolation` decides.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
-        let mut ticks = interval(PERIOD);
+        let mut ticks = interval(self.ttl.period());
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut failing = false;
         loop {
@@ -85,25 +138,28 @@ impl Heart {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
+            let sent = Instant::now();
+            let patience = self.ttl.patience();
             let beat = tokio::select! {
                 () = stop.cancelled() => return,
-                beat = tokio::time::timeout(PATIENCE, self.beat()) => beat,
+                beat = tokio::time::timeout(patience, self.beat()) => beat,
             };
             match beat {
                 Ok(Ok(())) => {
-                    self.pulse.felt();
+                    self.last.is_good(sent);
                     if std::mem::take(&mut failing) {
                         tracing::info!("the store hears this worker again");
                     }
                 }
-                other if !std::mem::replace(&mut failing, true) => {
-                    let error = match other {
-                        Ok(Err(error)) => chain(&error),
-                        _ => format!("no answer within {PATIENCE:?}"),
-                    };
-                    tracing::warn!(error, "the store does not hear this worker; its runs go on");
+                other => {
+                    if !std::mem::replace(&mut failing, true) {
+                        let error = match other {
+                            Ok(Err(error)) => chain(&error),
+                            _ => format!("no answer within {patience:?}"),
+                        };
+                        tracing::warn!(error, "the store does not hear this worker; its runs go on for now");
+                    }
                 }
-                _ => {}
             }
         }
     }

@@ -6,8 +6,10 @@
 //! - `claim`: many claims in one commit; a lease with its fencing token for each.
 //! - `execute`: one attempt under its time-out, its token and a catch of panics → a closed set of outcomes.
 //! - [`handlers`]: HTTP calls, commands, and the Rust functions of a program that uses this crate.
+//! - [`Guard`]: what a command runs under, so that it dies with its worker.
 //! - `report`: outcomes, progress and lines → store, in batches.
-//! - `heartbeat`, `runs`: what runs here, compared with what the store knows.
+//! - `heartbeat`, `runs`: what runs here, compared with what the store knows; `isolation`: what becomes of it when the
+//!   store can't be reached; `lease`: the times that follow from how long a lease lives.
 //! - [`app`]: wiring; `status`: the endpoint for probes and metrics.
 //!
 //! A program with functions of its own needs no more than its `main`; see `examples/rust_worker.rs`:
@@ -30,8 +32,11 @@ mod claim;
 mod consume;
 mod execute;
 mod flow;
+mod guard;
 pub mod handlers;
 mod heartbeat;
+mod isolation;
+mod lease;
 mod report;
 mod runs;
 mod status;
@@ -39,5 +44,6 @@ mod status;
 pub use reveille_shared::work_request::Stream;
 
 pub use self::app::main;
+pub use self::guard::Guard;
 pub use self::handlers::{Functions, Run, RunFailure, RunResult};
 pub use self::status::Readiness;

@@ -2,9 +2,15 @@
 
 use std::process::ExitCode;
 
-use reveille_worker::Functions;
+use reveille_worker::{Functions, Guard};
+
+fn main() -> ExitCode {
+    // Before there is a runtime: a guard needs none.
+    let _guard = Guard::answer();
+    run()
+}
 
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn run() -> ExitCode {
     reveille_worker::main(Functions::default()).await
 }

@@ -12,12 +12,12 @@ use reveille_shared::broker::{Broker, Health};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::heartbeat::Pulse;
+use crate::heartbeat::LastBeat;
 
 /// What a worker's readiness depends on.
 #[derive(Clone)]
 pub struct Readiness {
-    pub(crate) pulse: Pulse,
+    pub(crate) last_beat: LastBeat,
     pub(crate) broker: Arc<dyn Broker>,
 }
 
@@ -25,7 +25,7 @@ impl Readiness {
     /// What is amiss; empty when the worker is ready.
     #[must_use]
     pub fn faults(&self) -> Vec<String> {
-        let silence = self.pulse.silence().map(|silence| format!("database: no beat for {} s", silence.as_secs()));
+        let silence = self.last_beat.silence().map(|silence| format!("database: no beat for {} s", silence.as_secs()));
         let broker = match self.broker.health() {
             Health::Up => None,
             Health::Down(why) => Some(format!("broker: {why}")),

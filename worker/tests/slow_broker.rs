@@ -6,16 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reveille_shared::broker::{self, Broker, BrokerError, DeadLetters, Delivery, Health, PublishError, Subscription};
+use reveille_shared::broker::{
+    self, Broker, BrokerError, DeadLetters, Delivery, Health, PublishError, Pulses, Route, Subscription,
+};
 use reveille_shared::clock::{Clock, SystemClock};
-use reveille_shared::definition::{Definitions, Handler, Job};
+use reveille_shared::definition::{Definitions, Handler, Job, Priority};
+use reveille_shared::duration::HumanDuration;
 use reveille_shared::lifecycle::Lifecycle;
 use reveille_shared::state::Status;
 use reveille_shared::store::{NewWorkRequest, Store};
 use reveille_shared::trigger::Trigger;
 use reveille_shared::work_request::WorkRequestId;
 use reveille_worker::app::{Settings, start};
-use reveille_worker::{Functions, Run};
+use reveille_worker::{Functions, Guard, Run};
 use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
@@ -54,13 +57,24 @@ impl Broker for SlowBroker {
         self.inner.declare(queues).await
     }
 
-    async fn publish(&self, triggers: &[(String, Trigger)]) -> Vec<Result<(), PublishError>> {
+    async fn publish(&self, triggers: &[(Route, Trigger)]) -> Vec<Result<(), PublishError>> {
         self.inner.publish(triggers).await
     }
 
-    async fn subscribe(&self, queues: &[String]) -> Result<Box<dyn Subscription>, BrokerError> {
-        let inner = self.inner.subscribe(queues).await?;
+    async fn subscribe(&self, queues: &[String], priority: Priority) -> Result<Box<dyn Subscription>, BrokerError> {
+        let inner = self.inner.subscribe(queues, priority).await?;
+        if priority != Priority::Normal {
+            return Ok(inner);
+        }
         Ok(Box::new(SlowSubscription { inner, slow: self.slow.clone() }))
+    }
+
+    async fn pulse(&self) -> Result<(), BrokerError> {
+        self.inner.pulse().await
+    }
+
+    async fn pulses(&self) -> Box<dyn Pulses> {
+        self.inner.pulses().await
     }
 
     async fn dead_letters(&self) -> Result<Box<dyn DeadLetters>, BrokerError> {
@@ -121,7 +135,7 @@ async fn a_worker_whose_slots_come_free_while_it_stops_the_flow_consumes_again()
         store.accept(request, None).await.unwrap();
     }
     let due = store.take_due(10).await.unwrap();
-    let due: Vec<_> = due.into_iter().map(|out| (out.queue, out.trigger)).collect();
+    let due: Vec<_> = due.into_iter().map(|out| (out.route, out.trigger)).collect();
     assert!(due.len() == 2 && inner.publish(&due).await.iter().all(Result::is_ok));
 
     // The first run ends when the worker, whose only slot it has, gives the second trigger back.
@@ -140,8 +154,14 @@ async fn a_worker_whose_slots_come_free_while_it_stops_the_flow_consumes_again()
     let slow = Slow { store: store.clone(), first: due[0].1.id, may_end };
     let broker = Arc::new(SlowBroker { inner, slow });
     let mut lifecycle = Lifecycle::default();
-    let settings = Settings { queues: vec!["default".into()], slots: 1, name: Some("test".into()) };
-    start(settings, functions, store.clone(), broker, Arc::new(SystemClock), &mut lifecycle).await.unwrap();
+    let settings = Settings {
+        queues: vec!["default".into()],
+        slots: 1,
+        name: Some("test".into()),
+        lease_ttl: HumanDuration::from_secs(15),
+    };
+    let guard = Guard::of(env!("CARGO_BIN_EXE_reveille-worker"));
+    start(settings, functions, guard, store.clone(), broker, Arc::new(SystemClock), &mut lifecycle).await.unwrap();
     let all_succeed = async {
         for id in ids {
             while store.work_request("default", id).await.unwrap().unwrap().status != Status::Succeeded {

@@ -7,16 +7,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use reveille_shared::broker::{self, Broker};
+use reveille_shared::broker::{self, Broker, Route};
 use reveille_shared::clock::{Clock, SystemClock};
-use reveille_shared::definition::{Backoff, CommandCall, Definitions, Handler, HttpCall, Job, RetryPolicy};
+use reveille_shared::definition::{Backoff, CommandCall, Definitions, Handler, HttpCall, Job, Priority, RetryPolicy};
 use reveille_shared::duration::HumanDuration;
 use reveille_shared::lifecycle::Lifecycle;
 use reveille_shared::state::{Phase, Status};
 use reveille_shared::store::{Cancellation, Claim, Loss, NewWorkRequest, Outgoing, Store};
 use reveille_shared::work_request::{Happening, RunError, WorkRequest, WorkRequestId};
 use reveille_worker::app::{Settings, start};
-use reveille_worker::{Functions, Run, RunFailure};
+use reveille_worker::{Functions, Guard, Run, RunFailure};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
@@ -75,9 +75,15 @@ impl Stack {
 
     async fn worker(&self, name: &str, slots: u16, functions: Functions) -> Lifecycle {
         let mut lifecycle = Lifecycle::default();
-        let settings = Settings { queues: vec!["default".into()], slots, name: Some(name.into()) };
+        let settings = Settings {
+            queues: vec!["default".into()],
+            slots,
+            name: Some(name.into()),
+            lease_ttl: HumanDuration::from_secs(15),
+        };
+        let guard = Guard::of(env!("CARGO_BIN_EXE_reveille-worker"));
         let (store, broker) = (self.store.clone(), Arc::clone(&self.broker));
-        start(settings, functions, store, broker, Arc::new(SystemClock), &mut lifecycle).await.unwrap();
+        start(settings, functions, guard, store, broker, Arc::new(SystemClock), &mut lifecycle).await.unwrap();
         lifecycle
     }
 
@@ -122,7 +128,7 @@ async fn dispatch(store: Store, broker: Arc<dyn Broker>) {
     let nudge = store.nudge(reveille_shared::store::Hint::Due);
     loop {
         let outgoing = store.take_due(500).await.unwrap();
-        let triggers: Vec<_> = outgoing.into_iter().map(|Outgoing { queue, trigger, .. }| (queue, trigger)).collect();
+        let triggers: Vec<_> = outgoing.into_iter().map(|Outgoing { route, trigger, .. }| (route, trigger)).collect();
         for verdict in broker.publish(&triggers).await {
             verdict.unwrap();
         }
@@ -205,6 +211,7 @@ async fn failures_are_retried_as_the_policy_says() {
         headers: BTreeMap::new(),
         body: None,
         success: vec![],
+        cancel: None,
     };
     let mut slow = function("slow");
     slow.timeout = HumanDuration::from_millis(50);
@@ -325,19 +332,23 @@ async fn what_outlives_the_grace_period_is_handed_back_to_the_next_worker() {
     drain(next, Duration::from_millis(100)).await;
 }
 
+fn default_route() -> Route {
+    Route { queue: "default".into(), priority: Priority::Normal }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_old_trigger_is_acked_and_runs_nothing() {
     let stack = Stack::with(vec![function("gated")]).await;
     let (gate, started) = (Arc::new(Semaphore::new(1)), Arc::new(AtomicU32::new(0)));
     let id = stack.trigger("gated", Value::Null).await;
     stack.until(id, |seen| matches!(seen.phase, Phase::Sent { .. })).await;
-    let mut subscription = stack.broker.subscribe(&["default".into()]).await.unwrap();
+    let mut subscription = stack.broker.subscribe(&["default".into()], Priority::Normal).await.unwrap();
     subscription.demand(1).await;
     let delivery = subscription.next().await.unwrap();
     let trigger = delivery.trigger.clone();
     subscription.give_back(vec![delivery]).await;
     drop(subscription);
-    let repeated: Vec<_> = (0..5).map(|_| ("default".to_owned(), trigger.clone())).collect();
+    let repeated: Vec<_> = (0..5).map(|_| (default_route(), trigger.clone())).collect();
     assert!(stack.broker.publish(&repeated).await.iter().all(Result::is_ok));
 
     let worker = stack.worker("one", 4, gated(&gate, &started)).await;
@@ -391,7 +402,7 @@ async fn the_beat_mends_what_store_and_memory_disagree_on() {
     // Sent before the worker is there, and claimed in its name: a lease without a run.
     let orphan = stack.trigger("gated", Value::Null).await;
     stack.until(orphan, |seen| matches!(seen.phase, Phase::Sent { .. })).await;
-    let mut subscription = stack.broker.subscribe(&["default".into()]).await.unwrap();
+    let mut subscription = stack.broker.subscribe(&["default".into()], Priority::Normal).await.unwrap();
     subscription.demand(1).await;
     let delivery = subscription.next().await.unwrap();
     let worker = stack.worker("one", 2, gated(&gate, &started)).await;
@@ -405,7 +416,7 @@ async fn the_beat_mends_what_store_and_memory_disagree_on() {
     // The reconciler takes the lease away: a run without a lease, which is stopped and reports nothing.
     let Phase::Leased(lease) = seen.phase else { panic!("{seen:?}") };
     let error = RunError::new("Lost", "as the test says");
-    stack.store.lose(vec![Loss { id: orphan, token: lease.token, error, retry: None }]).await.unwrap();
+    stack.store.lose(vec![Loss { id: orphan, token: lease.token, error, retry: None, verify: false }]).await.unwrap();
     let probes = [stack.trigger("gated", Value::Null).await, stack.trigger("gated", Value::Null).await];
     for probe in probes {
         // Both slots are free again, so the run was stopped.

@@ -10,9 +10,11 @@ use reveille_shared::clock::Clock;
 use reveille_shared::lifecycle::{Lifecycle, TaskResult};
 use reveille_shared::store::Store;
 use reveille_shared::telemetry::chain;
-use reveille_worker::Functions;
 use reveille_worker::app::Settings;
+use reveille_worker::{Functions, Guard};
 use tokio::task::JoinSet;
+
+use super::WORKER_TTL;
 
 /// How often to look for queues that nobody serves.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -24,14 +26,18 @@ pub(super) struct Workers {
     pub(super) clock: Arc<dyn Clock>,
     /// Of each worker.
     pub(super) slots: u16,
+    /// What commands run under.
+    pub(super) guard: Guard,
 }
 
 impl Workers {
     /// Starts a worker that serves these queues.
     pub(super) async fn start(&self, queues: &BTreeSet<String>, lifecycle: &mut Lifecycle) -> anyhow::Result<()> {
-        let settings = Settings { queues: queues.iter().cloned().collect(), slots: self.slots, name: None };
+        let settings =
+            Settings { queues: queues.iter().cloned().collect(), slots: self.slots, name: None, lease_ttl: WORKER_TTL };
         let (store, broker, clock) = (self.store.clone(), Arc::clone(&self.broker), Arc::clone(&self.clock));
-        reveille_worker::app::start(settings, Functions::default(), store, broker, clock, lifecycle).await?;
+        let (functions, guard) = (Functions::default(), self.guard.clone());
+        reveille_worker::app::start(settings, functions, guard, store, broker, clock, lifecycle).await?;
         Ok(())
     }
 

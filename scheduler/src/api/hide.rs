@@ -16,27 +16,35 @@ pub(crate) fn changes_of_job<T: serde::Serialize>(old: &T, new: &T) -> Vec<Chang
 
 /// Hides what is secret in changes of a job; those of a schedule hold nothing of the kind.
 pub(crate) fn secrets(changes: &mut [ChangedMember]) {
-    changes.iter_mut().filter(|changed| changed.member == "handler").for_each(hide);
-}
-
-fn hide(ChangedMember { from, to, .. }: &mut ChangedMember) {
-    for (kind, secrets) in [("http", "headers"), ("command", "env")] {
-        let old = secret(from, kind, secrets).cloned().unwrap_or_default();
-        for (name, value) in secret(to, kind, secrets).into_iter().flatten() {
-            let other = old.get(name).is_some_and(|old| old != value);
-            *value = Value::from(if other { HIDDEN_OTHER } else { HIDDEN });
-        }
-        secret(from, kind, secrets).into_iter().flatten().for_each(|(_, value)| *value = Value::from(HIDDEN));
-    }
-    for handler in [from, to] {
-        if let Some(Value::String(url)) = handler.as_mut().and_then(|handler| handler.pointer_mut("/http/url")) {
-            *url = without_credentials(url);
+    for ChangedMember { member, from, to } in changes {
+        let (maps, urls): (&[&str], &[&str]) = match member.as_str() {
+            "handler" => {
+                (&["/http/headers", "/http/cancel/headers", "/command/env"], &["/http/url", "/http/cancel/url"])
+            }
+            "verify" => (&["/how/http/headers", "/how/command/env"], &["/how/http/url"]),
+            _ => continue,
+        };
+        maps.iter().for_each(|at| hide(from, to, at));
+        for at in urls {
+            for url in [&mut *from, &mut *to].into_iter().filter_map(|value| value.as_mut()?.pointer_mut(at)) {
+                *url = url.as_str().map(without_credentials).into();
+            }
         }
     }
 }
 
-fn secret<'a>(handler: &'a mut Option<Value>, kind: &str, secrets: &str) -> Option<&'a mut Map<String, Value>> {
-    handler.as_mut()?.get_mut(kind)?.get_mut(secrets)?.as_object_mut()
+/// Hides the values of a map, and tells which of them are others than before.
+fn hide(from: &mut Option<Value>, to: &mut Option<Value>, at: &str) {
+    let old = map(from, at).cloned().unwrap_or_default();
+    for (name, value) in map(to, at).into_iter().flatten() {
+        let other = old.get(name).is_some_and(|old| old != value);
+        *value = Value::from(if other { HIDDEN_OTHER } else { HIDDEN });
+    }
+    map(from, at).into_iter().flatten().for_each(|(_, value)| *value = Value::from(HIDDEN));
+}
+
+fn map<'a>(value: &'a mut Option<Value>, at: &str) -> Option<&'a mut Map<String, Value>> {
+    value.as_mut()?.pointer_mut(at)?.as_object_mut()
 }
 
 /// A URL with its user and password replaced.
@@ -82,5 +90,27 @@ mod tests {
             Some(json!({"http": {"url": "http://***@h/2",
                 "headers": {"Authorization": "*** (another value)", "Accept": "***"}}}))
         );
+    }
+
+    #[test]
+    fn what_verifies_and_what_cancels_shows_no_secret_either() {
+        let call = |token: &str| json!({"url": format!("http://u:{token}@h"), "headers": {"A": token}});
+        let job = |token: &str| {
+            json!({
+                "handler": {"http": {"url": "http://h", "cancel": call(token)}},
+                "verify": {"how": {"http": call(token)}, "timeout": "10s"},
+            })
+        };
+        let command = json!({
+            "handler": {"http": {"url": "http://h"}},
+            "verify": {"how": {"command": {"argv": ["v"], "env": {"A": "hunter2"}}}, "timeout": "10s"},
+        });
+        let shown = |value: &str| json!({"url": "http://***@h", "headers": {"A": value}});
+        let changes = changes_of_job(&job("hunter2"), &job("hunter3"));
+        let [handler, verify] = &changes[..] else { panic!("two members differ: {changes:?}") };
+        assert_eq!(handler.from, Some(json!({"http": {"url": "http://h", "cancel": shown("***")}})));
+        assert_eq!(verify.to, Some(json!({"how": {"http": shown("*** (another value)")}, "timeout": "10s"})));
+        let told = format!("{changes:?} {:?}", changes_of_job(&job("hunter3"), &command));
+        assert!(!told.contains("hunter"), "{told}");
     }
 }

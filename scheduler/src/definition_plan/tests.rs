@@ -80,6 +80,32 @@ fn a_part_leaves_the_rest_as_it_is_unless_it_is_pruned() {
 }
 
 #[test]
+fn each_key_of_a_job_is_a_change_with_what_it_was_and_is() {
+    let job = |keys: &str| format!("jobs: {{ a: {{ http: {{ url: 'http://a' }}, {keys} }} }}");
+    let current = current(&job("queue: default"));
+    for (keys, told) in [
+        ("priority: high", "priority none → \"high\""),
+        ("concurrency: 3", "concurrency none → {\"limit\":3}"),
+        ("rate: 100/m", "rate none → {\"limit\":100,\"per\":\"1m\"}"),
+        ("unique: { key: k, while: running }", "unique none → {\"key\":\"k\",\"while\":\"running\"}"),
+        ("expires: 10m", "expires none → \"10m\""),
+        ("on_lost: fail", "onLost \"retry\" → \"fail\""),
+        (
+            "verify: { command: [v], timeout: 1s }",
+            "verify none → {\"how\":{\"command\":{\"argv\":[\"v\"]}},\"timeout\":\"1s\"}",
+        ),
+    ] {
+        let merged = merge(&current, &read(&job(keys)), true).unwrap();
+        let [(_, changes)] = &merged.jobs.changed[..] else { panic!("one job changes by {keys}") };
+        assert_eq!(changes.iter().map(ToString::to_string).collect::<Vec<_>>(), [told]);
+        assert_ne!(merged.set.digest, current.in_force.as_ref().unwrap().digest);
+    }
+    let cancel = read("jobs: { a: { http: { url: 'http://a', cancel: { url: 'http://a/stop' } } } }");
+    let changed = merge(&current, &cancel, true).unwrap().jobs.changed;
+    assert_eq!((changed.len(), changed[0].1[0].member.as_str()), (1, "handler"));
+}
+
+#[test]
 fn of_two_revisions_the_higher_stays() {
     let current = current("revision: 7\njobs: { a: { function: f } }");
     let of = |text: &str| merge(&current, &read(text), false).unwrap().set.revision;

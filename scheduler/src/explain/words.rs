@@ -60,9 +60,7 @@ pub(super) fn run(run: &WorkRequest, now: Timestamp) -> String {
         (Status::Canceled, _) => "was canceled".to_owned(),
         (Status::Canceling, _) => "is asked to stop".to_owned(),
         _ => match &run.phase {
-            Phase::Held { since } => {
-                format!("is held since {}: runs of an earlier fire have not ended", exact(*since))
-            }
+            Phase::Held { since, hold } => format!("is held since {}: {}", exact(*since), hold.words()),
             Phase::Due { at } if *at > now && run.attempt > 0 => {
                 format!("will be tried again at {}{error}", exact(*at))
             }

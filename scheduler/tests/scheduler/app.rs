@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reveille_scheduler::app::{self, Role, Settings};
-use reveille_shared::duration::HumanDuration;
+use reveille_shared::definition::Priority;
 use reveille_shared::lifecycle::Lifecycle;
 
 use crate::world::{World, one, until};
@@ -14,7 +14,6 @@ fn settings(world: &World) -> Settings {
         listen: "127.0.0.1:0".parse().unwrap(),
         schedules: Some(world.folder.path().join("a.yaml")),
         roles: vec![Role::Plan, Role::Dispatch, Role::Api],
-        worker_ttl: HumanDuration::from_secs(15),
         embedded: true,
     }
 }
@@ -30,7 +29,7 @@ async fn from_a_file_to_triggers_and_a_clean_end() {
     std::fs::write(world.folder.path().join("a.yaml"), one(&["every: 1s"])).unwrap();
     let mut lifecycle = Lifecycle::default();
     let running = start(&world, settings(&world), &mut lifecycle).await.unwrap();
-    let mut subscription = world.broker.subscribe(&["default".to_owned()]).await.unwrap();
+    let mut subscription = world.broker.subscribe(&["default".to_owned()], Priority::Normal).await.unwrap();
     subscription.demand(10).await;
     for _ in 0..2 {
         let trigger = tokio::time::timeout(Duration::from_secs(10), subscription.next()).await;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use reveille_scheduler::dispatch::Dispatcher;
 use reveille_scheduler::plan::{self, Ask};
 use reveille_shared::broker::{Broker, Delivery};
+use reveille_shared::definition::Priority;
 use reveille_shared::duration::HumanDuration;
 use reveille_shared::store::Acceptance;
 use reveille_shared::work_request::{Happening, WorkRequestId};
@@ -38,7 +39,7 @@ fn dispatch(world: &World, embedded: bool, tasks: &mut JoinSet<()>) {
 }
 
 async fn receive(broker: &Arc<dyn Broker>, queue: &str) -> Delivery {
-    let mut subscription = broker.subscribe(&[queue.to_owned()]).await.unwrap();
+    let mut subscription = broker.subscribe(&[queue.to_owned()], Priority::Normal).await.unwrap();
     subscription.demand(10).await;
     let next = tokio::time::timeout(std::time::Duration::from_secs(10), subscription.next()).await;
     next.expect("no trigger came").expect("the broker has shut down")

@@ -6,6 +6,7 @@ use std::time::Duration;
 use reveille_scheduler::leader::Leadership;
 use reveille_scheduler::plan::{self, Ask};
 use reveille_scheduler::reconcile::{self, Reconciler};
+use reveille_shared::broker::Heard;
 use reveille_shared::periodic::Pass as _;
 use reveille_shared::state::Status;
 use reveille_shared::store::{Claim, NewWorker};
@@ -25,6 +26,7 @@ async fn running(world: &World, yaml: &str) -> (WorkRequestId, Uuid) {
         queues: vec!["default".into()],
         slots: 1,
         version: "0".into(),
+        lease_ttl: TTL,
     };
     world.store.register_worker(&worker).await.unwrap();
     let job = world.store.job("default", "j").await.unwrap().unwrap();
@@ -43,7 +45,7 @@ async fn request(world: &World, id: WorkRequestId) -> WorkRequest {
 fn reconciler(world: &World) -> Reconciler {
     let leadership = Arc::new(Leadership::default());
     leadership.set(Some(reveille_shared::store::Generation(1)));
-    Reconciler::new(world.store.clone(), leadership, TTL)
+    Reconciler::new(world.store.clone(), Arc::clone(&world.broker), leadership)
 }
 
 /// Runs the reconciler for somewhat longer than the time-to-live; `beat` is called in between.
@@ -54,7 +56,7 @@ async fn reconcile(world: &World, beat: impl AsyncFn()) -> usize {
     while begun.elapsed() < TTL + TTL / 2 {
         lost += reconciler.run_once().await.unwrap().0.lost_leases;
         beat().await;
-        tokio::time::sleep(Reconciler::period(TTL)).await;
+        tokio::time::sleep(TTL / 8).await;
     }
     lost
 }
@@ -82,6 +84,20 @@ async fn a_worker_that_beats_keeps_its_lease() {
     })
     .await;
     assert_eq!(lost, 0);
+    assert_eq!(request(&world, id).await.error, None);
+}
+
+#[tokio::test]
+async fn who_can_not_be_told_of_good_reads_is_not_taken_for_dead() {
+    let world = World::now().await;
+    let (id, _) = running(&world, &one(&["every: 1h"])).await;
+    let mut pulses = world.broker.pulses().await;
+    assert_eq!(pulses.next().await, Some(Heard::Tuned));
+    reconciler(&world).run_once().await.unwrap();
+    assert_eq!(pulses.next().await, Some(Heard::Pulse), "a good look is told");
+    // The broker is gone: who is cut off from the store would not hear that its lease is about to end.
+    world.stop.cancel();
+    assert_eq!(reconcile(&world, async || ()).await, 0);
     assert_eq!(request(&world, id).await.error, None);
 }
 

@@ -5,27 +5,40 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Broker, BrokerError, DeadLetter, DeadLetters, Delivery, Health, PublishError, Subscription, check_name, check_names,
+    Broker, BrokerError, DeadLetter, DeadLetters, Delivery, Health, Heard, PublishError, Pulses, Route, Subscription,
+    check_name, check_names,
 };
 use crate::crash::{self, Act};
+use crate::definition::Priority;
 use crate::trigger::Trigger;
 
 /// Hands triggers from publishers to subscribers of the same process.
 #[derive(Debug)]
 pub struct EmbeddedBroker {
     queues: Arc<Queues>,
+    pulses: broadcast::Sender<Sound>,
     stop: CancellationToken,
+}
+
+/// How many pulses and calls a listener may be behind.
+const SOUNDS: usize = 64;
+
+/// What all listeners hear: a pulse, or one listener's call.
+#[derive(Debug, Clone, Copy)]
+enum Sound {
+    Pulse,
+    Call { listener: u64, number: u64 },
 }
 
 impl EmbeddedBroker {
     /// A broker without queues; `stop` ends all subscriptions.
     #[must_use]
     pub fn new(stop: CancellationToken) -> Self {
-        Self { queues: Arc::default(), stop }
+        Self { queues: Arc::default(), pulses: broadcast::Sender::new(SOUNDS), stop }
     }
 }
 
@@ -37,7 +50,7 @@ impl Broker for EmbeddedBroker {
         Ok(())
     }
 
-    async fn publish(&self, triggers: &[(String, Trigger)]) -> Vec<Result<(), PublishError>> {
+    async fn publish(&self, triggers: &[(Route, Trigger)]) -> Vec<Result<(), PublishError>> {
         if self.stop.is_cancelled() {
             let why: Arc<str> = "the broker has shut down".into();
             return triggers.iter().map(|_| Err(PublishError::Unconfirmed(Arc::clone(&why)))).collect();
@@ -45,11 +58,11 @@ impl Broker for EmbeddedBroker {
         self.queues.publish(triggers)
     }
 
-    async fn subscribe(&self, queues: &[String]) -> Result<Box<dyn Subscription>, BrokerError> {
+    async fn subscribe(&self, queues: &[String], priority: Priority) -> Result<Box<dyn Subscription>, BrokerError> {
         check_names(queues)?;
         self.queues.declare(queues);
         Ok(Box::new(EmbeddedSubscription {
-            names: queues.to_vec(),
+            routes: queues.iter().map(|queue| Route { queue: queue.clone(), priority }).collect(),
             first: 0,
             demand: 0,
             session: self.queues.sessions.fetch_add(1, Ordering::Relaxed),
@@ -65,9 +78,30 @@ impl Broker for EmbeddedBroker {
         Ok(Box::new(NoDeadLetters { stop: self.stop.clone() }))
     }
 
+    async fn pulse(&self) -> Result<(), BrokerError> {
+        if self.stop.is_cancelled() {
+            return Err(BrokerError::Unavailable("it has shut down".into()));
+        }
+        // An error says that nobody listens.
+        let _alone = self.pulses.send(Sound::Pulse).is_err();
+        Ok(())
+    }
+
+    async fn pulses(&self) -> Box<dyn Pulses> {
+        Box::new(EmbeddedPulses {
+            listener: self.queues.sessions.fetch_add(1, Ordering::Relaxed),
+            is_tuned: false,
+            sounds: self.pulses.subscribe(),
+            sender: self.pulses.clone(),
+            stop: self.stop.clone(),
+        })
+    }
+
     async fn depth(&self, queue: &str) -> Result<u64, BrokerError> {
         check_name(queue)?;
-        Ok(self.queues.ready().get(queue).map_or(0, |ready| ready.len() as u64))
+        let ready = self.queues.ready();
+        let waiting = |priority| ready.get(&Route { queue: queue.to_owned(), priority }).map_or(0, VecDeque::len);
+        Ok(Priority::ALL.map(waiting).iter().sum::<usize>() as u64)
     }
 
     fn health(&self) -> Health {
@@ -84,29 +118,29 @@ struct Ready {
 
 #[derive(Debug, Default)]
 struct Queues {
-    ready: Mutex<HashMap<String, VecDeque<Ready>>>,
+    ready: Mutex<HashMap<Route, VecDeque<Ready>>>,
     /// Marked whenever a trigger becomes ready, for the subscriptions that wait for one.
     changed: watch::Sender<()>,
     sessions: AtomicU64,
 }
 
 impl Queues {
-    fn ready(&self) -> MutexGuard<'_, HashMap<String, VecDeque<Ready>>> {
+    fn ready(&self) -> MutexGuard<'_, HashMap<Route, VecDeque<Ready>>> {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn declare(&self, names: &[String]) {
         let mut ready = self.ready();
-        for name in names {
-            ready.entry(name.clone()).or_default();
+        for (name, priority) in names.iter().flat_map(|name| Priority::ALL.map(|priority| (name, priority))) {
+            ready.entry(Route { queue: name.clone(), priority }).or_default();
         }
     }
 
-    fn publish(&self, triggers: &[(String, Trigger)]) -> Vec<Result<(), PublishError>> {
+    fn publish(&self, triggers: &[(Route, Trigger)]) -> Vec<Result<(), PublishError>> {
         let verdicts = {
             let mut ready = self.ready();
-            let put = |(name, trigger): &(String, Trigger)| {
-                let queue = ready.get_mut(name).ok_or(PublishError::Returned)?;
+            let put = |(route, trigger): &(Route, Trigger)| {
+                let queue = ready.get_mut(route).ok_or(PublishError::Returned)?;
                 queue.push_back(Ready { trigger: trigger.clone(), redelivered: false });
                 crash::at(Act::PublishHalfway);
                 Ok(())
@@ -118,11 +152,11 @@ impl Queues {
     }
 
     /// Puts these, in the order in which they were handed out, before all that wait.
-    fn give_back(&self, triggers: impl DoubleEndedIterator<Item = (String, Trigger)>) {
+    fn give_back(&self, triggers: impl DoubleEndedIterator<Item = (Route, Trigger)>) {
         {
             let mut ready = self.ready();
-            for (name, trigger) in triggers.rev() {
-                ready.entry(name).or_default().push_front(Ready { trigger, redelivered: true });
+            for (route, trigger) in triggers.rev() {
+                ready.entry(route).or_default().push_front(Ready { trigger, redelivered: true });
             }
         }
         self.changed.send_replace(());
@@ -130,14 +164,14 @@ impl Queues {
 }
 
 struct EmbeddedSubscription {
-    names: Vec<String>,
+    routes: Vec<Route>,
     /// The queue to look into first, so that a busy one does not starve the others.
     first: usize,
     demand: u16,
     session: u64,
     last_tag: u64,
     /// What was handed out, by tag: the drop gives it back.
-    unsettled: BTreeMap<u64, (String, Trigger)>,
+    unsettled: BTreeMap<u64, (Route, Trigger)>,
     changes: watch::Receiver<()>,
     queues: Arc<Queues>,
     stop: CancellationToken,
@@ -149,19 +183,19 @@ impl EmbeddedSubscription {
             return None;
         }
         let mut queues = self.queues.ready();
-        let count = self.names.len();
+        let count = self.routes.len();
         let (found, Ready { trigger, redelivered }) = (0..count)
             .map(|step| (self.first + step) % count)
-            .find_map(|index| Some((index, queues.get_mut(&self.names[index])?.pop_front()?)))?;
+            .find_map(|index| Some((index, queues.get_mut(&self.routes[index])?.pop_front()?)))?;
         drop(queues);
         self.first = (found + 1) % count;
         self.last_tag += 1;
-        self.unsettled.insert(self.last_tag, (self.names[found].clone(), trigger.clone()));
+        self.unsettled.insert(self.last_tag, (self.routes[found].clone(), trigger.clone()));
         Some(Delivery { trigger, redelivered, session: self.session, tag: self.last_tag })
     }
 
     /// Forgets those of the deliveries that are this subscription's and not settled, in order.
-    fn settle(&mut self, deliveries: &[Delivery]) -> BTreeMap<u64, (String, Trigger)> {
+    fn settle(&mut self, deliveries: &[Delivery]) -> BTreeMap<u64, (Route, Trigger)> {
         let ours = deliveries.iter().filter(|delivery| delivery.session == self.session);
         ours.filter_map(|delivery| self.unsettled.remove_entry(&delivery.tag)).collect()
     }
@@ -204,6 +238,44 @@ impl Subscription for EmbeddedSubscription {
 impl Drop for EmbeddedSubscription {
     fn drop(&mut self) {
         self.queues.give_back(std::mem::take(&mut self.unsettled).into_values());
+    }
+}
+
+struct EmbeddedPulses {
+    listener: u64,
+    is_tuned: bool,
+    sounds: broadcast::Receiver<Sound>,
+    sender: broadcast::Sender<Sound>,
+    stop: CancellationToken,
+}
+
+#[async_trait]
+impl Pulses for EmbeddedPulses {
+    async fn next(&mut self) -> Option<Heard> {
+        if self.stop.is_cancelled() {
+            return None;
+        }
+        if !std::mem::replace(&mut self.is_tuned, true) {
+            return Some(Heard::Tuned);
+        }
+        loop {
+            let sound = tokio::select! {
+                () = self.stop.cancelled() => return None,
+                sound = self.sounds.recv() => sound,
+            };
+            match sound {
+                Ok(Sound::Pulse) => return Some(Heard::Pulse),
+                Ok(Sound::Call { listener, number }) if listener == self.listener => return Some(Heard::Echo(number)),
+                Ok(Sound::Call { .. }) => {}
+                // Among what was missed there may have been a pulse.
+                Err(broadcast::error::RecvError::Lagged(_)) => return Some(Heard::Pulse),
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    }
+
+    async fn call(&mut self, number: u64) {
+        let _alone = self.sender.send(Sound::Call { listener: self.listener, number }).is_err();
     }
 }
 

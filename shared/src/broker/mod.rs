@@ -13,35 +13,55 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::embedded::EmbeddedBroker;
 pub use self::rabbitmq::RabbitBroker;
+use crate::definition::Priority;
 use crate::trigger::Trigger;
+
+/// Where triggers go: a work queue has one queue of the broker for each priority.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Route {
+    /// The work queue.
+    pub queue: String,
+    /// Which of its triggers go first.
+    pub priority: Priority,
+}
 
 /// What the dispatcher publishes to and workers consume from.
 #[async_trait]
 pub trait Broker: Send + Sync + 'static {
-    /// Makes sure that the work queues exist. Repeating is harmless.
+    /// Makes sure that the work queues exist, each for all priorities. Repeating is harmless.
     ///
     /// # Errors
     /// [`BrokerError`] when the broker can't be reached or refuses.
     async fn declare(&self, queues: &[String]) -> Result<(), BrokerError>;
 
-    /// Publishes each trigger to its work queue and waits until the broker has taken charge of all of them,
+    /// Publishes each trigger on its route and waits until the broker has taken charge of all of them,
     /// or has not within the confirm time-out. One verdict for each, in order; an error means
     /// that the message may or may not have arrived.
-    async fn publish(&self, triggers: &[(String, Trigger)]) -> Vec<Result<(), PublishError>>;
+    async fn publish(&self, triggers: &[(Route, Trigger)]) -> Vec<Result<(), PublishError>>;
 
-    /// Consumes from work queues, with no demand yet (see [`Subscription::demand`]). Lives through
+    /// Consumes the triggers of one priority from work queues, with no demand yet (see [`Subscription::demand`]). Lives through
     /// reconnects, until it is dropped.
     ///
     /// # Errors
     /// [`BrokerError`] when the queue names are not acceptable. A broker that can't be reached is
     /// not an error: deliveries start when it is back.
-    async fn subscribe(&self, queues: &[String]) -> Result<Box<dyn Subscription>, BrokerError>;
+    async fn subscribe(&self, queues: &[String], priority: Priority) -> Result<Box<dyn Subscription>, BrokerError>;
 
     /// Consumes what brokers and workers gave up on. Lives through reconnects.
     ///
     /// # Errors
     /// As [`Broker::subscribe`].
     async fn dead_letters(&self) -> Result<Box<dyn DeadLetters>, BrokerError>;
+
+    /// Tells all who listen that its sender reads the store well, and may end the leases of workers whose beat stands still.
+    /// Good once the broker has put it where every listener that has heard [`Heard::Tuned`] will find it.
+    ///
+    /// # Errors
+    /// [`BrokerError::Unavailable`]: it may or may not be heard.
+    async fn pulse(&self) -> Result<(), BrokerError>;
+
+    /// Listens for pulses. Lives through reconnects, until it is dropped.
+    async fn pulses(&self) -> Box<dyn Pulses>;
 
     /// How many messages of a work queue wait for a worker. A hint: what workers have been handed and not yet
     /// settled is not counted. None wait in a queue that does not exist.
@@ -83,6 +103,28 @@ pub struct Delivery {
     pub(crate) session: u64,
     /// The broker's name for it on that connection.
     pub(crate) tag: u64,
+}
+
+/// What a listener hears of pulses.
+#[async_trait]
+pub trait Pulses: Send {
+    /// What is heard next. Cancel safe. `None` once the broker has shut down for good.
+    async fn next(&mut self) -> Option<Heard>;
+
+    /// Sends this listener itself a message through the broker, to be heard as [`Heard::Echo`] behind every pulse that was
+    /// good before this was called. What can't be sent is never heard.
+    async fn call(&mut self, number: u64);
+}
+
+/// Something that a listener has heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// From now on every pulse is heard; one before may have been missed.
+    Tuned,
+    /// A pulse.
+    Pulse,
+    /// The listener's own call with this number.
+    Echo(u64),
 }
 
 /// What brokers and workers gave up on, for the scheduler to look after.

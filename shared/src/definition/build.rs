@@ -1,7 +1,9 @@
 //! A tree without faults → jobs and schedules with all defaults filled in.
 
 mod job;
+mod limits;
 mod schedule;
+mod verify;
 
 use std::collections::BTreeMap;
 

@@ -19,6 +19,7 @@ mod fault;
 mod file;
 mod files;
 mod json_schema;
+mod limits;
 mod merge;
 pub mod model;
 mod nearest;

@@ -44,6 +44,24 @@ pub struct Job {
     pub retry: RetryPolicy,
     /// What follows an attempt whose worker died.
     pub on_lost: OnLost,
+    /// Asked whether a lost attempt took effect, before `on_lost` is followed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<Verify>,
+    /// Which runs go first when many wait.
+    #[serde(default, skip_serializing_if = "Priority::is_normal")]
+    pub priority: Priority,
+    /// How many runs may be under way at one time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<Concurrency>,
+    /// How many runs may start within a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
+    /// Which runs are one and the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unique: Option<Unique>,
+    /// A run that has not started within this time, counted from when it could first go out, FAILS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<HumanDuration>,
     /// Jobs of the same namespace that are called when a run ends SUCCEEDED.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub on_success: Vec<Chained>,
@@ -68,6 +86,12 @@ impl Job {
             timeout: HumanDuration::from_secs(600),
             retry: RetryPolicy::default(),
             on_lost: OnLost::default(),
+            verify: None,
+            priority: Priority::Normal,
+            concurrency: None,
+            rate: None,
+            unique: None,
+            expires: None,
             on_success: Vec::new(),
             on_failure: Vec::new(),
             on_finish: Vec::new(),
@@ -123,6 +147,22 @@ pub struct HttpCall {
     /// Status codes that mean success; empty means any 2xx.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub success: Vec<u16>,
+    /// Made when someone cancels the run while the call is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancel: Option<CancelCall>,
+}
+
+/// A request that tells a callee to stop what an earlier one has begun. Texts as in [`HttpCall`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CancelCall {
+    /// An upper-case HTTP method.
+    pub method: String,
+    /// An absolute `http` or `https` URL.
+    pub url: String,
+    /// Request headers.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
 }
 
 /// A program to run, never through a shell unless the first argument is one.
@@ -189,4 +229,116 @@ pub enum OnLost {
     Retry,
     /// End FAILED and leave the rest to people.
     Fail,
+}
+
+/// How to find out whether a lost attempt took effect.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Verify {
+    /// What is asked.
+    pub how: VerifyCall,
+    /// How long an answer may take.
+    pub timeout: HumanDuration,
+}
+
+/// Who is asked whether a lost attempt took effect.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum VerifyCall {
+    /// An endpoint, by GET. Each condition is an expression over `status`, `body` and what templates of a run know; the
+    /// first that is true is the answer, and if none is the answer is not known.
+    Http(VerifyHttp),
+    /// A program: exit code 0 says that it took effect, 1 that it did not, 2 that it is still running; any other code
+    /// that it is not known.
+    Command(CommandCall),
+}
+
+/// A question by HTTP.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VerifyHttp {
+    /// An absolute `http` or `https` URL.
+    pub url: String,
+    /// Request headers.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    /// True: it took effect.
+    pub succeeded: String,
+    /// True: it did not, and may be run again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+    /// True: it is still running.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running: Option<String>,
+}
+
+/// Which runs of a work queue go first when many wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    /// Before all others.
+    High,
+    /// The usual.
+    #[default]
+    Normal,
+    /// When nothing else waits.
+    Low,
+}
+
+impl Priority {
+    /// All of them, the first to go first.
+    pub const ALL: [Self; 3] = [Self::High, Self::Normal, Self::Low];
+
+    /// Whether it is the usual one.
+    #[must_use]
+    pub const fn is_normal(&self) -> bool {
+        matches!(self, Self::Normal)
+    }
+}
+
+/// How many runs may be under way at one time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Concurrency {
+    /// At least 1.
+    pub limit: u32,
+    /// A template over the run's input: runs with the same text share the limit. Without it all runs of the job do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+/// How many runs may start within a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rate {
+    /// At least 1; retries count.
+    pub limit: u32,
+    /// In any span of this length.
+    pub per: HumanDuration,
+    /// As in [`Concurrency`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+/// Which runs are one and the same: asking for another one gives the one that there is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Unique {
+    /// A template over the run's input; runs with the same text are the same.
+    pub key: String,
+    /// For how long.
+    #[serde(rename = "while")]
+    pub span: UniqueSpan,
+}
+
+/// For how long a run stands for all that are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum UniqueSpan {
+    /// Until it starts.
+    Waiting,
+    /// Until it ends.
+    Running,
+    /// For a time after it was accepted.
+    Window(HumanDuration),
 }

@@ -114,6 +114,16 @@ enum Content {
     Map { entries: Vec<(Key, Node)>, pending: Option<Key>, first: HashMap<Rc<str>, Span> },
 }
 
+impl Open {
+    /// The key whose value is being read, if this is a map.
+    fn at(&self) -> &str {
+        match &self.content {
+            Content::Map { pending: Some(key), .. } => &key.text,
+            _ => "",
+        }
+    }
+}
+
 impl Builder {
     fn run(&mut self, source: &Source) -> Result<(), Remark> {
         refuse_what_is_no_text(source)?;
@@ -209,6 +219,7 @@ impl Builder {
         if anchor != 0 {
             self.anchors.insert(anchor, node.clone());
         }
+        let in_limit = self.is_limit();
         let Some(Open { secret, content, .. }) = self.open.last_mut() else {
             self.root = Some(node);
             return Ok(());
@@ -233,7 +244,9 @@ impl Builder {
                 Some(key) => {
                     if matches!(&node.kind, Kind::Scalar { text, plain: true } if text.is_empty()) {
                         node.span = key.span;
-                    } else if node.text().is_some() && (*secret || holds_secrets(&key.text)) {
+                    } else if node.text().is_some()
+                        && (*secret || holds_secrets(&key.text) && !(in_limit && &*key.text == "key"))
+                    {
                         self.secrets.push(node.span);
                     }
                     if let Some(first) = first.get(&key.text) {
@@ -251,6 +264,15 @@ impl Builder {
             },
         }
         Ok(())
+    }
+
+    /// Whether the innermost open map is a limit of jobs, whose `key` is no secret.
+    fn is_limit(&self) -> bool {
+        match &self.open[..] {
+            [file, defaults, _] => file.at() == "defaults" && matches!(defaults.at(), "concurrency" | "rate"),
+            [file, _, job, _] => file.at() == "jobs" && matches!(job.at(), "concurrency" | "rate" | "unique"),
+            _ => false,
+        }
     }
 
     fn count(&mut self, span: Span) -> Result<(), Remark> {

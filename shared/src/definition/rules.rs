@@ -12,6 +12,9 @@ use super::outline::{CHAINS, called_job};
 use super::source::{Remark, Source};
 use crate::duration::HumanDuration;
 
+/// How long the answer to `verify` may take, at most: until then nobody runs what was lost.
+const LONGEST_ANSWER: HumanDuration = HumanDuration::from_secs(60);
+
 /// Remarks on what contradicts itself within one file.
 pub(super) fn check(source: &Source, root: &Node) -> Vec<Remark> {
     let entries = |section: &str| root.get(section).map(Node::entries).unwrap_or_default();
@@ -22,6 +25,7 @@ pub(super) fn check(source: &Source, root: &Node) -> Vec<Remark> {
     for (_, job) in entries("jobs") {
         remarks.extend(job.get("retry").and_then(|node| retry_remark(node, defaults_of)));
         remarks.extend(job.get("command").and_then(exit_code_remark));
+        remarks.extend(job.get("verify").and_then(answer_remark));
         for chain in CHAINS {
             remarks.extend(job.get(chain).into_iter().flat_map(|list| twice(list, &format!("`{chain}`"))));
         }
@@ -58,6 +62,16 @@ fn exit_code_remark(command: &Node) -> Option<Remark> {
     let twice =
         codes("no_retry").iter().find(|code| code.text().is_some_and(|code| success.any(|other| other == code)))?;
     Some(Remark::new(twice.span, "this exit code already means success").hint("leave it in one of the two lists"))
+}
+
+fn answer_remark(verify: &Node) -> Option<Remark> {
+    let node = verify.get("timeout")?;
+    let timeout = node.text()?.parse::<HumanDuration>().ok()?;
+    if timeout <= LONGEST_ANSWER {
+        return None;
+    }
+    let remark = Remark::new(node.span, format!("an answer that may take more than {LONGEST_ANSWER}"));
+    Some(remark.hint(format!("write {LONGEST_ANSWER} or less: what was lost waits for it")))
 }
 
 /// Remarks on jobs that a list names a second time.

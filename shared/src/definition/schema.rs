@@ -1,7 +1,9 @@
 //! The keys of a schedule file: the one table that the checker walks and the JSON Schema is made from.
 
 mod job;
+mod limits;
 mod schedule;
+mod verify;
 
 use self::job::{DEFAULTS, JOB};
 use self::schedule::{CALENDAR, SCHEDULE};

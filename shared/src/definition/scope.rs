@@ -7,8 +7,12 @@ pub(super) enum Scope {
     Fire,
     /// The scheduler, when a run has ended and another job is called.
     Chain,
+    /// The scheduler, when a run is accepted: what tells it apart from others.
+    Key,
     /// The worker, for a run.
     Run,
+    /// The worker, when it was told whether a lost run took effect: a condition.
+    Answer,
 }
 
 impl Scope {
@@ -19,9 +23,22 @@ impl Scope {
             Self::Chain => {
                 &["output", "input", "error", "parent", "namespace", "schedule", "scheduled_for", "fired_at"]
             }
+            Self::Key => &["input", "job", "namespace", "schedule", "scheduled_for"],
             Self::Run => {
                 &["input", "scheduled_for", "fired_at", "work_request_id", "attempt", "job", "namespace", "schedule"]
             }
+            Self::Answer => &[
+                "status",
+                "body",
+                "input",
+                "scheduled_for",
+                "fired_at",
+                "work_request_id",
+                "attempt",
+                "job",
+                "namespace",
+                "schedule",
+            ],
         }
     }
 }

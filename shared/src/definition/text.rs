@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::days;
+use super::limits;
 use super::node::short;
 use super::scope::Scope;
 use crate::due;
@@ -44,6 +45,14 @@ pub(super) enum Text {
     Argument,
     /// Holds neither `${env:NAME}` nor templates.
     Folder,
+    /// How many starts within what span.
+    Rate,
+    /// For how long a run stands for its equals.
+    UniqueSpan,
+    /// Tells runs apart: holds templates and no `${env:NAME}`.
+    Key,
+    /// An expression over the answer to a question, without `{{ }}`.
+    Condition,
     HeaderName,
     VariableName,
 }
@@ -65,6 +74,8 @@ const DURATION: &str = "^(?=[0-9])([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]
 const VARIABLE: &str = "^[A-Za-z_][A-Za-z0-9_]*$";
 const DAY: &str = "^([0-9]{4}-[0-9]{2}-[0-9]{2}(/[0-9]{4}-[0-9]{2}-[0-9]{2})?|[A-Za-z]{3}(-[A-Za-z]{3})?)$";
 const HEADER: &str = "^[-A-Za-z0-9!#$%&'*+.^_`|~]+$";
+const RATE: &str = "^[0-9]{1,5}/([smhd]|[0-9]+[0-9dhms]*)$";
+const UNIQUE_SPAN: &str = "^(waiting|running|[0-9]+[0-9dhms]*)$";
 const LONGEST_FREE: usize = 1_000;
 
 impl Text {
@@ -75,6 +86,10 @@ impl Text {
             Self::Name | Self::CalendarName | Self::HeaderName | Self::VariableName => "a name",
             Self::Function => "the name of a function",
             Self::Duration => "a duration like 30s, 10m or 1h30m",
+            Self::Rate => "a rate like 100/m",
+            Self::UniqueSpan => "waiting, running, or a duration like 10m",
+            Self::Key => "a text with {{ templates }}, like \"{{ input.region }}\"",
+            Self::Condition => "a condition like \"status == 200 and body.state == 'done'\"",
             Self::Cron => "a cron text like \"*/5 * * * *\"",
             Self::Timezone => "an IANA time zone like Europe/Berlin",
             Self::Day => "a day like 2026-12-24, SAT or MON-FRI",
@@ -88,6 +103,7 @@ impl Text {
     pub(super) const fn templates(self) -> Option<Scope> {
         match self {
             Self::Url | Self::Header | Self::Environment | Self::Argument => Some(Scope::Run),
+            Self::Key => Some(Scope::Key),
             _ => None,
         }
     }
@@ -104,7 +120,10 @@ impl Text {
             Self::Url => "^([Hh][Tt][Tt][Pp][Ss]?://|\\$\\{env:)",
             Self::HeaderName => HEADER,
             Self::VariableName => VARIABLE,
+            Self::Rate => RATE,
+            Self::UniqueSpan => UNIQUE_SPAN,
             Self::Free => return json!({"type": "string", "maxLength": LONGEST_FREE}),
+            Self::Key => return json!({"type": "string", "minLength": 1, "maxLength": limits::LONGEST_KEY}),
             _ => return json!({"type": "string"}),
         };
         json!({"type": "string", "pattern": pattern})
@@ -130,7 +149,10 @@ impl Text {
                 Err(complaint("a header value of several lines", "write it in one line"))
             }
             Self::Header | Self::Environment => references(text),
-            Self::Argument | Self::Folder => no_references(text),
+            Self::Argument | Self::Folder | Self::Condition => no_references(text),
+            Self::Rate => limits::rate(text).map(drop),
+            Self::UniqueSpan => limits::unique_span(text).map(drop),
+            Self::Key => limits::key(text),
             Self::HeaderName => {
                 matching(text, |b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b), "header")
             }

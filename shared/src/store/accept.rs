@@ -4,11 +4,13 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::database::Tx;
+use super::limits::{self, Limit};
 use super::texts::{error_without_nul, without_nul};
 use super::transition::Batch;
+use super::unique::{self, UniqueKey};
 use super::{Hint, Result, Store};
 use crate::crash::{self, Commit};
-use crate::definition::Job;
+use crate::definition::{Job, Priority};
 use crate::duration::HumanDuration;
 use crate::state::Input;
 use crate::work_request::{FireRef, Happening, RunError, WorkRequestId};
@@ -48,6 +50,16 @@ pub struct NewWorkRequest {
     pub refused: Option<RunError>,
     /// Something waits for its end.
     pub follow: bool,
+    /// Which runs go first when many wait.
+    pub priority: Priority,
+    /// How many runs with its key may be under way at one time.
+    pub concurrency: Option<Limit>,
+    /// How many runs with its key may start within a time.
+    pub rate: Option<Limit>,
+    /// Which runs are the same.
+    pub unique: Option<UniqueKey>,
+    /// How long after its delay it may wait for its start.
+    pub expires: Option<HumanDuration>,
 }
 
 impl NewWorkRequest {
@@ -71,12 +83,31 @@ impl NewWorkRequest {
             sent: false,
             refused: None,
             follow: false,
+            priority: job.priority,
+            concurrency: None,
+            rate: None,
+            unique: None,
+            expires: job.expires,
         }
     }
 
-    /// Nothing holds it back.
+    /// Nothing holds it back, and no limit has to be counted.
     pub(crate) fn goes_out_at_once(&self) -> bool {
-        self.held.is_none() && self.refused.is_none() && self.delay == HumanDuration::ZERO
+        self.held.is_none()
+            && self.refused.is_none()
+            && self.delay == HumanDuration::ZERO
+            && self.concurrency.is_none()
+            && self.rate.is_none()
+    }
+
+    /// When its trigger may go out at the earliest.
+    pub(crate) fn due_at(&self, now: Timestamp) -> Timestamp {
+        now.saturating_add(self.delay.signed()).unwrap_or(Timestamp::MAX)
+    }
+
+    /// When it is too late to start it.
+    pub(crate) fn expires_at(&self, now: Timestamp) -> Option<Timestamp> {
+        Some(self.due_at(now).saturating_add(self.expires?.signed()).unwrap_or(Timestamp::MAX))
     }
 
     /// The delivery's phase and how many triggers were sent, as they are kept.
@@ -99,6 +130,7 @@ impl NewWorkRequest {
 /// Gives birth to work requests, and ends those that can't be run.
 pub(crate) async fn insert(tx: &mut dyn Tx, requests: &[NewWorkRequest]) -> Result<()> {
     tx.insert_requests(requests).await?;
+    limits::make_known(tx, requests.iter().flat_map(|r| r.concurrency.iter().chain(&r.rate)).collect()).await?;
     let refused: Vec<_> = requests.iter().filter_map(|r| Some((r.id, r.refused.clone()?))).collect();
     if refused.is_empty() {
         return Ok(());
@@ -129,6 +161,8 @@ pub enum Acceptance {
     New(WorkRequestId),
     /// The same request was accepted before, as this work request.
     Repeated(WorkRequestId),
+    /// One that is the same was accepted before and stands for it.
+    Same(WorkRequestId),
     /// The key was used for another request.
     KeyReused,
 }
@@ -140,19 +174,24 @@ impl Store {
     /// [`super::StoreError::Query`]: nothing was accepted, or the answer was lost; repeat it under the same key.
     pub async fn accept(&self, request: NewWorkRequest, key: Option<&IdempotencyKey>) -> Result<Acceptance> {
         let mut tx = self.begin().await?;
+        let id = request.id;
+        let mut requests = vec![request];
+        let same = unique::join(&mut *tx, &mut requests).await?.remove(&id);
         if let Some(key) = key
-            && let Some((id, hash)) = tx.take_key(key, request.id).await?
+            && let Some((id, hash)) = tx.take_key(key, same.unwrap_or(id)).await?
         {
             return Ok(if hash == key.request_hash { Acceptance::Repeated(id) } else { Acceptance::KeyReused });
         }
-        let id = request.id;
-        insert(&mut *tx, &[request]).await?;
+        insert(&mut *tx, &requests).await?;
         crash::around(Commit::Accept, tx.commit()).await?;
+        if let Some(same) = same {
+            return Ok(Acceptance::Same(same));
+        }
         self.hint(Hint::Due);
         Ok(Acceptance::New(id))
     }
 
-    /// Accepts several work requests, all or none.
+    /// Accepts several work requests, all or none, whatever others are the same.
     ///
     /// # Errors
     /// [`super::StoreError::Query`]: none was accepted, or the answer was lost.

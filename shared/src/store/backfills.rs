@@ -9,7 +9,7 @@ use super::database::Which;
 use super::fires::{Fire, FireOutcome};
 use super::schedules::ScheduleKey;
 use super::transition::Batch;
-use super::{Hint, Result, Store};
+use super::{Hint, Result, Store, unique};
 use crate::crash::{self, Commit};
 use crate::definition::Schedule;
 use crate::state::Input;
@@ -192,13 +192,15 @@ impl Store {
     ///
     /// # Errors
     /// [`super::StoreError::Query`]: plan again from what the store says then.
-    pub async fn advance_backfill(&self, step: &BackfillStep) -> Result<bool> {
+    pub async fn advance_backfill(&self, mut step: BackfillStep) -> Result<bool> {
         let mut tx = self.begin().await?;
+        let joined = unique::join(&mut *tx, &mut step.requests).await?;
+        step.fires.iter_mut().for_each(|fire| fire.outcome.join(&joined));
         let mut counts = [0, 0];
         for fire in &step.fires {
             counts[usize::from(matches!(fire.outcome, FireOutcome::Skipped(..)))] += fire.count;
         }
-        if !tx.move_backfill(step, counts).await? || tx.insert_fires(&step.fires).await? != step.fires.len() {
+        if !tx.move_backfill(&step, counts).await? || tx.insert_fires(&step.fires).await? != step.fires.len() {
             return Ok(false);
         }
         accept::insert(&mut *tx, &step.requests).await?;

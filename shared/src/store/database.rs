@@ -17,14 +17,18 @@ use super::definitions::{InForce, Versioned};
 use super::fires::{CursorMove, Fire};
 use super::follow::EndedRun;
 use super::leader::Generation;
-use super::leases::{HeldLease, Progress};
+use super::leases::{HeldLease, LateReport, Progress, Report};
+use super::limits::{Limit, LimitRow};
+use super::markers::Marker;
 use super::requests::{ListFilter, QueueDepth};
 use super::rows::Claimable;
 use super::schedules::{ScheduleKey, ScheduleRow};
 use super::transition::Locked;
 use super::workers::{NewWorker, Worker};
 use super::{Hint, Kind, Result};
+use crate::broker::Route;
 use crate::definition::Job;
+use crate::state::{Hold, Status};
 use crate::work_request::{HistoryEvent, LogLine, WorkRequest, WorkRequestId};
 
 /// The way to write, and what else differs.
@@ -87,6 +91,10 @@ pub(crate) trait ReadRuns {
 
     async fn workers(&self) -> Result<Vec<Worker>>;
     async fn leases_of(&self, worker: Uuid) -> Result<Vec<HeldLease>>;
+    async fn late_reports(&self, id: WorkRequestId) -> Result<Vec<LateReport>>;
+    async fn markers(&self) -> Result<Vec<Marker>>;
+    /// The first route behind this one with a trigger that is sent and not claimed, and when the oldest was.
+    async fn next_sent(&self, after: Option<&Route>) -> Result<Option<(Route, Timestamp)>>;
     async fn overdue_leases(&self, now: Timestamp, limit: i64) -> Result<Vec<HeldLease>>;
 }
 
@@ -108,11 +116,13 @@ pub(crate) enum Which<'a> {
     OfSchedules(&'a [ScheduleKey]),
     /// Some whose trigger is due at `now`, earliest first, passing over those that others have locked.
     Due { limit: i64 },
-    /// Some whose trigger was sent after `from` and not after `until`, and is not claimed; likewise.
-    SentBetween { from: Timestamp, until: Timestamp, limit: i64 },
-    /// Some in these queues whose trigger was sent longer ago than this, doubled with each time that it was sent again;
-    /// likewise.
-    Lost { patience: SignedDuration, queues: &'a [String], limit: i64 },
+    /// Some that are held for a slot of this limit, the first to go first; likewise.
+    Held { key: &'a str, hold: Hold, limit: i64 },
+    /// Some that have not started by the time at which they expire; likewise.
+    Expired { limit: i64 },
+    /// Some whose trigger was sent on this route after `from` and not after `until`, and longer ago than `patience`, doubled
+    /// with each time that it was sent again, and is not claimed; likewise.
+    Sent { route: &'a Route, from: Timestamp, until: Timestamp, patience: SignedDuration, limit: i64 },
 }
 
 /// One open write transaction. Dropping it rolls back.
@@ -120,7 +130,7 @@ pub(crate) enum Which<'a> {
 /// [`Plain`] statements are the same text in both databases; [`Runs`] and [`Plans`] are the batches, in which
 /// each does what it is good at.
 #[async_trait]
-pub(crate) trait Tx: Plain + Runs + Plans + Send {
+pub(crate) trait Tx: Plain + Runs + Plans + Limits + Send {
     /// The database's clock when the transaction began.
     fn now(&self) -> Timestamp;
     async fn commit(self: Box<Self>) -> Result<()>;
@@ -142,6 +152,43 @@ pub(crate) trait Runs {
     async fn holding(&mut self, keys: &[ScheduleKey]) -> Result<Vec<ScheduleKey>>;
     /// Deletes follow-ups; answers which of them were there.
     async fn take_follow_ups(&mut self, ids: &[Uuid]) -> Result<HashSet<Uuid>>;
+}
+
+/// What to do about rows that are read to be counted on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Locking {
+    /// Nothing: they may change.
+    No,
+    /// Lock them until the end of the transaction, after whoever has them.
+    Wait,
+    /// The same, passing over those that others have locked.
+    PassOver,
+}
+
+/// Batches of limits. Keys come in ascending order, in which all lock them.
+#[async_trait]
+pub(crate) trait Limits {
+    /// Those that are known.
+    async fn limits(&mut self, keys: &[String], locking: Locking) -> Result<Vec<LimitRow>>;
+    /// Makes limits known as they are now, and wakes those that were others.
+    async fn put_limits(&mut self, limits: &[&Limit]) -> Result<()>;
+    /// How many runs have a slot of each.
+    async fn under_way(&mut self, keys: &[String]) -> Result<HashMap<String, i64>>;
+    /// How many starts of each there were after an instant, and when the first of them was.
+    async fn starts(&mut self, spans: &[(String, Timestamp)]) -> Result<HashMap<String, (i64, Timestamp)>>;
+    /// Keeps starts, and forgets those at the given instants or before.
+    async fn record_starts(&mut self, starts: &[(String, WorkRequestId)], forget: &[(String, Timestamp)])
+    -> Result<()>;
+    /// When each is to be woken, if it is.
+    async fn wake_limits(&mut self, wakes: &[(String, Option<Timestamp>)]) -> Result<()>;
+    /// Marks those of these to be woken now for whose slots runs are held.
+    async fn wake_holding(&mut self, keys: &[String]) -> Result<()>;
+    /// Those that are to be woken by now.
+    async fn limits_to_wake(&mut self, limit: i64) -> Result<Vec<String>>;
+    /// Marks all to be woken now for which runs are held and that are not to be woken at any time.
+    async fn wake_stranded(&mut self) -> Result<u64>;
+    /// Forgets limits that no run has used since this instant.
+    async fn purge_limits(&mut self, before: Timestamp, limit: i64) -> Result<u64>;
 }
 
 /// Batches of schedules, fires and definitions.
@@ -187,8 +234,6 @@ pub(crate) trait Plain {
     async fn resign(&mut self, holder: Uuid) -> Result<()>;
     async fn all_jobs(&mut self) -> Result<Vec<Versioned<Job>>>;
     async fn all_schedules(&mut self) -> Result<Vec<ScheduleRow>>;
-    /// The queues with triggers sent at this instant or earlier and not claimed, and when the first of each was.
-    async fn sent_queues(&mut self, until: Timestamp) -> Result<Vec<(String, Timestamp)>>;
     /// Takes the backfill's id; false when it is taken.
     async fn insert_backfill(&mut self, new: &NewBackfill) -> Result<bool>;
     /// Moves a running backfill's cursor from where the step saw it and adds what triggered and what was skipped.
@@ -199,6 +244,22 @@ pub(crate) trait Plain {
     async fn version_in_force(&mut self) -> Result<Option<i64>>;
     /// Records a set of definitions; answers its version.
     async fn put_in_force(&mut self, digest: &str, revision: Option<u64>, by: &str) -> Result<i64>;
+    /// Keeps a report under a lease that had ended, of a run that there is.
+    async fn keep_late(&mut self, report: &Report) -> Result<()>;
+    /// Takes a unique key for `id` unless it is taken; answers who has it and until when, with its row locked.
+    async fn take_unique(
+        &mut self,
+        key: &str,
+        id: WorkRequestId,
+        ends_at: Option<Timestamp>,
+    ) -> Result<Option<(WorkRequestId, Option<Timestamp>)>>;
+    async fn replace_unique(&mut self, key: &str, id: WorkRequestId, ends_at: Option<Timestamp>) -> Result<()>;
+    /// Forgets keys of ended runs that were accepted before this instant.
+    async fn purge_unique(&mut self, before: Timestamp, limit: i64) -> Result<u64>;
+    async fn status_of(&mut self, id: WorkRequestId) -> Result<Option<Status>>;
+    async fn put_marker(&mut self, id: Uuid, route: &Route) -> Result<()>;
+    async fn marker_back(&mut self, id: Uuid) -> Result<()>;
+    async fn purge_markers(&mut self, sent_before: Timestamp) -> Result<()>;
     async fn put_worker(&mut self, worker: &NewWorker) -> Result<()>;
     /// Counts a beat; false when the worker is not, or no longer, known to be alive.
     async fn beat(&mut self, worker: Uuid) -> Result<bool>;

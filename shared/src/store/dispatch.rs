@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::accept::NewWorkRequest;
 use super::database::Which;
+use super::limits::Gate;
+use super::markers::Marker;
 use super::texts::{error_without_nul, without_nul};
 use super::transition::{Batch, Hints, Locked};
 use super::{Hint, Result, Store};
+use crate::broker::Route;
 use crate::crash::{self, Commit};
 use crate::state::{Input, Phase};
 use crate::trigger::{self, Trigger};
@@ -17,8 +20,8 @@ use crate::work_request::{FireRef, RunError};
 /// A trigger to publish.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outgoing {
-    /// The work queue.
-    pub queue: String,
+    /// Where it goes.
+    pub route: Route,
     /// The message.
     pub trigger: Trigger,
     /// When it was to go out.
@@ -37,16 +40,17 @@ impl Outgoing {
             namespace: request.namespace.clone(),
             job: request.job.clone(),
         };
-        Self { queue: request.queue.clone(), trigger, due_at: now, fire: request.fire.clone() }
+        let route = Route { queue: request.queue.clone(), priority: request.priority };
+        Self { route, trigger, due_at: now, fire: request.fire.clone() }
     }
 
     fn of(row: &Locked) -> Self {
         let due_at = match row.before.phase {
-            Phase::Due { at } | Phase::Sent { at } => at,
-            Phase::Held { .. } | Phase::Leased(_) | Phase::Done => Timestamp::UNIX_EPOCH,
+            Phase::Due { at } | Phase::Sent { at } | Phase::Held { since: at, .. } => at,
+            Phase::Leased(_) | Phase::Done => Timestamp::UNIX_EPOCH,
         };
         Self {
-            queue: row.queue.clone(),
+            route: Route { queue: row.queue.clone(), priority: row.priority },
             trigger: Trigger {
                 v: trigger::VERSION,
                 id: row.id,
@@ -60,25 +64,71 @@ impl Outgoing {
     }
 }
 
+/// It is too late to start it.
+pub(crate) fn expire(row: &Locked) -> Input {
+    let by = row.expires_at.unwrap_or_default();
+    Input::Expire { error: RunError::new("Expired", format!("had not started by {by:.0}, when it expired")) }
+}
+
 impl Store {
-    /// Marks up to `limit` due triggers as sent and returns them, earliest first, to be published after
-    /// this returns. Several dispatchers may call it at once; none gets another's.
+    /// Marks up to `limit` due triggers as sent and returns them, by priority and earliest first, to be published after
+    /// this returns; before them those that were held and have a slot now. What has no slot is held, and what has expired
+    /// ends. Several dispatchers may call it at once; none gets another's.
     ///
     /// # Errors
     /// [`super::StoreError::Query`]: none was marked, or (lost commit) they are sent again by
     /// [`Store::resend_lost`].
     pub async fn take_due(&self, limit: i64) -> Result<Vec<Outgoing>> {
         let mut tx = self.begin().await?;
-        let mut batch = Batch::lock(&mut *tx, Which::Due { limit }).await?;
+        let mut due = Batch::lock(&mut *tx, Which::Due { limit }).await?;
+        let mut gate = Gate::look(&mut *tx, &due).await?;
         let mut outgoing = Vec::new();
+        for let_go in gate.let_go(&mut *tx).await? {
+            let sent = |row: &&Locked| matches!(row.run.phase, Phase::Sent { .. });
+            outgoing.extend(let_go.names().into_iter().filter_map(|id| let_go.get(id)).filter(sent).map(Outgoing::of));
+            let_go.save(&mut *tx).await?;
+        }
+        let mut hints = Hints::default();
+        for id in due.names() {
+            let Some(row) = due.get(id) else { continue };
+            let input = if row.has_expired(due.now) {
+                expire(row)
+            } else {
+                gate.admit(row).map_or_else(|hold| Input::Hold { hold }, |()| Input::Send)
+            };
+            match due.apply(id, &input) {
+                Ok(row) if row.is_done() => hints.after(row),
+                Ok(row) if input == Input::Send => outgoing.push(Outgoing::of(row)),
+                _ => {}
+            }
+        }
+        due.save(&mut *tx).await?;
+        gate.save(&mut *tx).await?;
+        crash::around(Commit::TakeDue, tx.commit()).await?;
+        hints.give(self);
+        Ok(outgoing)
+    }
+
+    /// Ends up to `limit` runs that have not started by the time at which they expire. Answers how many.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn expire(&self, limit: i64) -> Result<usize> {
+        let mut tx = self.begin().await?;
+        let mut batch = Batch::lock(&mut *tx, Which::Expired { limit }).await?;
+        let mut hints = Hints::default();
+        let mut expired = 0;
         for id in batch.names() {
-            if let Ok(row) = batch.apply(id, &Input::Send) {
-                outgoing.push(Outgoing::of(row));
+            let Some(input) = batch.get(id).map(expire) else { continue };
+            if let Ok(row) = batch.apply(id, &input) {
+                hints.after(row);
+                expired += 1;
             }
         }
         batch.save(&mut *tx).await?;
-        crash::around(Commit::TakeDue, tx.commit()).await?;
-        Ok(outgoing)
+        crash::around(Commit::Expire, tx.commit()).await?;
+        hints.give(self);
+        Ok(expired)
     }
 
     /// The instant at which the earliest trigger that is not sent yet is due.
@@ -131,58 +181,66 @@ impl Store {
     /// # Errors
     /// [`super::StoreError::Query`].
     pub async fn resend_between(&self, from: Timestamp, until: Timestamp, limit: i64) -> Result<Vec<Outgoing>> {
-        let mut tx = self.begin().await?;
-        let mut batch = Batch::lock(&mut *tx, Which::SentBetween { from, until, limit }).await?;
-        let outgoing = batch.names().into_iter().filter_map(|id| {
-            let out = batch.get(id).map(Outgoing::of);
-            batch.resend(id);
-            out
-        });
-        let outgoing = outgoing.collect();
-        batch.save(&mut *tx).await?;
-        crash::around(Commit::ResendUnpublished, tx.commit()).await?;
-        Ok(outgoing)
+        let routes = self.unclaimed(until).await?;
+        let spans: Vec<_> = routes.into_iter().map(|route| (route, from, until)).collect();
+        self.resend(&spans, None, limit).await
     }
 
-    /// Marks as sent again, under the same number, up to `limit` triggers that nobody has claimed `patience`
-    /// after they were sent, doubled with each time, and that `lost` holds to be lost: it is given the queue and
-    /// the age. A queue whose oldest trigger is not lost has none that is. They are to be published after this returns.
+    /// Marks as sent again, under the same number, up to `limit` triggers that nobody has claimed though a marker that was
+    /// sent after them has come back, and `patience` has passed since they were sent, doubled with each time. They are to be
+    /// published after this returns.
     ///
     /// Sending one that was not lost after all is harmless: whoever claims first has it (I3).
     ///
     /// # Errors
     /// [`super::StoreError::Query`].
-    pub async fn resend_lost(
+    pub async fn resend_lost(&self, back: &[Marker], patience: Duration, limit: i64) -> Result<Vec<Outgoing>> {
+        // Only what was certainly before it.
+        let before = |at: Timestamp| at.saturating_sub(SignedDuration::from_micros(1)).unwrap_or(at);
+        let spans = back.iter().map(|marker| (marker.route.clone(), Timestamp::UNIX_EPOCH, before(marker.sent_at)));
+        let spans: Vec<_> = spans.collect();
+        self.resend(&spans, Some(SignedDuration::try_from(patience).unwrap_or(SignedDuration::MAX)), limit).await
+    }
+
+    async fn resend(
         &self,
-        patience: Duration,
+        spans: &[(Route, Timestamp, Timestamp)],
+        lost: Option<SignedDuration>,
         limit: i64,
-        lost: impl Fn(&str, Duration) -> bool + Send,
     ) -> Result<Vec<Outgoing>> {
-        let mut tx = self.begin().await?;
-        let patience = jiff::SignedDuration::try_from(patience).unwrap_or(jiff::SignedDuration::MAX);
-        let until = tx.now().saturating_sub(patience).unwrap_or(Timestamp::MIN);
-        // Asked queue by queue first: the backlog of one that is only slow must not fill the limit.
-        let mut queues = tx.sent_queues(until).await?;
-        let now = tx.now();
-        queues.retain(|(queue, oldest)| lost(queue, now.duration_since(*oldest).unsigned_abs()));
-        let queues: Vec<_> = queues.into_iter().map(|(queue, _)| queue).collect();
-        if queues.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut batch = Batch::lock(&mut *tx, Which::Lost { patience, queues: &queues, limit }).await?;
+        let patience = lost.unwrap_or_default();
         let mut outgoing = Vec::new();
-        for id in batch.names() {
-            let Some(row) = batch.get(id) else { continue };
-            let Phase::Sent { at } = row.run.phase else { continue };
-            let age = batch.now.duration_since(at);
-            let wait = patience.saturating_mul(1 << row.resends.clamp(0, 10));
-            if age >= wait && lost(&row.queue, age.unsigned_abs()) {
-                outgoing.push(Outgoing::of(row));
-                batch.resend(id);
-            }
+        if spans.is_empty() {
+            return Ok(outgoing);
         }
-        batch.save(&mut *tx).await?;
-        crash::around(Commit::ResendLost, tx.commit()).await?;
+        let mut tx = self.begin().await?;
+        for (route, from, until) in spans {
+            let limit = limit - i64::try_from(outgoing.len()).unwrap_or(limit);
+            let which = Which::Sent { route, from: *from, until: *until, patience, limit };
+            let mut batch = Batch::lock(&mut *tx, which).await?;
+            for id in batch.names() {
+                outgoing.extend(batch.get(id).map(Outgoing::of));
+                batch.resend(id, lost.is_some());
+            }
+            batch.save(&mut *tx).await?;
+        }
+        crash::around(lost.map_or(Commit::ResendUnpublished, |_| Commit::ResendLost), tx.commit()).await?;
         Ok(outgoing)
+    }
+
+    /// The routes with triggers that were sent at this instant or earlier and that nobody has claimed.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn unclaimed(&self, until: Timestamp) -> Result<Vec<Route>> {
+        let mut routes = Vec::new();
+        let mut last = None;
+        while let Some((route, oldest)) = self.db.next_sent(last.as_ref()).await? {
+            if oldest <= until {
+                routes.push(route.clone());
+            }
+            last = Some(route);
+        }
+        Ok(routes)
     }
 }

@@ -1,10 +1,12 @@
 //! The fire ledger: one decision per due time, each with its reason (I1, I8). `record` writes it.
 
+use std::collections::HashMap;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::accept::NewWorkRequest;
 use super::schedules::ScheduleKey;
-use super::{Result, Store};
+use super::{Result, Store, unique};
 use crate::crash::{self, Commit};
 use crate::definition::{Overlap, Schedule};
 use crate::work_request::{Origin, WorkRequestId};
@@ -40,6 +42,13 @@ pub enum FireOutcome {
 }
 
 impl FireOutcome {
+    /// Puts those work requests that stand for others into their places.
+    pub(crate) fn join(&mut self, joined: &HashMap<WorkRequestId, WorkRequestId>) {
+        if let Self::Triggered(ids) = self {
+            ids.iter_mut().for_each(|id| *id = joined.get(id).copied().unwrap_or(*id));
+        }
+    }
+
     /// Reason, detail and work requests, as they are kept.
     pub(crate) fn columns(&self) -> (Option<&'static str>, Option<&str>, Vec<uuid::Uuid>) {
         match self {
@@ -235,19 +244,28 @@ impl Store {
         self.db.fires_at(key, at).await
     }
 
-    /// Records a fire that someone has asked for, with its work requests. False: someone else has asked at the same
-    /// instant, and nothing was recorded.
+    /// Records a fire that someone has asked for, with its work requests; answers the ones that stand for it. None:
+    /// someone else has asked at the same instant, and nothing was recorded.
     ///
     /// # Errors
     /// [`super::StoreError::Query`].
-    pub async fn fire_by_hand(&self, fire: &Fire, requests: &[NewWorkRequest]) -> Result<bool> {
+    pub async fn fire_by_hand(
+        &self,
+        mut fire: Fire,
+        mut requests: Vec<NewWorkRequest>,
+    ) -> Result<Option<Vec<WorkRequestId>>> {
         let mut tx = self.begin().await?;
-        if tx.insert_fires(std::slice::from_ref(fire)).await? == 0 {
-            return Ok(false);
+        let joined = unique::join(&mut *tx, &mut requests).await?;
+        fire.outcome.join(&joined);
+        if tx.insert_fires(std::slice::from_ref(&fire)).await? == 0 {
+            return Ok(None);
         }
-        super::accept::insert(&mut *tx, requests).await?;
+        super::accept::insert(&mut *tx, &requests).await?;
         crash::around(Commit::FireByHand, tx.commit()).await?;
         self.hint(super::Hint::Due);
-        Ok(true)
+        Ok(Some(match fire.outcome {
+            FireOutcome::Triggered(ids) => ids,
+            FireOutcome::Skipped(..) => Vec::new(),
+        }))
     }
 }

@@ -13,7 +13,7 @@ use super::accept::{self, NewWorkRequest};
 use super::database::Tx;
 use super::record::admit_held;
 use super::schedules::{self, ScheduleKey, ScheduleRow};
-use super::{Hint, Result, Store};
+use super::{Hint, Result, Store, unique};
 use crate::crash::{self, Commit};
 use crate::state::Status;
 use crate::work_request::{FireRef, Origin, RunError, WorkRequestId};
@@ -93,7 +93,8 @@ impl Store {
         let paused = count_failures(&mut *tx, rows, &follow_ups).await?;
         let admitted = if keys.is_empty() { 0 } else { admit_held(&mut *tx, &keys).await? };
         let ended = follow_ups.len();
-        let births: Vec<_> = follow_ups.into_iter().flat_map(|follow_up| follow_up.births).collect();
+        let mut births: Vec<_> = follow_ups.into_iter().flat_map(|follow_up| follow_up.births).collect();
+        unique::join(&mut *tx, &mut births).await?;
         accept::insert(&mut *tx, &births).await?;
         crash::around(Commit::Follow, tx.commit()).await?;
         if admitted > 0 || !births.is_empty() {

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::dispatch::expire;
 use super::texts::{error_without_nul, json_without_nul, without_nul};
 use super::transition::{Batch, Hints};
 use super::{Result, Store};
@@ -45,6 +47,8 @@ pub struct Claimed {
     pub attempt: u32,
     /// Attempts that have failed so far.
     pub failures: u32,
+    /// An attempt was lost: whether it took effect is to be asked before anything is run.
+    pub doubt: bool,
     /// What to run it with.
     pub input: Value,
     /// The fire that called for it, if any.
@@ -58,12 +62,25 @@ pub struct Claimed {
 }
 
 /// How an attempt ended.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "camelCase")]
 pub enum Outcome {
     /// The business logic took effect.
     Succeeded {
         /// What it answered; at most [`crate::work_request::MAX_OUTPUT`] bytes of JSON.
         output: Value,
+    },
+    /// Nothing was run: an attempt that was lost is known to have taken effect.
+    Verified {
+        /// What was found, likewise.
+        output: Value,
+    },
+    /// Nothing was run: whether an attempt that was lost took effect is to be asked again.
+    Deferred {
+        /// How long to wait.
+        after: Duration,
+        /// What was found.
+        reason: String,
     },
     /// It did not.
     Failed {
@@ -134,6 +151,20 @@ pub struct Loss {
     pub error: RunError,
     /// How long to wait before the next attempt, where the job's policies grant one.
     pub retry: Option<Duration>,
+    /// Whether it took effect is to be asked first, even where no retry is granted.
+    pub verify: bool,
+}
+
+/// What a worker has reported under a lease that had ended: evidence of what became of that attempt. It has changed
+/// nothing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LateReport {
+    /// The lease.
+    pub token: Uuid,
+    /// When it came.
+    pub at: Timestamp,
+    /// What it says.
+    pub outcome: Outcome,
 }
 
 impl Store {
@@ -145,12 +176,19 @@ impl Store {
         let mut tx = self.begin().await?;
         let mut batch = Batch::lock_ids(&mut *tx, claims.iter().map(|claim| claim.id)).await?;
         let mut verdicts = Vec::with_capacity(claims.len());
+        let mut hints = Hints::default();
         for claim in claims {
             let timeout = batch.get(claim.id).map_or(0, |row| row.timeout_ms);
             let allowed = jiff::SignedDuration::from_millis(timeout).saturating_add(DEADLINE_GRACE);
             let deadline = batch.now.saturating_add(allowed).unwrap_or(Timestamp::MAX);
             let lease = Lease { token: claim.token, worker, deadline };
-            verdicts.push(match batch.apply(claim.id, &Input::Claim { n: claim.n, lease }) {
+            let expired = batch.get(claim.id).filter(|row| row.has_expired(batch.now)).map(expire);
+            let input = expired.unwrap_or(Input::Claim { n: claim.n, lease });
+            verdicts.push(match batch.apply(claim.id, &input) {
+                Ok(row) if row.is_done() => {
+                    hints.after(row);
+                    Err(Refusal::Ended)
+                }
                 Ok(_) | Err(Refusal::Repeated) => Ok(*claim),
                 Err(refusal) => Err(refusal),
             });
@@ -159,6 +197,7 @@ impl Store {
         let granted = super::ids(verdicts.iter().flatten().map(|claim| claim.id));
         let facts = if granted.is_empty() { Vec::new() } else { tx.claimable(&granted).await? };
         crash::around(Commit::Claim, tx.commit()).await?;
+        hints.give(self);
         let facts: HashMap<_, _> = facts.into_iter().map(|facts| (facts.id, facts)).collect();
         let now = batch.now;
         Ok(verdicts
@@ -179,6 +218,7 @@ impl Store {
                     job_version: row.job_version,
                     attempt: row.run.attempt,
                     failures: row.run.failures,
+                    doubt: row.run.doubt,
                     input: facts.input.clone(),
                     fire: row.fire.clone(),
                     accepted_at: facts.accepted_at,
@@ -190,7 +230,8 @@ impl Store {
     }
 
     /// Records how attempts ended, one answer for each report in order. `Err(Repeated)` is as good as `Ok`: the first
-    /// answer stands. `Err(StaleToken)` and `Err(Ended)`: the lease was lost, and the report changed nothing.
+    /// answer stands. `Err(StaleToken)` and `Err(Ended)`: the lease was lost; the report is kept as evidence and has
+    /// changed nothing.
     ///
     /// # Errors
     /// [`super::StoreError::Query`]: repeat the same reports, as the commit may have gone through.
@@ -200,9 +241,18 @@ impl Store {
         let mut hints = Hints::default();
         let mut verdicts = Vec::with_capacity(reports.len());
         let mut stale = Vec::new();
-        for (index, Report { id, token, outcome }) in reports.into_iter().enumerate() {
+        for (index, report) in reports.into_iter().enumerate() {
+            let Report { id, token, outcome } = report.clone();
             let (input, output) = match outcome {
-                Outcome::Succeeded { output } => (Input::Succeed { token }, Some(json_without_nul(output))),
+                Outcome::Succeeded { output } => {
+                    (Input::Succeed { token, verified: false }, Some(json_without_nul(output)))
+                }
+                Outcome::Verified { output } => {
+                    (Input::Succeed { token, verified: true }, Some(json_without_nul(output)))
+                }
+                Outcome::Deferred { after, reason } => {
+                    (Input::Defer { token, after, reason: without_nul(reason) }, None)
+                }
                 Outcome::Failed { error, retry } => {
                     (Input::Fail { token, error: error_without_nul(error), retry }, None)
                 }
@@ -216,18 +266,20 @@ impl Store {
                     Ok(())
                 }
                 Err(refusal) => {
-                    stale.push((index, (id.0, token)));
+                    stale.push((index, report));
                     Err(refusal)
                 }
             });
         }
         batch.save(&mut *tx).await?;
         if !stale.is_empty() {
-            let pairs: Vec<_> = stale.iter().map(|(_, pair)| *pair).collect();
+            let pairs: Vec<_> = stale.iter().map(|(_, report)| (report.id.0, report.token)).collect();
             let ended = tx.ended_under(&pairs).await?;
-            for (index, pair) in stale {
-                if ended.contains(&pair) {
+            for (index, report) in stale {
+                if ended.contains(&(report.id.0, report.token)) {
                     verdicts[index] = Err(Refusal::Repeated);
+                } else {
+                    tx.keep_late(&report).await?;
                 }
             }
         }
@@ -245,9 +297,9 @@ impl Store {
         let mut batch = Batch::lock_ids(&mut *tx, losses.iter().map(|loss| loss.id)).await?;
         let mut ended = 0;
         let mut hints = Hints::default();
-        for Loss { id, token, error, retry } in losses {
+        for Loss { id, token, error, retry, verify } in losses {
             let error = error_without_nul(error);
-            if let Ok(row) = batch.apply(id, &Input::Lose { token, error, retry }) {
+            if let Ok(row) = batch.apply(id, &Input::Lose { token, error, retry, verify }) {
                 hints.after(row);
                 ended += 1;
             }
@@ -256,6 +308,14 @@ impl Store {
         crash::around(Commit::Lose, tx.commit()).await?;
         hints.give(self);
         Ok(ended)
+    }
+
+    /// What was reported on a run under leases that had ended, the first to come first.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn late_reports(&self, id: WorkRequestId) -> Result<Vec<LateReport>> {
+        self.db.late_reports(id).await
     }
 
     /// Keeps what runs say about their progress; what comes under a stale token changes nothing.

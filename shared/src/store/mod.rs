@@ -9,7 +9,8 @@
 //! - [`backfills`](self): fires of a past range.
 //! - [`follow`](self): what follows the end of a run.
 //! - [`changes`](self): who changed which definition.
-//! - [`dispatch`](self): which triggers go out now.
+//! - [`dispatch`](self): which triggers go out now; [`markers`](self): which of them are lost.
+//! - [`limits`](self), [`unique`](self): which runs have to wait, and which are the same.
 //! - [`leases`](self): claim, report, release, lose (I3).
 //! - [`requests`](self): reading and cancelling.
 //! - [`workers`](self), [`leader`](self): who is alive, who leads.
@@ -28,6 +29,8 @@ mod fires;
 mod follow;
 mod leader;
 mod leases;
+mod limits;
+mod markers;
 mod postgres;
 mod reads;
 mod record;
@@ -37,6 +40,7 @@ mod schedules;
 mod sqlite;
 mod texts;
 mod transition;
+mod unique;
 mod workers;
 
 use std::path::{Path, PathBuf};
@@ -56,16 +60,19 @@ pub use self::fires::{
 };
 pub use self::follow::{EndedRun, FollowUp, Followed};
 pub use self::leader::Generation;
-pub use self::leases::{Claim, Claimed, HeldLease, Loss, Outcome, Progress, Report};
-pub use self::requests::{Cancellation, ListFilter, QueueDepth};
+pub use self::leases::{Claim, Claimed, HeldLease, LateReport, Loss, Outcome, Progress, Report};
+pub use self::limits::Limit;
+pub use self::markers::Marker;
+pub use self::requests::{Canceled, Cancellation, ListFilter, QueueDepth};
 pub use self::schedules::{Pause, PauseVerdict, ScheduleKey, ScheduleRow, after_end, before_start, just_before};
+pub use self::unique::UniqueKey;
 pub use self::workers::{NewWorker, Worker};
 use crate::clock::Clock;
 use crate::crash::{self, Act};
 use crate::work_request::WorkRequestId;
 
 /// The schema that this build writes: the number of its last migration.
-pub const SCHEMA: i64 = 2;
+pub const SCHEMA: i64 = 3;
 
 /// The durable truth. Cheap to clone.
 #[derive(Clone)]

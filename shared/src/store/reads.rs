@@ -12,7 +12,7 @@ pub(crate) use self::runs::impl_read_runs;
 
 /// A work request with its delivery phase.
 pub(crate) const WORK_REQUEST: &str = "SELECT w.id, w.namespace, w.job, w.job_version, w.queue, w.schedule, w.due_at,
-       w.origin, w.chained_from, w.status, d.phase, d.phase_at, d.token, d.worker, w.attempt, w.input, w.resource,
+       w.origin, w.chained_from, w.status, d.phase, d.phase_at, d.hold, d.token, d.worker, w.attempt, w.input, w.resource,
        w.percent, w.message, w.error_code, w.error_message, w.accepted_at, w.started_at, w.finished_at
 FROM work_requests w LEFT JOIN deliveries d ON d.id = w.id";
 
@@ -28,8 +28,8 @@ FROM backfills b";
 /// What a transition looks at, of the delivery `d` and its work request `w`.
 pub(crate) const LOCKED: &str =
     "SELECT w.id, w.namespace, w.job, w.job_version, w.queue, w.schedule, w.due_at, w.origin, w.status,
-       d.phase, d.phase_at, d.token, d.worker, d.sends, d.resends, d.attempt, d.failures, d.timeout_ms, d.seq,
-       d.follow
+       d.phase, d.phase_at, d.hold, d.token, d.worker, d.sends, d.resends, d.attempt, d.failures, d.timeout_ms, d.seq,
+       d.follow, d.priority, d.concurrency_key, d.rate_key, d.expires_at, d.doubt
 FROM deliveries d JOIN work_requests w USING (id) ";
 
 /// A lower bound, `hours` off, of the ids made at an instant: it lets a list filtered by time use the index by id.
@@ -54,16 +54,21 @@ pub(crate) mod prelude {
     pub(crate) use super::super::fires::Fire;
     pub(crate) use super::super::follow::EndedRun;
     pub(crate) use super::super::leader::Generation;
-    pub(crate) use super::super::leases::HeldLease;
+    pub(crate) use super::super::leases::{HeldLease, LateReport, Report};
+    pub(crate) use super::super::markers::Marker;
     pub(crate) use super::super::requests::{ListFilter, QueueDepth};
     pub(crate) use super::super::rows::{
-        At, BackfillRow, ChangeRow, DepthRow, EndedRow, EventRow, FireRow, InForceRow, LeaseRow, LogRow, ScheduleDbRow,
-        VersionedJobRow, WorkRequestRow, WorkerRow, all, number,
+        At, BackfillRow, ChangeRow, DepthRow, EndedRow, EventRow, FireRow, InForceRow, LateRow, LeaseRow, LogRow,
+        MarkerRow, ScheduleDbRow, VersionedJobRow, WorkRequestRow, WorkerRow, all, number, priority, priority_column,
+        status_column,
     };
     pub(crate) use super::super::schedules::{ScheduleKey, ScheduleRow, just_before};
+    pub(crate) use super::super::texts::clean;
     pub(crate) use super::super::workers::{NewWorker, Worker};
     pub(crate) use super::super::{Result, step};
     pub(crate) use super::{BACKFILL, WORK_REQUEST, id_floor};
+    pub(crate) use crate::broker::Route;
     pub(crate) use crate::definition::Job;
+    pub(crate) use crate::state::Status;
     pub(crate) use crate::work_request::{HistoryEvent, LogLine, WorkRequest, WorkRequestId};
 }

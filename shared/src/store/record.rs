@@ -17,10 +17,10 @@ use super::fires::{
 use super::leader::Generation;
 use super::schedules::ScheduleKey;
 use super::transition::Batch;
-use super::{Hint, Result, Store, StoreError};
+use super::{Hint, Result, Store, StoreError, unique};
 use crate::crash::{self, Commit};
 use crate::definition::Overlap;
-use crate::state::{Input, Phase};
+use crate::state::{Hold, Input, Phase};
 use crate::work_request::{Origin, WorkRequestId};
 
 impl Store {
@@ -86,6 +86,7 @@ impl Store {
             counted.extend(fired.filter(|_| triggered));
         }
         room.save(&mut *tx).await?;
+        join(&mut *tx, &mut drafts).await?;
         tx.count_fired(&counted).await?;
         let Some(mut requests) = insert(&mut *tx, drafts, &mut verdicts).await? else {
             // Someone else has decided under a cursor that was put back since: nothing of this is recorded.
@@ -160,6 +161,24 @@ fn draft(
     }
     room.born(&plan.key, &mut drafts[before..]);
     fired.map(|(count, max)| (plan.key, count, count >= max))
+}
+
+/// Lets runs that are the same as others be stood for by them.
+async fn join(tx: &mut dyn Tx, drafts: &mut [Draft]) -> Result<()> {
+    let is_unique = |draft: &Draft| draft.requests.iter().any(|request| request.unique.is_some());
+    if !drafts.iter().any(is_unique) {
+        return Ok(());
+    }
+    let mut requests: Vec<_> = drafts.iter_mut().flat_map(|draft| std::mem::take(&mut draft.requests)).collect();
+    let joined = unique::join(tx, &mut requests).await?;
+    let mut left: HashMap<_, _> = requests.into_iter().map(|request| (request.id, request)).collect();
+    for draft in drafts {
+        if let FireOutcome::Triggered(ids) = &draft.fire.outcome {
+            draft.requests = ids.iter().filter_map(|id| left.remove(id)).collect();
+        }
+        draft.fire.outcome.join(&joined);
+    }
+    Ok(())
 }
 
 /// Writes the ledger. A skip that goes on where the last entry has ended, for the same reason, makes that one longer.
@@ -238,7 +257,7 @@ impl Room {
             }
             let unended = unended.entry(key).or_default();
             match row.run.phase {
-                Phase::Held { .. } => unended.held.entry(fire.due_at).or_default().push(id),
+                Phase::Held { hold: Hold::Overlap, .. } => unended.held.entry(fire.due_at).or_default().push(id),
                 _ => unended.active.push(id),
             }
         }
@@ -336,7 +355,9 @@ pub(crate) async fn admit_held(tx: &mut dyn Tx, keys: &HashMap<ScheduleKey, bool
         let Some(row) = batch.get(id) else { continue };
         let Some((key, fire)) = row.schedule_key().zip(row.fire.as_ref()) else { continue };
         match (row.run.phase, &fire.origin) {
-            (Phase::Held { .. }, _) => held.entry(key).or_default().entry(fire.due_at).or_default().push(id),
+            (Phase::Held { hold: Hold::Overlap, .. }, _) => {
+                held.entry(key).or_default().entry(fire.due_at).or_default().push(id)
+            }
             (_, Origin::Schedule) => drop(active.insert(key)),
             (_, Origin::Manual) if keys.get(&key) == Some(&true) => drop(active.insert(key)),
             _ => {}

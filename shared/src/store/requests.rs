@@ -42,6 +42,15 @@ pub enum Cancellation {
     Unknown,
 }
 
+/// What became of a request to cancel many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Canceled {
+    /// Now CANCELED.
+    pub canceled: usize,
+    /// Running: their workers have been asked to stop them, now or before.
+    pub canceling: usize,
+}
+
 /// How many unended runs of a queue are in a phase.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueDepth {
@@ -125,6 +134,35 @@ impl Store {
                 return Ok(known.map_or(Cancellation::Unknown, |_| Cancellation::Ended));
             }
         };
+        batch.save(&mut *tx).await?;
+        crash::around(Commit::Cancel, tx.commit()).await?;
+        hints.give(self);
+        Ok(answer)
+    }
+
+    /// Cancels these, like [`Store::cancel`], in one transaction; what has ended or belongs to another namespace is passed
+    /// over.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn cancel_all(&self, namespace: &str, these: &[WorkRequestId], by: &str) -> Result<Canceled> {
+        let mut tx = self.begin().await?;
+        let mut batch = Batch::lock_ids(&mut *tx, these.iter().copied()).await?;
+        let mut hints = Hints::default();
+        let mut answer = Canceled::default();
+        for id in batch.names() {
+            if batch.get(id).is_none_or(|row| row.namespace != namespace) {
+                continue;
+            }
+            match batch.apply(id, &Input::Cancel { by: without_nul(by.to_owned()) }) {
+                Ok(row) if row.is_done() => {
+                    hints.after(row);
+                    answer.canceled += 1;
+                }
+                Ok(_) | Err(Refusal::Repeated) => answer.canceling += 1,
+                Err(_) => {}
+            }
+        }
         batch.save(&mut *tx).await?;
         crash::around(Commit::Cancel, tx.commit()).await?;
         hints.give(self);

@@ -2,6 +2,8 @@
 
 mod plans;
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde_json::Value;
 use sqlx::encode::IsNull;
@@ -12,12 +14,16 @@ use sqlx::types::Json;
 use sqlx::{Decode, Encode, FromRow, Postgres, Sqlite, Type};
 use uuid::Uuid;
 
-use super::leases::HeldLease;
+use super::leases::{HeldLease, LateReport};
+use super::limits::LimitRow;
+use super::markers::Marker;
 use super::requests::QueueDepth;
 use super::transition::Locked;
 use super::workers::{NewWorker, Worker};
 use super::{Result, StoreError};
-use crate::state::{Lease, Phase, Run, Status};
+use crate::broker::Route;
+use crate::definition::Priority;
+use crate::state::{Hold, Lease, Phase, Run, Status};
 use crate::work_request::{
     FireRef, Happening, HistoryEvent, LogLine, Origin, RunError, Stream, WorkRequest, WorkRequestId,
 };
@@ -99,6 +105,15 @@ fn count(what: &'static str, value: i32) -> Result<u32> {
     u32::try_from(value).map_err(malformed(what))
 }
 
+fn millis(what: &'static str, value: i64) -> Result<Duration> {
+    u64::try_from(value).map(Duration::from_millis).map_err(malformed(what))
+}
+
+/// A status in its column.
+pub(crate) fn status_column(text: &str) -> Result<Status> {
+    text.parse().map_err(malformed("status"))
+}
+
 /// A count in its column.
 pub(crate) fn number(count: u32) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
@@ -114,6 +129,7 @@ pub(crate) fn seq(entries: usize) -> i32 {
 pub(crate) struct PhaseColumns {
     phase: Option<String>,
     phase_at: Option<At>,
+    hold: Option<String>,
     token: Option<Uuid>,
     worker: Option<Uuid>,
 }
@@ -124,7 +140,7 @@ impl PhaseColumns {
         let at = || self.phase_at.map(|at| at.0).ok_or_else(missing);
         match self.phase.as_deref() {
             None => Ok(Phase::Done),
-            Some("held") => Ok(Phase::Held { since: at()? }),
+            Some("held") => Ok(Phase::Held { since: at()?, hold: self.hold()? }),
             Some("due") => Ok(Phase::Due { at: at()? }),
             Some("sent") => Ok(Phase::Sent { at: at()? }),
             Some("leased") => Ok(Phase::Leased(Lease {
@@ -135,17 +151,49 @@ impl PhaseColumns {
             Some(other) => Err(malformed("delivery phase")(other)),
         }
     }
+
+    /// Builds before limits wrote none.
+    fn hold(&self) -> Result<Hold> {
+        let Some(text) = self.hold.as_deref() else { return Ok(Hold::Overlap) };
+        Hold::ALL.into_iter().find(|hold| hold.as_str() == text).ok_or_else(|| malformed("hold")(text))
+    }
 }
 
-/// The columns of a phase: name, instant, token, worker.
-pub(crate) fn phase_columns(phase: Phase) -> (&'static str, Option<At>, Option<Uuid>, Option<Uuid>) {
+/// A phase as its columns are written.
+pub(crate) struct PhaseParts {
+    pub(crate) phase: &'static str,
+    pub(crate) at: Option<At>,
+    pub(crate) hold: Option<&'static str>,
+    pub(crate) token: Option<Uuid>,
+    pub(crate) worker: Option<Uuid>,
+}
+
+/// The columns of a phase.
+pub(crate) fn phase_columns(phase: Phase) -> PhaseParts {
+    let plain = |phase, at| PhaseParts { phase, at: Some(At(at)), hold: None, token: None, worker: None };
     match phase {
-        Phase::Held { since } => ("held", Some(At(since)), None, None),
-        Phase::Due { at } => ("due", Some(At(at)), None, None),
-        Phase::Sent { at } => ("sent", Some(At(at)), None, None),
-        Phase::Leased(lease) => ("leased", Some(At(lease.deadline)), Some(lease.token), Some(lease.worker)),
-        Phase::Done => ("done", None, None, None),
+        Phase::Held { since, hold } => PhaseParts { hold: Some(hold.as_str()), ..plain("held", since) },
+        Phase::Due { at } => plain("due", at),
+        Phase::Sent { at } => plain("sent", at),
+        Phase::Leased(Lease { token, worker, deadline }) => {
+            PhaseParts { token: Some(token), worker: Some(worker), ..plain("leased", deadline) }
+        }
+        Phase::Done => PhaseParts { at: None, ..plain("done", Timestamp::UNIX_EPOCH) },
     }
+}
+
+/// A priority in its column: the lowest number goes first.
+pub(crate) const fn priority_column(priority: Priority) -> i16 {
+    match priority {
+        Priority::High => 0,
+        Priority::Normal => 1,
+        Priority::Low => 2,
+    }
+}
+
+pub(crate) fn priority(column: i16) -> Result<Priority> {
+    let found = Priority::ALL.into_iter().find(|priority| priority_column(*priority) == column);
+    found.ok_or_else(|| malformed("priority")(column.to_string()))
 }
 
 fn fire_ref(schedule: Option<String>, due_at: Option<At>, origin: Option<&str>) -> Result<Option<FireRef>> {
@@ -181,6 +229,11 @@ pub(crate) struct LockedRow {
     timeout_ms: i64,
     seq: i32,
     follow: bool,
+    priority: i16,
+    concurrency_key: Option<String>,
+    rate_key: Option<String>,
+    expires_at: Option<At>,
+    doubt: bool,
 }
 
 impl TryFrom<LockedRow> for Locked {
@@ -188,11 +241,12 @@ impl TryFrom<LockedRow> for Locked {
 
     fn try_from(row: LockedRow) -> Result<Self> {
         let run = Run {
-            status: row.status.parse().map_err(malformed("status"))?,
+            status: status_column(&row.status)?,
             phase: row.phase.phase()?,
             sends: count("number of sends", row.sends)?,
             attempt: count("attempt", row.attempt)?,
             failures: count("number of failures", row.failures)?,
+            doubt: row.doubt,
         };
         Ok(Self {
             id: WorkRequestId(row.id),
@@ -210,6 +264,10 @@ impl TryFrom<LockedRow> for Locked {
             output: None,
             error: None,
             follow: row.follow,
+            priority: priority(row.priority)?,
+            concurrency_key: row.concurrency_key,
+            rate_key: row.rate_key,
+            expires_at: row.expires_at.map(|at| at.0),
             dirty: false,
         })
     }
@@ -328,6 +386,7 @@ pub(crate) struct WorkerRow {
     beat: i64,
     beat_at: At,
     ended_at: Option<At>,
+    lease_ttl_ms: i64,
     leases: i64,
 }
 
@@ -342,6 +401,7 @@ impl TryFrom<WorkerRow> for Worker {
                 queues: row.queues.0,
                 slots: count("number of slots", row.slots)?,
                 version: row.version,
+                lease_ttl: millis("lease's time-to-live", row.lease_ttl_ms)?,
             },
             started_at: row.started_at.0,
             beat: row.beat,
@@ -399,4 +459,55 @@ impl TryFrom<DepthRow> for QueueDepth {
 /// Turns rows into public types, or says which is malformed.
 pub(crate) fn all<R, T: TryFrom<R, Error = StoreError>>(rows: Vec<R>) -> Result<Vec<T>> {
     rows.into_iter().map(T::try_from).collect()
+}
+
+#[derive(FromRow)]
+pub(crate) struct LimitDbRow {
+    key: String,
+    most: i64,
+    period_ms: Option<i64>,
+    used_at: At,
+}
+
+impl TryFrom<LimitDbRow> for LimitRow {
+    type Error = StoreError;
+
+    fn try_from(row: LimitDbRow) -> Result<Self> {
+        let per = row.period_ms.map(|ms| millis("limit", ms)).transpose()?;
+        Ok(Self { key: row.key, most: row.most, per, used_at: row.used_at.0 })
+    }
+}
+
+#[derive(FromRow)]
+pub(crate) struct LateRow {
+    token: Uuid,
+    at: At,
+    outcome: Json<Value>,
+}
+
+impl TryFrom<LateRow> for LateReport {
+    type Error = StoreError;
+
+    fn try_from(row: LateRow) -> Result<Self> {
+        let outcome = serde_json::from_value(row.outcome.0).map_err(malformed("late report"))?;
+        Ok(Self { token: row.token, at: row.at.0, outcome })
+    }
+}
+
+#[derive(FromRow)]
+pub(crate) struct MarkerRow {
+    id: Uuid,
+    queue: String,
+    priority: i16,
+    sent_at: At,
+    back_at: Option<At>,
+}
+
+impl TryFrom<MarkerRow> for Marker {
+    type Error = StoreError;
+
+    fn try_from(row: MarkerRow) -> Result<Self> {
+        let route = Route { queue: row.queue, priority: priority(row.priority)? };
+        Ok(Self { id: row.id, route, sent_at: row.sent_at.0, back_at: row.back_at.map(|at| at.0) })
+    }
 }

@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::database::{Tx, Which};
 use super::schedules::ScheduleKey;
-use super::{Hint, Result, Store, ids};
+use super::{Hint, Result, Store, ids, limits};
+use crate::definition::Priority;
 use crate::state::{Input, Phase, Refusal, Run, apply};
 use crate::work_request::{FireRef, Happening, RunError, WorkRequestId};
 
@@ -38,6 +39,14 @@ pub(crate) struct Locked {
     pub(crate) error: Option<RunError>,
     /// Something waits for its end.
     pub(crate) follow: bool,
+    /// Which goes first when many wait.
+    pub(crate) priority: Priority,
+    /// The limit of runs under way that it counts against, if any.
+    pub(crate) concurrency_key: Option<String>,
+    /// The rate that its start counts against, if any.
+    pub(crate) rate_key: Option<String>,
+    /// Not started by then, it FAILS.
+    pub(crate) expires_at: Option<Timestamp>,
     /// Something changed.
     pub(crate) dirty: bool,
 }
@@ -57,6 +66,17 @@ impl Locked {
     pub(crate) fn is_done(&self) -> bool {
         self.run.phase == Phase::Done
     }
+
+    /// Whether it is too late to start it.
+    pub(crate) fn has_expired(&self, now: Timestamp) -> bool {
+        self.run.attempt == 0 && self.expires_at.is_some_and(|at| at <= now)
+    }
+
+    /// The limit of runs under way in which it has had a slot until now.
+    pub(crate) fn freed(&self) -> Option<&str> {
+        let has_slot = |phase| matches!(phase, Phase::Sent { .. } | Phase::Leased(_));
+        self.concurrency_key.as_deref().filter(|_| has_slot(self.before.phase) && !has_slot(self.run.phase))
+    }
 }
 
 /// Whom to wake after the commit of a transaction that has moved runs.
@@ -69,7 +89,7 @@ pub(crate) struct Hints {
 impl Hints {
     /// Takes note of what became of a run.
     pub(crate) fn after(&mut self, row: &Locked) {
-        self.due |= matches!(row.run.phase, Phase::Due { .. });
+        self.due |= matches!(row.run.phase, Phase::Due { .. }) || row.freed().is_some();
         self.ended |= row.is_done() && row.follow;
     }
 
@@ -133,7 +153,22 @@ impl Batch {
     /// Keeps what has changed.
     pub(crate) async fn save(&self, tx: &mut dyn Tx) -> Result<()> {
         let changed: Vec<&Locked> = self.order.iter().map(|id| &self.rows[id]).filter(|row| row.dirty).collect();
-        if changed.is_empty() { Ok(()) } else { tx.save(&changed).await }
+        if changed.is_empty() {
+            return Ok(());
+        }
+        tx.save(&changed).await?;
+        limits::wake_freed(tx, &changed).await
+    }
+
+    /// The locked runs.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = &Locked> {
+        self.rows.values()
+    }
+
+    /// Sends a run that was held, as it has its slot now.
+    pub(crate) fn let_go(&mut self, id: WorkRequestId) {
+        let sent = self.apply(id, &Input::Admit).is_ok() && self.apply(id, &Input::Send).is_ok();
+        debug_assert!(sent, "what is held and locked can be let go");
     }
 
     /// Marks a run: its end is to be followed up.
@@ -146,13 +181,17 @@ impl Batch {
         }
     }
 
-    /// Marks a run's trigger as sent once more, under the same number.
-    pub(crate) fn resend(&mut self, id: WorkRequestId) {
+    /// Marks a run's trigger as sent once more, under the same number; the history tells of one that was lost.
+    pub(crate) fn resend(&mut self, id: WorkRequestId, lost: bool) {
         if let Some(row) = self.rows.get_mut(&id)
             && let Phase::Sent { .. } = row.run.phase
         {
             row.run.phase = Phase::Sent { at: self.now };
             row.resends += 1;
+            if lost {
+                row.seq += 1;
+                row.events.push((row.seq, Happening::Resent));
+            }
             row.dirty = true;
         }
     }

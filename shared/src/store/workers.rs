@@ -1,5 +1,7 @@
 //! Who is alive.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -20,6 +22,8 @@ pub struct NewWorker {
     pub slots: u32,
     /// Its build.
     pub version: String,
+    /// How long it may be unheard before its leases end; it has stopped its runs by then.
+    pub lease_ttl: Duration,
 }
 
 /// A worker, as the store knows it.

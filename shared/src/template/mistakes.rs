@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use minijinja::context;
 
-use super::words::{Role, Word, words};
+use super::words::{Role, Word, Words, of_condition, words};
 use super::{LANGUAGE, is_template, reason, time};
 
 /// Something wrong with a template.
@@ -43,15 +43,38 @@ pub fn mistakes(text: &str, known: &[&str]) -> Vec<Mistake> {
     if !is_template(text) {
         return Vec::new();
     }
-    let template = match compile(text) {
-        Ok(template) => template,
-        Err(mistake) => return vec![mistake],
+    match compile(text) {
+        Ok(template) => unknown_names(text, words(text), known, &template.undeclared_variables(false)),
+        Err(mistake) => vec![mistake],
+    }
+}
+
+/// All that is wrong with a condition ([`Engine::holds`](super::Engine::holds)) that knows the variables `known` and
+/// nothing else.
+#[must_use]
+pub fn mistakes_of_condition(text: &str, known: &[&str]) -> Vec<Mistake> {
+    let found = match of_condition(text) {
+        Ok(found) => found,
+        Err(what) => return vec![too_long(text, what)],
     };
-    let unknown = template.undeclared_variables(false);
+    match LANGUAGE.compile_expression(text) {
+        Ok(condition) => unknown_names(text, found, known, &condition.undeclared_variables(false)),
+        Err(error) => {
+            let hint = match text.contains("{{") {
+                true => "write the expression alone, without {{ and }}",
+                false => "write it like: status == 200 and body.state == 'done'",
+            };
+            vec![breach(text, &error, "not a valid condition", hint)]
+        }
+    }
+}
+
+/// The names in a text that nothing knows; `unknown` are those that it does not define itself.
+fn unknown_names(text: &str, words: Words, known: &[&str], unknown: &HashSet<String>) -> Vec<Mistake> {
     let is_global = |name: &str| LANGUAGE.globals().any(|(global, _)| global == name);
     let is_unknown = |name: &str| unknown.contains(name) && !known.contains(&name) && !is_global(name);
     let mut seen = HashSet::new();
-    let found = words(text).list.into_iter().filter_map(|Word { range, role }| {
+    let found = words.list.into_iter().filter_map(|Word { range, role }| {
         let name = &text[range.clone()];
         let (kind, hint) = match role {
             Role::Variable if seen.insert(name) && is_unknown(name) => {
@@ -74,16 +97,25 @@ pub fn mistakes(text: &str, known: &[&str]) -> Vec<Mistake> {
 
 fn compile(text: &str) -> Result<minijinja::Template<'_, '_>, Mistake> {
     if let Err(what) = words(text).check_size(text) {
-        let hint = "shorten it; the job itself can compute what is too long for a template".to_owned();
-        return Err(Mistake { range: 0..text.len(), message: what.to_owned(), hint });
+        return Err(too_long(text, what));
     }
     LANGUAGE.template_from_str(text).map_err(|error| {
-        let range = error.range().unwrap_or_default();
-        let range = text.floor_char_boundary(range.start)..text.ceil_char_boundary(range.end);
-        let range = if range.is_empty() { 0..text.len() } else { range };
         let hint = "write {{ expression }}; put braces that shall stay between {% raw %} and {% endraw %}";
-        Mistake { range, message: format!("not a valid template: {}", reason(&error)), hint: hint.to_owned() }
+        breach(text, &error, "not a valid template", hint)
     })
+}
+
+fn too_long(text: &str, what: &str) -> Mistake {
+    let hint = "shorten it; the job itself can compute what is too long for a template".to_owned();
+    Mistake { range: 0..text.len(), message: what.to_owned(), hint }
+}
+
+/// A breach of the language's rules, where the engine met it.
+fn breach(text: &str, error: &minijinja::Error, what: &str, hint: &str) -> Mistake {
+    let range = error.range().unwrap_or_default();
+    let range = text.floor_char_boundary(range.start)..text.ceil_char_boundary(range.end);
+    let range = if range.is_empty() { 0..text.len() } else { range };
+    Mistake { range, message: format!("{what}: {}", reason(error)), hint: hint.to_owned() }
 }
 
 fn is_filter(name: &str) -> bool {
@@ -157,6 +189,63 @@ mod tests {
             assert_eq!(&text[mistake.range.clone()], at, "{text}");
             assert_eq!(mistake.message, format!("not a valid template: syntax error: {message}"), "{text}");
         }
+    }
+
+    #[test]
+    fn mistakes_of_conditions_are_told_where_they_are() {
+        let known = ["status", "body", "input"];
+        let usual = "write it like: status == 200 and body.state == 'done'";
+        let without_braces = "write the expression alone, without {{ and }}";
+        for (text, expected) in [
+            ("status == 200 and body.state | lower in ['done', input.x] and range(3)", vec![]),
+            ("'{{' ~ '{% x' == body", vec![]),
+            ("{'a': status}.a == 200", vec![]),
+            (
+                "-staus and output.x | lowr",
+                vec![
+                    ("staus", "there is no variable `staus`", "did you mean `status`?"),
+                    ("output", "there is no variable `output`", "known here are status, body, input"),
+                    ("lowr", "there is no filter `lowr`", "did you mean `lower`?"),
+                ],
+            ),
+            ("ä status = 200", vec![("ä", "not a valid condition: syntax error: unexpected character", usual)]),
+            (
+                "status = 200",
+                vec![("=", "not a valid condition: syntax error: unexpected input after expression", usual)],
+            ),
+            (
+                "{{ status == 200 }}",
+                vec![("}", "not a valid condition: syntax error: unexpected `}`, expected `:`", without_braces)],
+            ),
+            (
+                "",
+                vec![("", "not a valid condition: syntax error: unexpected end of input, expected expression", usual)],
+            ),
+            (
+                "status ==",
+                vec![(
+                    "==",
+                    "not a valid condition: syntax error: unexpected end of input, expected expression",
+                    usual,
+                )],
+            ),
+            (
+                "body == 'x",
+                vec![("body == 'x", "not a valid condition: syntax error: unexpected end of string", usual)],
+            ),
+            (
+                "status }} {{ body",
+                vec![("}}", "not a valid condition: syntax error: unexpected input after expression", without_braces)],
+            ),
+        ] {
+            let found = mistakes_of_condition(text, &known);
+            let told: Vec<_> =
+                found.iter().map(|it| (&text[it.range.clone()], it.message.as_str(), it.hint.as_str())).collect();
+            assert_eq!(told, expected, "{text}");
+        }
+        let message = |text: String| mistakes_of_condition(&text, &known).remove(0).message;
+        assert_eq!(message("-".repeat(501) + "1"), "an expression of more than 500 words and signs");
+        assert_eq!(message("not ".repeat(100_000) + "status"), "a condition of more than 2000 bytes");
     }
 
     #[test]

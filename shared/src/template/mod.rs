@@ -4,6 +4,7 @@
 //! environment: all that it sees is the context that it is given. Beside the usual filters there are some for times
 //! (`date`, `timezone`, `plus`, `minus`, `start_of`, `timestamp`, see `time`).
 
+mod condition;
 mod mistakes;
 mod time;
 mod words;
@@ -16,7 +17,7 @@ use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Template, UndefinedBehavior};
 use serde_json::Value;
 
-pub use self::mistakes::{Mistake, check, mistakes};
+pub use self::mistakes::{Mistake, check, mistakes, mistakes_of_condition};
 
 /// How many instructions one text may take: enough for loops over an input, not for a runaway one.
 const FUEL: u64 = 100_000;

@@ -12,6 +12,9 @@ const MOST_IN_ALL: usize = 2_000;
 /// The most `{% elif %}`, which nest as well.
 const MOST_ELIFS: usize = 50;
 
+/// The most bytes of a condition. The engine counts columns in 16 bits.
+const LONGEST_CONDITION: usize = 2_000;
+
 /// What is known of a text.
 #[derive(Debug, Default)]
 pub(super) struct Words {
@@ -63,10 +66,10 @@ pub(super) fn words(text: &str) -> Words {
         at = start + 2;
         match bytes.get(start + 1) {
             Some(b'#') => at = text[at..].find("#}").map_or(text.len(), |end| at + end + 2),
-            Some(b'{') => at = code(text, at, "}}", &mut words),
+            Some(b'{') => at = code(text, at, Some("}}"), &mut words),
             Some(b'%') => {
                 let first = words.list.len();
-                at = code(text, at, "%}", &mut words);
+                at = code(text, at, Some("%}"), &mut words);
                 if words.list.get(first).is_some_and(|word| &text[word.range.clone()] == "raw") {
                     at = text[at..].find("endraw").map_or(text.len(), |end| at + end);
                 }
@@ -77,15 +80,28 @@ pub(super) fn words(text: &str) -> Words {
     words
 }
 
-/// Adds the names from `at` to the end of the code, and returns where that is.
-fn code(text: &str, mut at: usize, end: &str, words: &mut Words) -> usize {
+/// The names in a condition, if the engine can be given it without harm.
+pub(super) fn of_condition(text: &str) -> Result<Words, &'static str> {
+    if text.len() > LONGEST_CONDITION {
+        return Err("a condition of more than 2000 bytes");
+    }
+    let mut words = Words::default();
+    code(text, 0, None, &mut words);
+    words.check_size(text)?;
+    Ok(words)
+}
+
+/// Adds the names from `at` to the end of the code, or of the text if nothing else ends it, and returns where that is.
+fn code(text: &str, mut at: usize, end: Option<&str>, words: &mut Words) -> usize {
     let bytes = text.as_bytes();
     let mut tokens = 0;
     let (mut open, mut before) = (0_usize, b' ');
     while let Some(&byte) = bytes.get(at) {
+        if let Some(end) = end.filter(|end| open == 0 && bytes[at..].starts_with(end.as_bytes())) {
+            return at + end.len();
+        }
         let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
         match byte {
-            _ if open == 0 && bytes[at..].starts_with(end.as_bytes()) => return at + end.len(),
             b'"' | b'\'' => {
                 while bytes.get(at + 1).is_some_and(|next| *next != byte) {
                     at += if bytes[at + 1] == b'\\' { 2 } else { 1 };

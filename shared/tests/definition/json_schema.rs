@@ -27,18 +27,35 @@ fn with_every_key() -> Value {
         "version": 1,
         "revision": 2,
         "namespace": "n",
-        "defaults": {"timeout": "5m", "retry": {"max_attempts": 2}, "queue": "q"},
+        "defaults": {
+            "timeout": "5m", "retry": {"max_attempts": 2}, "queue": "q", "priority": "low", "concurrency": 2,
+            "rate": {"limit": "100/m", "key": "{{ job }}"}, "on_lost": "fail",
+        },
         "jobs": {
             "h": {
                 "description": "d",
-                "http": {"method": "GET", "url": "http://a", "headers": {"A": "b"}, "body": [1], "success": [200]},
+                "http": {"method": "GET", "url": "http://a", "headers": {"A": "b"}, "body": [1], "success": [200],
+                    "cancel": {"method": "DELETE", "url": "http://a/{{ work_request_id }}", "headers": {"A": "b"}},
+                },
+                "verify": {
+                    "http": {
+                        "url": "http://a", "headers": {"A": "b"}, "succeeded": "status == 200",
+                        "failed": "status == 404", "running": "body.state == 'running'",
+                    },
+                    "timeout": "5s",
+                },
             },
             "c": {
                 "command": ["a", "b"], "on_lost": "fail", "queue": "q", "timeout": "1h30m",
                 "on_success": "f", "on_failure": {"job": "l", "input": {"a": 1}}, "on_finish": ["h", {"job": "f"}],
             },
-            "l": {"command": {"argv": ["a"], "env": {"A": "b"}, "working_dir": "/", "success": [1], "no_retry": [2]}},
-            "f": {"function": "f", "retry": {"initial": "1s", "max": "2s", "backoff": "constant"}},
+            "l": {"command": {"argv": ["a"], "env": {"A": "b"}, "working_dir": "/", "success": [1], "no_retry": [2]}, "verify": {"command": ["a"]}},
+            "f": {
+                "function": "f", "retry": {"initial": "1s", "max": "2s", "backoff": "constant"}, "priority": "high",
+                "concurrency": {"limit": 3, "key": "{{ input.region }}"}, "rate": "20/30s",
+                "unique": {"key": "{{ input.day }}", "while": "running"}, "expires": "10m",
+                "verify": {"command": {"argv": ["a", "{{ input.a }}"], "env": {"A": "b"}, "working_dir": "/"}},
+            },
         },
         "schedules": {
             "c": {

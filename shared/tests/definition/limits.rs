@@ -115,3 +115,24 @@ fn hostile_templates_fail_at_once() {
         assert!(started.elapsed() < Duration::from_secs(5), "{}… took {:?}", &text[..20], started.elapsed());
     }
 }
+
+#[test]
+fn hostile_conditions_and_keys_fail_at_once() {
+    let job = |condition: &str, key: &str| {
+        let verify = format!("verify: {{ http: {{ url: http://a, succeeded: \"{condition}\" }} }}");
+        format!("version: 1\njobs: {{ a: {{ function: f, {verify}, unique: {{ key: \"{key}\", while: 10m }} }} }}")
+    };
+    for (condition, key) in [
+        ("(".repeat(900_000), String::new()),
+        ("status == ".repeat(50_000), "{{ ".to_owned() + &"(".repeat(150) + " }}"),
+        ("[".repeat(400) + &"]".repeat(400), "{{".repeat(100)),
+        ("'".to_owned() + &"x".repeat(900_000), "x".repeat(100_000)),
+        ((0..200).map(|n| format!("v{n} | f{n} ~ ")).collect(), "{% if x %}".repeat(20)),
+    ] {
+        let started = Instant::now();
+        let told = faults(&job(&condition, &key)).len();
+        assert!((2..=21).contains(&told), "{told} faults of {}…", &condition[..20]);
+        // A fraction of a second in truth; the limit is for a loaded machine and a debug build.
+        assert!(started.elapsed() < Duration::from_secs(5), "{}… took {:?}", &condition[..20], started.elapsed());
+    }
+}

@@ -7,12 +7,14 @@ mod chains;
 mod faults;
 mod files;
 mod json_schema;
+mod keys;
 mod limits;
 mod properties;
 mod reader;
 mod schedules;
 mod schema_check;
 mod templates;
+mod verify;
 
 use reveille_shared::definition::{Definitions, Faults, read_texts};
 

@@ -31,19 +31,37 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
+fn command() -> impl Strategy<Value = CommandCall> {
+    let env = prop::collection::btree_map(".*", ".*", 0..3);
+    let codes = prop::collection::vec(any::<u16>(), 0..3);
+    let parts = (prop::collection::vec(".*", 1..4), env, prop::option::of(".*"), codes);
+    parts.prop_map(|(argv, env, working_dir, codes)| {
+        let codes: Vec<i32> = codes.into_iter().map(i32::from).collect();
+        CommandCall { argv, env, working_dir, success: codes.clone(), no_retry: codes }
+    })
+}
+
+fn verify() -> impl Strategy<Value = Verify> {
+    let headers = prop::collection::btree_map(".*", ".*", 0..3);
+    let conditions = (".*", prop::option::of(".*"), prop::option::of(".*"));
+    let http = (".*", headers, conditions).prop_map(|(url, headers, (succeeded, failed, running))| {
+        VerifyCall::Http(VerifyHttp { url, headers, succeeded, failed, running })
+    });
+    let how = prop_oneof![http, command().prop_map(VerifyCall::Command)];
+    (how, duration()).prop_map(|(how, timeout)| Verify { how, timeout })
+}
+
 fn handler() -> impl Strategy<Value = Handler> {
     let pairs = || prop::collection::btree_map(".*", ".*", 0..3);
     let codes = || prop::collection::vec(any::<u16>(), 0..3);
-    let command = (prop::collection::vec(".*", 1..4), pairs(), prop::option::of(".*"), codes());
+    let cancel = prop::option::of((".*", pairs()))
+        .prop_map(|cancel| cancel.map(|(url, headers)| CancelCall { method: "DELETE".into(), url, headers }));
     prop_oneof![
-        (any_json(), pairs(), codes()).prop_map(|(body, headers, success)| {
+        (any_json(), pairs(), codes(), cancel).prop_map(|(body, headers, success, cancel)| {
             let body = Some(body).filter(|body| !body.is_null());
-            Handler::Http(HttpCall { method: "PUT".into(), url: "http://a".into(), headers, body, success })
+            Handler::Http(HttpCall { method: "PUT".into(), url: "http://a".into(), headers, body, success, cancel })
         }),
-        command.prop_map(|(argv, env, working_dir, codes)| {
-            let codes: Vec<i32> = codes.into_iter().map(i32::from).collect();
-            Handler::Command(CommandCall { argv, env, working_dir, success: codes.clone(), no_retry: codes })
-        }),
+        command().prop_map(Handler::Command),
         ".*".prop_map(Handler::Function),
     ]
 }
@@ -70,8 +88,33 @@ fn day_rules() -> impl Strategy<Value = Vec<DayRule>> {
     prop::collection::vec(prop_oneof![plain, calendar], 0..3)
 }
 
+fn concurrency() -> impl Strategy<Value = Concurrency> {
+    (any::<u32>(), prop::option::of(".*")).prop_map(|(limit, key)| Concurrency { limit, key })
+}
+
+fn rate() -> impl Strategy<Value = Rate> {
+    (any::<u32>(), duration(), prop::option::of(".*")).prop_map(|(limit, per, key)| Rate { limit, per, key })
+}
+
+fn unique() -> impl Strategy<Value = Unique> {
+    let span =
+        prop_oneof![Just(UniqueSpan::Waiting), Just(UniqueSpan::Running), duration().prop_map(UniqueSpan::Window),];
+    (".*", span).prop_map(|(key, span)| Unique { key, span })
+}
+
+prop_compose! {
+    fn any_limited()(
+        priority in prop::sample::select(Priority::ALL.as_slice()), concurrency in prop::option::of(concurrency()),
+        rate in prop::option::of(rate()), verify in prop::option::of(verify()), unique in prop::option::of(unique()), expires in prop::option::of(duration()),
+    ) -> Job {
+        let plain = Job::new("", "", Handler::Function(String::new()));
+        Job { priority, concurrency, rate, verify, unique, expires, ..plain }
+    }
+}
+
 prop_compose! {
     fn any_job()(
+        limited in any_limited(),
         names in (name(), name(), name()), description in prop::option::of(".*"), handler in handler(),
         timeout in duration(), initial in duration(), max in duration(), max_attempts in 1u32..,
         backoff in prop::sample::select(vec![Backoff::Constant, Backoff::Exponential]),
@@ -80,8 +123,10 @@ prop_compose! {
     ) -> Job {
         let (namespace, name, queue) = names;
         let retry = RetryPolicy { max_attempts, initial, max, backoff };
-        let plain = Job::new(namespace, name, handler);
-        Job { description, queue, timeout, retry, on_lost, on_success, on_failure, on_finish, ..plain }
+        Job {
+            namespace, name, handler, description, queue, timeout, retry, on_lost, on_success, on_failure, on_finish,
+            ..limited
+        }
     }
 }
 
@@ -178,6 +223,16 @@ const PIECES: &[&str] = &[
     "overlap: ",
     "at: 2026-12-25T00:00:00Z\n",
     "jitter: ",
+    "concurrency: ",
+    "rate: ",
+    "100/m",
+    "unique: {",
+    "verify: ",
+    "cancel: ",
+    "succeeded: ",
+    "status == ",
+    "key: ",
+    "while: ",
     "dst: ",
     "%",
     "@",

@@ -32,7 +32,7 @@ fn check(root: &Value, schema: &Value, value: &Value, found: &mut Vec<String>) {
     };
     for (keyword, rule) in keywords {
         let fine = match keyword.as_str() {
-            "$schema" | "$defs" | "title" | "description" | "pattern" | "maxLength" => true,
+            "$schema" | "$defs" | "title" | "description" | "pattern" | "minLength" | "maxLength" => true,
             "$ref" => {
                 let pointer = rule.as_str().unwrap().trim_start_matches('#');
                 check(root, root.pointer(pointer).unwrap(), value, found);

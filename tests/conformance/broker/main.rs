@@ -42,6 +42,7 @@ macro_rules! cases {
 cases!(
     a_trigger_reaches_a_worker_once_and_is_gone_when_acked,
     every_message_has_its_own_verdict,
+    each_priority_has_its_own_way,
     without_demand_nothing_flows_and_zero_gives_back,
     demand_can_change_without_loss,
     no_more_is_handed_out_than_demanded,
@@ -55,5 +56,7 @@ cases!(
     depth_counts_what_waits,
     bad_queue_names_are_refused,
     a_subscription_outlives_the_handle_that_made_it,
+    a_pulse_is_heard_by_all_who_are_tuned_in,
+    a_call_comes_back_behind_the_pulses_before_it,
     stop_ends_everything,
 );

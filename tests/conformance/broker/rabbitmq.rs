@@ -7,12 +7,12 @@ use harness::rabbitmq::RabbitMq;
 use lapin::options::{BasicGetOptions, BasicPublishOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
-use reveille_shared::broker::{DeadLetter, DeadLetters, Health, PublishError, connect};
+use reveille_shared::broker::{DeadLetter, DeadLetters, Health, Heard, PublishError, connect};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::world::{
-    World, assert_empty, in_time, next, number_set, publish, subscribe, take, trigger, triggers, wait_for_health,
+    World, assert_empty, hear, in_time, next, number_set, publish, subscribe, take, trigger, triggers, wait_for_health,
 };
 
 #[tokio::test]
@@ -114,6 +114,26 @@ async fn a_crash_of_the_broker_is_survived() {
     worker.ack(held).await;
     drop(worker);
     assert_empty(&*broker, &queue).await;
+    node.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_listener_says_when_it_may_have_missed_pulses() {
+    let mut node = RabbitMq::start().await.unwrap();
+    let (broker, []) = World::new(&node.url()).with_queues().await;
+    let mut pulses = broker.pulses().await;
+    assert_eq!(hear(&mut pulses).await, Heard::Tuned);
+    node.kill().await.unwrap();
+    wait_for_health(&*broker, |health| matches!(health, Health::Down(_))).await;
+    assert!(broker.pulse().await.is_err(), "nobody hears it");
+    pulses.call(1).await;
+    node.restart().await.unwrap();
+    wait_for_health(&*broker, |health| *health == Health::Up).await;
+    assert_eq!(hear(&mut pulses).await, Heard::Tuned);
+    pulses.call(2).await;
+    assert_eq!(hear(&mut pulses).await, Heard::Echo(2), "the first call was never sent");
+    broker.pulse().await.unwrap();
+    assert_eq!(hear(&mut pulses).await, Heard::Pulse);
     node.stop().await.unwrap();
 }
 

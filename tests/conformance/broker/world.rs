@@ -5,7 +5,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reveille_shared::broker::{Broker, Delivery, Health, Subscription, connect};
+use reveille_shared::broker::{Broker, Delivery, Health, Heard, Pulses, Route, Subscription, connect};
+use reveille_shared::definition::Priority;
 use reveille_shared::trigger::{Trigger, VERSION};
 use reveille_shared::work_request::WorkRequestId;
 use tokio::time::{Instant, sleep, timeout};
@@ -57,8 +58,9 @@ pub(crate) fn trigger(n: u32) -> Trigger {
     Trigger { v: VERSION, id, n, namespace: "default".into(), job: "conformance".into() }
 }
 
-pub(crate) fn triggers(queue: &str, numbers: impl IntoIterator<Item = u32>) -> Vec<(String, Trigger)> {
-    numbers.into_iter().map(|n| (queue.to_owned(), trigger(n))).collect()
+pub(crate) fn triggers(queue: &str, numbers: impl IntoIterator<Item = u32>) -> Vec<(Route, Trigger)> {
+    let route = |queue: &str| Route { queue: queue.to_owned(), priority: Priority::Normal };
+    numbers.into_iter().map(|n| (route(queue), trigger(n))).collect()
 }
 
 pub(crate) async fn publish(broker: &dyn Broker, queue: &str, numbers: impl IntoIterator<Item = u32>) {
@@ -69,13 +71,17 @@ pub(crate) async fn publish(broker: &dyn Broker, queue: &str, numbers: impl Into
 
 pub(crate) async fn subscribe(broker: &dyn Broker, queues: &[&String], demand: u16) -> Box<dyn Subscription> {
     let queues: Vec<_> = queues.iter().copied().cloned().collect();
-    let mut subscription = broker.subscribe(&queues).await.unwrap();
+    let mut subscription = broker.subscribe(&queues, Priority::Normal).await.unwrap();
     subscription.demand(demand).await;
     subscription
 }
 
 pub(crate) async fn next(subscription: &mut Box<dyn Subscription>) -> Delivery {
     in_time("a delivery", subscription.next()).await.expect("the broker is not shut down")
+}
+
+pub(crate) async fn hear(pulses: &mut Box<dyn Pulses>) -> Heard {
+    in_time("a pulse or a call", pulses.next()).await.expect("the broker is not shut down")
 }
 
 pub(crate) async fn take(subscription: &mut Box<dyn Subscription>, count: usize) -> Vec<Delivery> {

@@ -83,7 +83,7 @@ async fn of_several_planners_one_makes_a_step(bed: Bed) {
     let mut racing = JoinSet::new();
     for _ in 0..6 {
         let (store, step) = (bed.second().await, step(&bed, cursor, new.from).await);
-        racing.spawn(async move { store.advance_backfill(&step).await.unwrap() });
+        racing.spawn(async move { store.advance_backfill(step).await.unwrap() });
     }
     let made = racing.join_all().await;
     assert_eq!(made.iter().filter(|made| **made).count(), 1);
@@ -91,7 +91,7 @@ async fn of_several_planners_one_makes_a_step(bed: Bed) {
     // Put back by a restored backup, say: the ledger's key still forbids a second fire.
     bed.tamper("UPDATE backfills SET cursor = from_at").await;
     let again = bed.store.backfill(&key("ping"), "b").await.unwrap().unwrap().cursor;
-    assert!(!bed.store.advance_backfill(&step(&bed, again, new.from).await).await.unwrap());
+    assert!(!bed.store.advance_backfill(step(&bed, again, new.from).await).await.unwrap());
     assert!(bed.take().await.is_empty());
 }
 
@@ -100,14 +100,14 @@ async fn its_percentage_counts_what_is_over(bed: Bed) {
     let new = asked(&bed, "b").await;
     bed.store.create_backfill(new.clone()).await.unwrap();
     let read = async || bed.store.backfill(&key("ping"), "b").await.unwrap().unwrap();
-    assert!(bed.store.advance_backfill(&step(&bed, read().await.cursor, new.from).await).await.unwrap());
+    assert!(bed.store.advance_backfill(step(&bed, read().await.cursor, new.from).await).await.unwrap());
     let backfill = read().await;
     assert_eq!((backfill.triggered, backfill.unended, backfill.percent()), (1, 1, 0.0));
     let run = bed.claim(&bed.take().await.remove(0).trigger).await.unwrap();
     bed.report(&run, succeeded()).await.unwrap();
     assert_eq!(read().await.percent(), 25.0);
     let last = BackfillStep { fires: vec![], requests: vec![], done: true, ..step(&bed, new.from, new.to).await };
-    assert!(bed.store.advance_backfill(&last).await.unwrap());
+    assert!(bed.store.advance_backfill(last).await.unwrap());
     let backfill = read().await;
     assert_eq!((backfill.status, backfill.percent(), backfill.ended_at.is_some()), (BackfillStatus::Done, 100.0, true));
 }
@@ -118,11 +118,11 @@ async fn canceled_it_makes_nothing_more_and_its_runs_end(bed: Bed) {
     bed.store.create_backfill(new.clone()).await.unwrap();
     let cursor = bed.store.backfill(&key("ping"), "b").await.unwrap().unwrap().cursor;
     let first = step(&bed, cursor, new.from).await;
-    bed.store.advance_backfill(&first).await.unwrap();
+    bed.store.advance_backfill(first.clone()).await.unwrap();
     let canceled = bed.store.cancel_backfill(&key("ping"), "b", "bob").await.unwrap().unwrap();
     assert_eq!((canceled.status, canceled.ended_by.as_deref()), (BackfillStatus::Canceled, Some("bob")));
     assert_eq!(bed.status(first.requests[0].id).await, Status::Canceled);
-    assert!(!bed.store.advance_backfill(&step(&bed, new.from, after(new.from, 10)).await).await.unwrap());
+    assert!(!bed.store.advance_backfill(step(&bed, new.from, after(new.from, 10)).await).await.unwrap());
     let again = bed.store.cancel_backfill(&key("ping"), "b", "eve").await.unwrap().unwrap();
     assert_eq!(again.ended_by.as_deref(), Some("bob"), "once");
     assert_eq!(bed.store.cancel_backfill(&key("ping"), "none", "eve").await.unwrap(), None);
@@ -133,7 +133,7 @@ async fn it_does_not_disturb_the_schedule(bed: Bed) {
     let new = asked(&bed, "b").await;
     bed.store.create_backfill(new.clone()).await.unwrap();
     let cursor = bed.store.backfill(&key("ping"), "b").await.unwrap().unwrap().cursor;
-    bed.store.advance_backfill(&step(&bed, cursor, new.from).await).await.unwrap();
+    bed.store.advance_backfill(step(&bed, cursor, new.from).await).await.unwrap();
     assert_eq!(ping(&bed).await, row);
     // Its unended run is no overlap, though the schedule skips.
     let due_at = row.next_due_at.unwrap();

@@ -3,8 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use jiff::Timestamp;
+use reveille_shared::broker::Route;
+use reveille_shared::definition::Priority;
 use reveille_shared::duration::HumanDuration;
 use reveille_shared::state::{Phase, Refusal, Status};
+use reveille_shared::store::Marker;
 use reveille_shared::trigger;
 use reveille_shared::work_request::{Happening, WorkRequestId};
 use tokio::task::JoinSet;
@@ -18,7 +22,7 @@ on_both!(
     what_the_broker_returned_goes_out_again,
     an_undeliverable_trigger_ends_the_run,
     lost_triggers_are_sent_again_with_growing_patience,
-    a_backlog_does_not_hide_lost_triggers_of_other_queues,
+    a_marker_tells_of_its_own_route_and_of_what_was_before_it,
     a_nudge_crosses_processes,
 );
 
@@ -35,7 +39,7 @@ async fn due_triggers_go_out_once_and_earliest_first(bed: Bed) {
     assert_eq!(taken, ids);
     let out = &first[0];
     assert_eq!((out.trigger.v, out.trigger.n, &*out.trigger.job), (trigger::VERSION, 1, "copy"));
-    assert_eq!((&*out.trigger.namespace, &*out.queue), ("default", "main"));
+    assert_eq!((&*out.trigger.namespace, &*out.route.queue), ("default", "main"));
     assert_eq!(out.due_at, bed.get(ids[0]).await.accepted_at);
     assert!(matches!(bed.get(ids[0]).await.phase, Phase::Sent { .. }));
     assert!(bed.take().await.is_empty(), "a trigger went out twice");
@@ -120,55 +124,78 @@ async fn an_undeliverable_trigger_ends_the_run(bed: Bed) {
     assert!(!bed.store.give_up(&running, error("late")).await.unwrap(), "a worker has it");
 }
 
+/// A marker on the way of the ordinary triggers of queue `main` that has come back.
+async fn marker_back(bed: &Bed) -> Vec<Marker> {
+    let route = Route { queue: "main".into(), priority: Priority::Normal };
+    let marker = bed.store.put_marker(&route).await.unwrap();
+    assert!(
+        marker.is_marker() && bed.claim(&marker).await == Err(Refusal::Ended),
+        "an old worker finds nothing to claim"
+    );
+    bed.store.marker_back(&marker).await.unwrap();
+    let markers = bed.store.markers().await.unwrap();
+    markers.into_iter().filter(|known| known.id == marker.id.0 && known.back_at.is_some()).collect()
+}
+
 async fn lost_triggers_are_sent_again_with_growing_patience(bed: Bed) {
     let patience = Duration::from_secs(3600);
     let first = bed.sent().await;
-    let resend = async |lost: bool| {
-        bed.store
-            .resend_lost(patience, 10, move |queue, age| {
-                assert_eq!(queue, "main");
-                assert!(age >= patience);
-                lost
-            })
-            .await
-            .unwrap()
-    };
-    assert!(resend(true).await.is_empty(), "before its time");
+    let resend = async |back: &[Marker]| bed.store.resend_lost(back, patience, 10).await.unwrap();
+    assert!(resend(&marker_back(&bed).await).await.is_empty(), "before its time");
     bed.age(3600).await;
-    assert!(resend(false).await.is_empty(), "it is not lost");
-    let again = resend(true).await.remove(0).trigger;
+    assert!(resend(&[]).await.is_empty(), "no marker has come through");
+    let again = resend(&marker_back(&bed).await).await.remove(0).trigger;
     assert_eq!(again, first, "under the same number");
+    assert_eq!(bed.told(first.id).await, ["accepted", "resent"]);
     bed.age(3600).await;
-    assert!(resend(true).await.is_empty(), "the second time takes twice the patience");
+    assert!(resend(&marker_back(&bed).await).await.is_empty(), "the second time takes twice the patience");
     bed.age(3600).await;
-    assert_eq!(resend(true).await.len(), 1);
+    assert_eq!(resend(&marker_back(&bed).await).await.len(), 1);
 
     // A new trigger starts with the first patience.
     bed.store.unsend(&[(first, Duration::ZERO, None)]).await.unwrap();
     let second = bed.take().await.remove(0).trigger;
     bed.age(3600).await;
-    assert_eq!(resend(true).await.remove(0).trigger, second);
+    assert_eq!(resend(&marker_back(&bed).await).await.remove(0).trigger, second);
 
     // What a worker has is not lost.
     let run = bed.claim(&second).await.unwrap();
     bed.age(7200).await;
-    assert!(resend(true).await.is_empty());
+    assert!(resend(&marker_back(&bed).await).await.is_empty());
     bed.report(&run, failed(None)).await.unwrap();
-    assert!(resend(true).await.is_empty());
+    assert!(resend(&marker_back(&bed).await).await.is_empty());
+
+    let later = bed.now().await.saturating_add(jiff::SignedDuration::from_secs(1)).unwrap();
+    bed.store.purge_markers(later).await.unwrap();
+    assert_eq!(bed.store.markers().await.unwrap(), []);
 }
 
-async fn a_backlog_does_not_hide_lost_triggers_of_other_queues(bed: Bed) {
-    for _ in 0..5 {
-        bed.sent().await;
-    }
-    let mut request = bed.new_request().await;
-    request.queue = "rare".into();
-    let id = bed.accept(request).await;
-    bed.take().await;
+async fn a_marker_tells_of_its_own_route_and_of_what_was_before_it(bed: Bed) {
+    let slow = bed.sent().await;
+    let mut requests = [bed.new_request().await, bed.new_request().await];
+    requests[0].queue = "rare".into();
+    requests[1].priority = Priority::High;
+    let [rare, high] = requests;
+    let (rare, high) = (bed.accept(rare).await, bed.accept(high).await);
+    assert_eq!(bed.take().await.iter().map(|out| out.trigger.id).collect::<Vec<_>>(), [high, rare], "by priority");
     bed.pass(Duration::from_millis(50)).await;
-    let resent = bed.store.resend_lost(Duration::from_millis(10), 3, |queue, _| queue == "rare").await.unwrap();
-    let resent: Vec<_> = resent.iter().map(|out| out.trigger.id).collect();
-    assert_eq!(resent, [id], "the older triggers of a queue that is only slow fill the limit");
+    let route = |queue: &str, priority| Route { queue: queue.into(), priority };
+    let waiting = bed.store.unclaimed(bed.now().await).await.unwrap();
+    let expected = [route("main", Priority::High), route("main", Priority::Normal), route("rare", Priority::Normal)];
+    assert_eq!(waiting, expected);
+    let back = marker_back(&bed).await;
+    bed.pass(Duration::from_millis(1)).await;
+    let later = bed.sent().await;
+    bed.pass(Duration::from_millis(50)).await;
+    let resent = bed.store.resend_lost(&back, Duration::from_millis(10), 10).await.unwrap();
+    assert_eq!(resent.iter().map(|out| out.trigger.id).collect::<Vec<_>>(), [slow.id]);
+    let between = bed.store.resend_between(Timestamp::UNIX_EPOCH, bed.now().await, 10).await.unwrap();
+    let mut between: Vec<_> = between.iter().map(|out| out.trigger.id).collect();
+    between.sort_unstable();
+    let mut all = [slow.id, rare, high, later.id];
+    all.sort_unstable();
+    assert_eq!(between, all);
+    assert_eq!(bed.told(rare).await, ["accepted"], "that its dispatcher died is nothing to tell");
 }
 
 async fn a_nudge_crosses_processes(bed: Bed) {

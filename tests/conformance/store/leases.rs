@@ -36,7 +36,7 @@ on_both!(
 );
 
 fn loss(id: WorkRequestId, token: Uuid, retry: Option<Duration>) -> Loss {
-    Loss { id, token, error: error("its worker died"), retry }
+    Loss { id, token, error: error("its worker died"), retry, verify: false }
 }
 
 /// A worker repeats a claim on which the database gave no answer, as may happen on a busy machine.
@@ -136,7 +136,7 @@ async fn success_ends_the_run(bed: Bed) {
     assert_eq!((ended.error, ended.started_at), (None, Some(run.claimed_at)));
     assert!(ended.finished_at.unwrap() > run.claimed_at);
     assert_eq!(bed.store.output(run.id).await.unwrap(), Some(json!({ "copied": 3 })));
-    let end = Happening::Succeeded { attempt: 1, token: run.token };
+    let end = Happening::Succeeded { attempt: 1, token: run.token, verified: false };
     assert_eq!(bed.history(run.id).await.pop(), Some(end));
     assert!(bed.store.leases_of(worker()).await.unwrap().is_empty());
 }

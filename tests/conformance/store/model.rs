@@ -32,7 +32,7 @@ enum Op {
     Claim { run: usize, back: u32 },
     ClaimAgain { run: usize },
     Report { run: usize, token: usize, outcome: Outcome },
-    Lose { run: usize, token: usize, retry: Option<Duration> },
+    Lose { run: usize, token: usize, retry: Option<Duration>, verify: bool },
     Cancel { run: usize },
     GiveUp { run: usize, back: u32 },
 }
@@ -48,6 +48,8 @@ fn op() -> impl Strategy<Value = Op> {
         4 => retry().prop_map(failed),
         1 => Just(Outcome::Stopped),
         3 => Just(Outcome::Released),
+        1 => Just(Outcome::Verified { output: serde_json::json!(1) }),
+        2 => Just(Outcome::Deferred { after: LONG, reason: "still running".into() }),
     ];
     prop_oneof![
         6 => Just(Op::Take),
@@ -56,7 +58,8 @@ fn op() -> impl Strategy<Value = Op> {
         8 => (run(), back()).prop_map(|(run, back)| Op::Claim { run, back }),
         2 => run().prop_map(|run| Op::ClaimAgain { run }),
         6 => (run(), token(), outcome).prop_map(|(run, token, outcome)| Op::Report { run, token, outcome }),
-        3 => (run(), token(), retry()).prop_map(|(run, token, retry)| Op::Lose { run, token, retry }),
+        3 => (run(), token(), retry(), any::<bool>())
+            .prop_map(|(run, token, retry, verify)| Op::Lose { run, token, retry, verify }),
         1 => run().prop_map(|run| Op::Cancel { run }),
         1 => (run(), back()).prop_map(|(run, back)| Op::GiveUp { run, back }),
     ]
@@ -76,7 +79,14 @@ struct Model {
 
 impl Model {
     fn new(id: WorkRequestId, now: Timestamp) -> Self {
-        let run = Run { status: Status::Accepted, phase: Phase::Due { at: now }, sends: 0, attempt: 0, failures: 0 };
+        let run = Run {
+            status: Status::Accepted,
+            phase: Phase::Due { at: now },
+            sends: 0,
+            attempt: 0,
+            failures: 0,
+            doubt: false,
+        };
         let told = vec![Happening::Accepted { by: "test".into() }];
         Self { id, run, now, told, claims: vec![], reported: BTreeSet::new() }
     }
@@ -133,7 +143,9 @@ impl Model {
             Op::Report { token, outcome, .. } => {
                 let token = self.token(token);
                 let input = match outcome.clone() {
-                    Outcome::Succeeded { .. } => Input::Succeed { token },
+                    Outcome::Succeeded { .. } => Input::Succeed { token, verified: false },
+                    Outcome::Verified { .. } => Input::Succeed { token, verified: true },
+                    Outcome::Deferred { after, reason } => Input::Defer { token, after, reason },
                     Outcome::Failed { error, retry } => Input::Fail { token, error, retry },
                     Outcome::Stopped => Input::Stopped { token },
                     Outcome::Released => Input::Release { token },
@@ -147,10 +159,10 @@ impl Model {
                 let answers = bed.store.report(vec![Report { id: self.id, token, outcome }]).await.unwrap();
                 assert_eq!(answers, [expected]);
             }
-            Op::Lose { token, retry, .. } => {
+            Op::Lose { token, retry, verify, .. } => {
                 let (id, token, error) = (self.id, self.token(token), error("its worker died"));
-                let expected = self.apply(&Input::Lose { token, error: error.clone(), retry });
-                let ended = bed.store.lose(vec![Loss { id, token, error, retry }]).await.unwrap();
+                let expected = self.apply(&Input::Lose { token, error: error.clone(), retry, verify });
+                let ended = bed.store.lose(vec![Loss { id, token, error, retry, verify }]).await.unwrap();
                 assert_eq!(ended, usize::from(expected.is_ok()));
             }
             Op::Cancel { .. } => {
@@ -184,6 +196,9 @@ impl Model {
         let timeless = |what: &Happening| match what.clone() {
             Happening::AttemptFailed { attempt, token, error, .. } => {
                 Happening::AttemptFailed { attempt, token, error, retry_at: Timestamp::UNIX_EPOCH }
+            }
+            Happening::Deferred { attempt, token, reason, .. } => {
+                Happening::Deferred { attempt, token, reason, retry_at: Timestamp::UNIX_EPOCH }
             }
             other => other,
         };

@@ -25,6 +25,7 @@ fn new_worker(incarnation: Uuid) -> NewWorker {
         queues: vec!["main".into(), "billing".into()],
         slots: 9,
         version: "0.1.0".into(),
+        lease_ttl: Duration::from_secs(15),
     }
 }
 

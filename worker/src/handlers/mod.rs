@@ -10,6 +10,7 @@ pub(crate) mod http;
 mod lines;
 pub(crate) mod template;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use self::env::Variables;
 pub use self::function::{DuplicateFunction, Functions, FunctionsBuilder};
 use crate::report::Sink;
+use crate::runs::{Handle, Why};
 
 /// One attempt, as its handler sees it.
 #[derive(Debug)]
@@ -48,6 +50,7 @@ pub struct Run {
     /// When its time is over.
     pub deadline: Instant,
     pub(crate) sink: Sink,
+    pub(crate) handle: Arc<Handle>,
 }
 
 impl Run {
@@ -59,6 +62,11 @@ impl Run {
     /// Adds a line to the run's log. Beyond 1 MiB lines are counted but not kept.
     pub async fn log(&self, stream: Stream, line: &str) {
         self.sink.log(stream, line).await;
+    }
+
+    /// Whether it is to end early because someone asked for that.
+    pub(crate) fn is_canceled(&self) -> bool {
+        self.handle.why() == Some(Why::Asked)
     }
 
     /// The input as a type of the caller's.
@@ -126,11 +134,16 @@ pub(crate) struct Handlers {
     functions: Functions,
     http: http::Caller,
     variables: Variables,
+    guards: command::Guards,
 }
 
 impl Handlers {
-    pub(crate) fn new(functions: Functions, variables: Variables) -> Result<Self, reqwest::Error> {
-        Ok(Self { functions, http: http::Caller::new()?, variables })
+    pub(crate) fn new(
+        functions: Functions,
+        variables: Variables,
+        guards: command::Guards,
+    ) -> Result<Self, reqwest::Error> {
+        Ok(Self { functions, http: http::Caller::new()?, variables, guards })
     }
 
     /// Runs the job's handler to its end.
@@ -139,7 +152,7 @@ impl Handlers {
             Handler::Function(name) => self.functions.call(name, run).await,
             // The futures of these two are large, and boxed so that a function's run stays small.
             Handler::Http(call) => Box::pin(self.http.call(call, &run, &self.variables)).await,
-            Handler::Command(call) => Box::pin(command::run(call, &run, &self.variables)).await,
+            Handler::Command(call) => Box::pin(command::run(call, &run, &self.variables, &self.guards)).await,
         }
     }
 }

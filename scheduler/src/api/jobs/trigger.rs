@@ -113,8 +113,12 @@ pub(crate) async fn trigger_job(
         ..plan::Ask::default()
     };
     let request = plan::request(&job, ask, state.clock.now());
+    if let Some(refused) = request.refused {
+        let fault = Fault { field: "input".to_owned(), message: refused.message };
+        return Err(Problem::invalid(StatusCode::UNPROCESSABLE_ENTITY, vec![fault]));
+    }
     let id = match state.store.accept(request, key.as_ref()).await? {
-        Acceptance::New(id) | Acceptance::Repeated(id) => id,
+        Acceptance::New(id) | Acceptance::Repeated(id) | Acceptance::Same(id) => id,
         Acceptance::KeyReused => {
             let message = "this Idempotency-Key was used for another request: use a fresh one";
             return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "IdempotencyKeyReused", message));

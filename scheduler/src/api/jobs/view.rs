@@ -1,6 +1,8 @@
 //! Jobs as JSON. Values of headers and of the environment are not shown: people write secrets there.
 
-use reveille_shared::definition::{Chained, Handler, Job};
+use reveille_shared::definition::{
+    CancelCall, Chained, Concurrency, Handler, Job, Priority, Rate, Unique, UniqueSpan, Verify, VerifyCall, VerifyHttp,
+};
 use reveille_shared::store::Versioned;
 use serde::Serialize;
 use serde_json::Value;
@@ -33,6 +35,24 @@ pub(crate) struct View {
     /// What follows an attempt whose worker died: `retry` or `fail`.
     #[schema(value_type = String)]
     on_lost: reveille_shared::definition::OnLost,
+    /// Asked whether a lost attempt took effect, before `onLost` is followed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verify: Option<VerifyView>,
+    /// Which runs go first when many wait: `high`, `normal` or `low`.
+    #[schema(value_type = String)]
+    priority: Priority,
+    /// How many runs may be under way at one time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    concurrency: Option<ConcurrencyView>,
+    /// How many runs may start within a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate: Option<RateView>,
+    /// Which runs are the same: asking for another one gives the one that there is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unique: Option<UniqueView>,
+    /// A run that has not started within this time FAILS, like `10m`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires: Option<String>,
     /// Jobs that are called when a run ends SUCCEEDED.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
@@ -75,6 +95,9 @@ enum HandlerView {
         url: String,
         /// Names of the request headers.
         headers: Vec<String>,
+        /// Made when the run is canceled while the call is under way.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cancel: Option<CancelView>,
     },
     /// Runs a program.
     Command {
@@ -88,6 +111,93 @@ enum HandlerView {
         /// The name under which it is registered.
         name: String,
     },
+}
+
+/// A request that tells a callee to stop.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = CancelCall)]
+struct CancelView {
+    /// The HTTP method.
+    method: String,
+    /// The URL, without a password.
+    url: String,
+    /// Names of the request headers.
+    headers: Vec<String>,
+}
+
+/// Who is asked whether a lost attempt took effect.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Verify)]
+struct VerifyView {
+    /// How long the answer may take, like `10s`.
+    timeout: String,
+    /// Who it is.
+    #[serde(flatten)]
+    how: VerifyCallView,
+}
+
+/// An endpoint or a program that knows whether a run took effect.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(tag = "type", rename_all = "camelCase")]
+#[schema(as = VerifyCall)]
+enum VerifyCallView {
+    /// An endpoint, by GET.
+    Http {
+        /// The URL, without a password.
+        url: String,
+        /// Names of the request headers.
+        headers: Vec<String>,
+        /// The condition under which it took effect.
+        succeeded: String,
+        /// The condition under which it did not.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        failed: Option<String>,
+        /// The condition under which it is still running.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        running: Option<String>,
+    },
+    /// A program: exit code 0 it took effect, 1 it did not, 2 it is still running.
+    Command {
+        /// Program and arguments.
+        argv: Vec<String>,
+        /// Names of the environment variables that are added.
+        env: Vec<String>,
+    },
+}
+
+/// How many runs may be under way at one time.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Concurrency)]
+struct ConcurrencyView {
+    /// The most of them.
+    limit: u32,
+    /// A template: runs with the same text share the limit; without it all runs of the job do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+}
+
+/// How many runs may start within a time.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Rate)]
+struct RateView {
+    /// The most starts in any span, retries included.
+    limit: u32,
+    /// The length of the span, like `1m`.
+    per: String,
+    /// A template: runs with the same text share the limit; without it all runs of the job do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+}
+
+/// Which runs are the same.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Unique)]
+struct UniqueView {
+    /// A template: runs with the same text are the same.
+    key: String,
+    /// For how long: `waiting` (until it starts), `running` (until it ends), or a duration like `10m`.
+    #[serde(rename = "while")]
+    span: String,
 }
 
 /// When and how often a failed attempt is repeated.
@@ -124,6 +234,12 @@ impl From<Versioned<Job>> for View {
             timeout: job.timeout.to_string(),
             retry,
             on_lost: job.on_lost,
+            verify: job.verify.map(VerifyView::from),
+            priority: job.priority,
+            concurrency: job.concurrency.map(|Concurrency { limit, key }| ConcurrencyView { limit, key }),
+            rate: job.rate.map(|Rate { limit, per, key }| RateView { limit, per: per.to_string(), key }),
+            unique: job.unique.map(UniqueView::from),
+            expires: job.expires.map(|expires| expires.to_string()),
             on_success: chained(job.on_success),
             on_failure: chained(job.on_failure),
             on_finish: chained(job.on_finish),
@@ -138,9 +254,92 @@ impl From<Handler> for HandlerView {
                 method: call.method,
                 url: without_credentials(&call.url),
                 headers: call.headers.into_keys().collect(),
+                cancel: call.cancel.map(CancelView::from),
             },
             Handler::Command(call) => Self::Command { argv: call.argv, env: call.env.into_keys().collect() },
             Handler::Function(name) => Self::Function { name },
         }
+    }
+}
+
+impl From<CancelCall> for CancelView {
+    fn from(CancelCall { method, url, headers }: CancelCall) -> Self {
+        Self { method, url: without_credentials(&url), headers: headers.into_keys().collect() }
+    }
+}
+
+impl From<Verify> for VerifyView {
+    fn from(Verify { how, timeout }: Verify) -> Self {
+        let how = match how {
+            VerifyCall::Http(VerifyHttp { url, headers, succeeded, failed, running }) => VerifyCallView::Http {
+                url: without_credentials(&url),
+                headers: headers.into_keys().collect(),
+                succeeded,
+                failed,
+                running,
+            },
+            VerifyCall::Command(call) => {
+                VerifyCallView::Command { argv: call.argv, env: call.env.into_keys().collect() }
+            }
+        };
+        Self { timeout: timeout.to_string(), how }
+    }
+}
+
+impl From<Unique> for UniqueView {
+    fn from(Unique { key, span }: Unique) -> Self {
+        let span = match span {
+            UniqueSpan::Waiting => "waiting".to_owned(),
+            UniqueSpan::Running => "running".to_owned(),
+            UniqueSpan::Window(window) => window.to_string(),
+        };
+        Self { key, span }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reveille_shared::definition::read_part;
+    use serde_json::json;
+
+    use super::*;
+
+    fn shown(keys: &str) -> Value {
+        let text = format!("version: 1\njobs: {{ a: {{ {keys} }} }}");
+        let job = read_part(&[("a.yaml".into(), text)]).unwrap().jobs.remove(0);
+        serde_json::to_value(View::from(Versioned { version: 1, item: job })).unwrap()
+    }
+
+    #[test]
+    fn limits_are_shown_as_they_are_in_force() {
+        let job = shown(
+            "function: f, priority: low, concurrency: { limit: 3, key: k }, rate: 20/30s, expires: 90s, \
+             unique: { key: '{{ input.day }}', while: 10m }",
+        );
+        assert_eq!(job["priority"], json!("low"));
+        assert_eq!(job["concurrency"], json!({"limit": 3, "key": "k"}));
+        assert_eq!(job["rate"], json!({"limit": 20, "per": "30s"}));
+        assert_eq!(job["unique"], json!({"key": "{{ input.day }}", "while": "10m"}));
+        assert_eq!(job["expires"], json!("1m30s"));
+        assert_eq!(shown("function: f, unique: { key: k, while: running }")["unique"]["while"], json!("running"));
+        let plain = shown("function: f");
+        let without = |member: &str| plain.get(member).is_none();
+        assert!(["concurrency", "rate", "unique", "expires", "verify"].into_iter().all(without), "{plain}");
+        assert_eq!(plain["priority"], json!("normal"));
+    }
+
+    #[test]
+    fn questions_and_cancel_calls_are_shown_without_secrets() {
+        let call = "url: 'http://me:${env:PW}@a', headers: { Authorization: hunter2 }";
+        let job = shown(&format!(
+            "http: {{ {call}, cancel: {{ {call} }} }}, verify: {{ http: {{ {call}, succeeded: status == 200 }} }}"
+        ));
+        let (url, headers) = ("http://***@a", ["Authorization"]);
+        assert_eq!(job["handler"]["cancel"], json!({"method": "POST", "url": url, "headers": headers}));
+        let http =
+            json!({"type": "http", "url": url, "headers": headers, "succeeded": "status == 200", "timeout": "10s"});
+        assert_eq!(job["verify"], http);
+        let job = shown("function: f, verify: { command: { argv: [v], env: { TOKEN: hunter2 } }, timeout: 5s }");
+        assert_eq!(job["verify"], json!({"type": "command", "argv": ["v"], "env": ["TOKEN"], "timeout": "5s"}));
     }
 }

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
-use reveille_shared::store::{ScheduleRow, Versioned};
+use reveille_shared::store::{FireOutcome, ScheduleRow, Versioned};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -77,15 +77,14 @@ pub(crate) async fn trigger_schedule(
     let now = Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now);
     for later in 0..MOST_TRIES {
         let at = now.saturating_add(SignedDuration::from_millis(later)).unwrap_or(now);
-        let (fire, requests) = plan::fire_by_hand(&row, &jobs, &body.by, at);
-        if !state.store.fire_by_hand(&fire, &requests).await? {
-            continue;
-        }
-        let mut views = Vec::with_capacity(requests.len());
-        for request in &requests {
-            let accepted = work_requests::find(&state, &namespace, &request.id.to_string()).await?;
+        let (mut fire, requests) = plan::fire_by_hand(&row, &jobs, &body.by, at);
+        let Some(ids) = state.store.fire_by_hand(fire.clone(), requests).await? else { continue };
+        let mut views = Vec::with_capacity(ids.len());
+        for id in &ids {
+            let accepted = work_requests::find(&state, &namespace, &id.to_string()).await?;
             views.push(View::new(accepted, state.clock.now()));
         }
+        fire.outcome = FireOutcome::Triggered(ids);
         let triggered = Triggered { fire: FireView::from(fire), work_requests: views };
         return Ok((StatusCode::ACCEPTED, Json(triggered)));
     }

@@ -145,6 +145,7 @@ impl Api {
             queues: vec!["default".into()],
             slots: 4,
             version: "0".into(),
+            lease_ttl: Duration::from_secs(15),
         };
         self.store.register_worker(&worker).await.unwrap();
         self.store.claim(id, &[Claim { id: run, n: out.trigger.n, token }]).await.unwrap()[0].as_ref().unwrap();

@@ -154,9 +154,7 @@ impl View {
 
 fn waiting_for(phase: &Phase, attempt: u32, now: Timestamp) -> Option<String> {
     match phase {
-        Phase::Held { since } => {
-            Some(format!("held since {}: runs of an earlier fire have not ended", Instant(*since)))
-        }
+        Phase::Held { since, hold } => Some(format!("held since {}: {}", Instant(*since), hold.words())),
         Phase::Due { at } if *at <= now => Some(format!("to be sent since {}", Instant(*at))),
         Phase::Due { at } if attempt > 0 => Some(format!("attempt {} due at {}", attempt + 1, Instant(*at))),
         Phase::Due { at } => Some(format!("due at {}", Instant(*at))),
@@ -205,6 +203,8 @@ pub(crate) enum EventType {
     Started,
     AttemptFailed,
     Released,
+    Deferred,
+    Resent,
     CancelRequested,
     Returned,
     Succeeded,
@@ -243,12 +243,22 @@ impl From<HistoryEvent> for EventView {
                 attempt: Some(attempt),
                 ..view("released", format!("the worker handed attempt {attempt} back; another one starts anew"))
             },
+            Happening::Deferred { attempt, reason, retry_at, .. } => Self {
+                attempt: Some(attempt),
+                retry_at: Some(retry_at.into()),
+                ..view(
+                    "deferred",
+                    format!("whether a lost attempt took effect is asked again at {}: {reason}", Instant(retry_at)),
+                )
+            },
+            Happening::Resent => view("resent", "its trigger was lost and was sent again".to_owned()),
             Happening::CancelRequested { by } => view("cancelRequested", format!("asked to stop by {by}")),
             Happening::Returned { reason } => {
                 view("returned", format!("could not be delivered, goes out again: {reason}"))
             }
-            Happening::Succeeded { attempt, .. } => {
-                Self { attempt: Some(attempt), ..view("succeeded", format!("attempt {attempt} succeeded")) }
+            Happening::Succeeded { attempt, verified, .. } => {
+                let how = if verified { "found that a lost attempt had taken effect" } else { "succeeded" };
+                Self { attempt: Some(attempt), ..view("succeeded", format!("attempt {attempt} {how}")) }
             }
             Happening::Failed { attempt, error, .. } => Self {
                 attempt: Some(attempt),

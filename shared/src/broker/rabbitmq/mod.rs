@@ -5,11 +5,13 @@
 //! - [`publisher`]: pipelined publishing with confirms.
 //! - [`consumer`]: queues → messages, over as many connections as it takes; [`tags`] decides how to settle them.
 //! - [`subscription`], [`dead_letters`]: messages → deliveries and dead letters.
+//! - [`pulses`]: the sign of life of who ends leases.
 
 mod consumer;
 mod dead_letters;
 mod link;
 mod publisher;
+mod pulses;
 mod subscription;
 mod tags;
 mod topology;
@@ -25,11 +27,14 @@ use self::consumer::Consumer;
 use self::dead_letters::RabbitDeadLetters;
 use self::link::Link;
 use self::publisher::{Message, Publisher};
+use self::pulses::RabbitPulses;
 use self::subscription::RabbitSubscription;
 use self::topology::{KnownQueues, work_queue};
 use super::{
-    Broker, BrokerError, DeadLetters, Health, PublishError, Subscription, check_name, check_names, is_queue_name,
+    Broker, BrokerError, DeadLetters, Health, PublishError, Pulses, Route, Subscription, check_name, check_names,
+    is_queue_name,
 };
+use crate::definition::Priority;
 use crate::telemetry::chain;
 use crate::trigger::Trigger;
 
@@ -81,20 +86,21 @@ impl Broker for RabbitBroker {
         }
     }
 
-    async fn publish(&self, triggers: &[(String, Trigger)]) -> Vec<Result<(), PublishError>> {
-        let message = |(queue, trigger): &(String, Trigger)| Message {
+    async fn publish(&self, triggers: &[(Route, Trigger)]) -> Vec<Result<(), PublishError>> {
+        let queue = |Route { queue, priority }: &Route| match is_queue_name(queue) {
+            true => work_queue(queue, *priority),
             // A name that can't exist takes the way of all names that don't.
-            queue: if is_queue_name(queue) { work_queue(queue) } else { topology::NO_QUEUE.to_owned() },
-            body: trigger.encode(),
+            false => topology::NO_QUEUE.to_owned(),
         };
+        let message = |(route, trigger): &(Route, Trigger)| Message { queue: queue(route), body: trigger.encode() };
         let messages: Vec<_> = triggers.iter().map(message).collect();
         self.publisher.publish(&messages).await
     }
 
-    async fn subscribe(&self, queues: &[String]) -> Result<Box<dyn Subscription>, BrokerError> {
+    async fn subscribe(&self, queues: &[String], priority: Priority) -> Result<Box<dyn Subscription>, BrokerError> {
         check_names(queues)?;
         self.queues.add(queues);
-        let consumer = self.consumer(queues.iter().map(|queue| work_queue(queue)).collect());
+        let consumer = self.consumer(queues.iter().map(|queue| work_queue(queue, priority)).collect());
         Ok(Box::new(RabbitSubscription::new(consumer)))
     }
 
@@ -102,6 +108,19 @@ impl Broker for RabbitBroker {
         let mut consumer = self.consumer(vec![topology::DEAD.to_owned()]);
         consumer.demand(dead_letters::UNSETTLED).await;
         Ok(Box::new(RabbitDeadLetters::new(consumer, Arc::clone(&self.publisher))))
+    }
+
+    async fn pulse(&self) -> Result<(), BrokerError> {
+        let connection = self.publishing.watch().connection().map_err(BrokerError::Unavailable)?;
+        match timeout(ANSWER_LIMIT, pulses::publish(&connection)).await {
+            Ok(published) => published,
+            Err(_) => Err(BrokerError::Unavailable("no confirm of a pulse".into())),
+        }
+    }
+
+    async fn pulses(&self) -> Box<dyn Pulses> {
+        let (consuming, publishing) = (self.consuming.watch(), self.publishing.watch());
+        Box::new(RabbitPulses::new(consuming, publishing, Arc::clone(&self.queues)))
     }
 
     async fn depth(&self, queue: &str) -> Result<u64, BrokerError> {

@@ -11,16 +11,26 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use super::ANSWER_LIMIT;
+use crate::definition::Priority;
 use crate::telemetry::chain;
 
 /// The exchange and the queue for what brokers and workers gave up on.
 pub(super) const DEAD: &str = "reveille.dead";
 /// The queue for messages that are no triggers, to be looked at by people.
 pub(super) const UNREADABLE: &str = "reveille.unreadable";
+/// The exchange for the sign of life of who ends the leases of dead workers.
+pub(super) const PULSE: &str = "reveille.pulse";
 /// A routing key that leads nowhere.
 pub(super) const NO_QUEUE: &str = "reveille.none";
 
-const WORK_QUEUE_PREFIX: &str = "reveille.q.";
+/// What comes before a work queue's name.
+const fn prefix(priority: Priority) -> &'static str {
+    match priority {
+        Priority::High => "reveille.high.",
+        Priority::Normal => "reveille.q.",
+        Priority::Low => "reveille.low.",
+    }
+}
 /// A message given back more often than this is dead. Without a limit, RabbitMQ puts what is given back at the
 /// end of a quorum queue, not the front; a low one would bury triggers that busy workers hand back.
 const DELIVERY_LIMIT: i64 = 1000;
@@ -29,14 +39,14 @@ const UNREADABLE_LIMIT: i64 = 10_000;
 /// AMQP's number for "there is no such queue".
 const NOT_FOUND: u16 = 404;
 
-/// RabbitMQ's name for a work queue.
-pub(super) fn work_queue(queue: &str) -> String {
-    format!("{WORK_QUEUE_PREFIX}{queue}")
+/// RabbitMQ's name for a work queue's triggers of a priority: RabbitMQ 3.10 has none within a quorum queue.
+pub(super) fn work_queue(queue: &str, priority: Priority) -> String {
+    format!("{}{queue}", prefix(priority))
 }
 
 /// The work queue that RabbitMQ calls `name`, or that name if it is none of ours.
 pub(super) fn plain_name(name: &str) -> &str {
-    name.strip_prefix(WORK_QUEUE_PREFIX).unwrap_or(name)
+    Priority::ALL.into_iter().find_map(|priority| name.strip_prefix(prefix(priority))).unwrap_or(name)
 }
 
 /// The work queues that this process has asked for, to be declared on every new connection.
@@ -67,32 +77,37 @@ pub(super) async fn declare_all(connection: &Connection, queues: &KnownQueues) -
 /// Declares work queues, on a channel of their own as a refusal ends the channel.
 pub(super) async fn declare_work_queues(connection: &Connection, queues: &[String]) -> Result<(), Error> {
     let channel = connection.create_channel().await?;
-    for queue in queues {
+    for (queue, priority) in queues.iter().flat_map(|queue| Priority::ALL.map(|priority| (queue, priority))) {
         let mut arguments = quorum();
         arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(DELIVERY_LIMIT));
         arguments.insert("x-dead-letter-exchange".into(), text(DEAD));
-        declare_queue(&channel, &work_queue(queue), arguments).await?;
+        declare_queue(&channel, &work_queue(queue, priority), arguments).await?;
     }
     Ok(())
 }
 
-/// How many messages wait in a work queue, on a channel of its own as a queue that is not there ends the channel.
+/// How many messages wait in a work queue, on channels of their own as a queue that is not there ends the channel.
 pub(super) async fn waiting(connection: &Connection, queue: &str) -> Result<u64, Error> {
-    let channel = connection.create_channel().await?;
     let look = QueueDeclareOptions { passive: true, ..Default::default() };
-    match channel.queue_declare(work_queue(queue).into(), look, FieldTable::default()).await {
-        Ok(found) => Ok(found.message_count().into()),
-        Err(error) if matches!(error.kind(), ErrorKind::ProtocolError(refusal) if refusal.get_id() == NOT_FOUND) => {
-            Ok(0)
+    let mut waiting = 0;
+    for priority in Priority::ALL {
+        let channel = connection.create_channel().await?;
+        match channel.queue_declare(work_queue(queue, priority).into(), look, FieldTable::default()).await {
+            Ok(found) => waiting += u64::from(found.message_count()),
+            Err(error) if matches!(error.kind(), ErrorKind::ProtocolError(refusal) if refusal.get_id() == NOT_FOUND) => {
+            }
+            Err(error) => return Err(error),
         }
-        Err(error) => Err(error),
     }
+    Ok(waiting)
 }
 
 async fn declare_fixed(connection: &Connection) -> Result<(), Error> {
     let channel = connection.create_channel().await?;
     let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
-    channel.exchange_declare(DEAD.into(), ExchangeKind::Fanout, durable, FieldTable::default()).await?;
+    for exchange in [DEAD, PULSE] {
+        channel.exchange_declare(exchange.into(), ExchangeKind::Fanout, durable, FieldTable::default()).await?;
+    }
     declare_queue(&channel, DEAD, quorum()).await?;
     let (dead, any) = (ShortString::from(DEAD), ShortString::default());
     channel.queue_bind(dead.clone(), dead, any, QueueBindOptions::default(), FieldTable::default()).await?;

@@ -5,8 +5,12 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::super::model::{Backoff, Chained, CommandCall, Handler, HttpCall, Job, OnLost, RetryPolicy};
+use super::super::model::{
+    Backoff, CancelCall, Chained, CommandCall, Concurrency, Handler, HttpCall, Job, Rate, RetryPolicy, Unique, Verify,
+};
 use super::OneOrMany;
+use super::limits::{RawLimits, RawUnique};
+use super::verify::RawVerify;
 use crate::duration::HumanDuration;
 
 #[derive(Deserialize, Default)]
@@ -15,6 +19,8 @@ pub(super) struct Defaults {
     #[serde(default)]
     retry: RawRetry,
     queue: Option<String>,
+    #[serde(flatten)]
+    limits: RawLimits,
 }
 
 #[derive(Deserialize, Default, Clone, Copy)]
@@ -47,8 +53,11 @@ pub(super) struct RawJob {
     timeout: Option<HumanDuration>,
     #[serde(default)]
     retry: RawRetry,
-    #[serde(default)]
-    on_lost: OnLost,
+    #[serde(flatten)]
+    limits: RawLimits,
+    verify: Option<RawVerify>,
+    unique: Option<RawUnique>,
+    expires: Option<HumanDuration>,
     on_success: Option<OneOrMany<RawCall>>,
     on_failure: Option<OneOrMany<RawCall>>,
     on_finish: Option<OneOrMany<RawCall>>,
@@ -85,11 +94,19 @@ struct RawHttp {
     body: Option<Value>,
     #[serde(default)]
     success: Vec<u16>,
+    cancel: Option<RawCancel>,
+}
+
+#[derive(Deserialize)]
+struct RawCancel {
+    method: Option<String>,
+    url: String,
+    headers: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum RawCommand {
+pub(super) enum RawCommand {
     Short(Vec<String>),
     Long {
         argv: Vec<String>,
@@ -102,35 +119,57 @@ enum RawCommand {
     },
 }
 
+impl From<RawCommand> for CommandCall {
+    fn from(raw: RawCommand) -> Self {
+        match raw {
+            RawCommand::Short(argv) => {
+                Self { argv, env: BTreeMap::new(), working_dir: None, success: Vec::new(), no_retry: Vec::new() }
+            }
+            RawCommand::Long { argv, env, working_dir, success, no_retry } => {
+                Self { argv, env: env.unwrap_or_default(), working_dir, success, no_retry }
+            }
+        }
+    }
+}
+
+impl From<RawCancel> for CancelCall {
+    fn from(RawCancel { method, url, headers }: RawCancel) -> Self {
+        Self { method: or_post(method), url, headers: headers.unwrap_or_default() }
+    }
+}
+
+fn or_post(method: Option<String>) -> String {
+    method.unwrap_or_else(|| "POST".to_owned())
+}
+
 impl RawJob {
     pub(super) fn finish(self, namespace: &str, name: String, defaults: &Defaults) -> Job {
         let handler = match self.handler {
-            RawHandler::Http(RawHttp { method, url, headers, body, success }) => Handler::Http(HttpCall {
-                method: method.unwrap_or_else(|| "POST".to_owned()),
+            RawHandler::Http(RawHttp { method, url, headers, body, success, cancel }) => Handler::Http(HttpCall {
+                method: or_post(method),
                 url,
                 headers: headers.unwrap_or_default(),
                 body,
                 success,
+                cancel: cancel.map(CancelCall::from),
             }),
-            RawHandler::Command(RawCommand::Short(argv)) => Handler::Command(CommandCall {
-                argv,
-                env: BTreeMap::new(),
-                working_dir: None,
-                success: Vec::new(),
-                no_retry: Vec::new(),
-            }),
-            RawHandler::Command(RawCommand::Long { argv, env, working_dir, success, no_retry }) => {
-                Handler::Command(CommandCall { argv, env: env.unwrap_or_default(), working_dir, success, no_retry })
-            }
+            RawHandler::Command(command) => Handler::Command(command.into()),
             RawHandler::Function(name) => Handler::Function(name),
         };
+        let (own, inherited) = (self.limits, defaults.limits.clone());
         let built_in = Job::new(namespace, name, handler);
         Job {
             description: self.description,
             queue: self.queue.or_else(|| defaults.queue.clone()).unwrap_or(built_in.queue),
             timeout: self.timeout.or(defaults.timeout).unwrap_or(built_in.timeout),
             retry: self.retry.or(defaults.retry),
-            on_lost: self.on_lost,
+            on_lost: own.on_lost.or(inherited.on_lost).unwrap_or(built_in.on_lost),
+            priority: own.priority.or(inherited.priority).unwrap_or(built_in.priority),
+            concurrency: own.concurrency.or(inherited.concurrency).map(Concurrency::from),
+            rate: own.rate.or(inherited.rate).map(Rate::from),
+            verify: self.verify.map(Verify::from),
+            unique: self.unique.map(Unique::from),
+            expires: self.expires,
             on_success: calls(self.on_success),
             on_failure: calls(self.on_failure),
             on_finish: calls(self.on_finish),

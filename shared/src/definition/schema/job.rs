@@ -2,6 +2,8 @@
 
 use super::super::scope::Scope;
 use super::super::text::Text;
+use super::limits::{CONCURRENCY, PRIORITY, RATE, UNIQUE};
+use super::verify::VERIFY;
 use super::{Choice, DURATION, NAME, Object, PLAIN, Shape, key, required};
 
 pub(super) static DEFAULTS: Object = Object {
@@ -10,8 +12,17 @@ pub(super) static DEFAULTS: Object = Object {
         key("timeout", DURATION, "How long one attempt may take. Default: 10m"),
         key("retry", Shape::Object(&RETRY), "What follows a failed attempt"),
         key("queue", NAME, "The work queue whose workers run the jobs. Default: default"),
+        key("priority", Shape::Choice(&PRIORITY), "Which runs go first when many wait. Default: normal"),
+        key("concurrency", CONCURRENCY, "How many runs of each job may be under way at one time"),
+        key("rate", RATE, "How many runs of each job may start within a time"),
+        key("on_lost", Shape::Choice(&ON_LOST), "What follows when a worker dies in mid-run. Default: retry"),
     ],
-    later: &["concurrency", "rate", "priority", "on_failure", "on_lost"],
+    later: &["on_failure"],
+    instead: &[
+        ("unique", "write it in each job: what makes runs the same is another thing for each"),
+        ("expires", "write it in each job"),
+        ("verify", "write it in each job: what tells whether a run took effect is another thing for each"),
+    ],
     ..PLAIN
 };
 
@@ -29,11 +40,17 @@ pub(super) static JOB: Object = Object {
         key("on_failure", CALLS, "Jobs to call when a run has failed, after its last attempt"),
         key("on_finish", CALLS, "Jobs to call when a run has ended in any way, canceled ones included"),
         key("on_lost", Shape::Choice(&ON_LOST), "What follows when a worker dies in mid-run. Default: retry"),
+        key("verify", Shape::Object(&VERIFY), "Asked whether a lost run took effect, before on_lost is followed"),
+        key("priority", Shape::Choice(&PRIORITY), "Which runs go first when many wait. Default: normal"),
+        key("concurrency", CONCURRENCY, "How many runs may be under way at one time. Default: any number"),
+        key("rate", RATE, "How many runs may start within a time, like 100/m. Default: any number"),
+        key("unique", Shape::Object(&UNIQUE), "Which runs are the same: asking for another gives the one there is"),
+        key("expires", DURATION, "A run that has not started within this time FAILS. Default: it waits"),
     ],
     one_of: &["http", "command", "function"],
     later_one_of: &["ssh", "external"],
-    later: &["concurrency", "rate", "unique", "expires", "priority", "verify", "resource", "limits"],
-    ..PLAIN
+    later: &["resource", "limits"],
+    instead: &[("cancel", "write it within `http`: what else runs is stopped by the worker")],
 };
 
 const CALLS: Shape = Shape::Either { shapes: &[CALL, Shape::List { items: &CALL, least: 1 }], hint: HOW_TO_CALL };
@@ -60,19 +77,29 @@ static HTTP: Object = Object {
     keys: &[
         key("method", Shape::Choice(&METHOD), "Default: POST"),
         required("url", Shape::Text(Text::Url), "An absolute URL; may hold {{ templates }} and ${env:NAME}"),
-        key(
-            "headers",
-            Shape::Map { keys: Text::HeaderName, values: &Shape::Text(Text::Header) },
-            "Request headers; ${env:NAME} is resolved on the worker and never stored",
-        ),
+        key("headers", HEADERS, "Request headers; ${env:NAME} is resolved on the worker and never stored"),
         key("body", Shape::Json { references: true, templates: Scope::Run }, "Sent as JSON unless it is a text"),
         key(
             "success",
             Shape::List { items: &Shape::Integer { min: 100, max: 599 }, least: 1 },
             "Status codes that mean success. Default: any 2xx",
         ),
+        key("cancel", Shape::Object(&CANCEL), "Called when the run is canceled while the endpoint is at work"),
     ],
-    later: &["follow", "one_way", "cancel", "verify", "poll"],
+    later: &["follow", "one_way", "poll"],
+    instead: &[("verify", "write it in the job, beside `http`")],
+    ..PLAIN
+};
+
+pub(super) const HEADERS: Shape = Shape::Map { keys: Text::HeaderName, values: &Shape::Text(Text::Header) };
+
+static CANCEL: Object = Object {
+    name: "cancel",
+    keys: &[
+        key("method", Shape::Choice(&METHOD), "Default: POST"),
+        required("url", Shape::Text(Text::Url), "An absolute URL; may hold {{ templates }} and ${env:NAME}"),
+        key("headers", HEADERS, "Request headers; ${env:NAME} is resolved on the worker and never stored"),
+    ],
     ..PLAIN
 };
 
@@ -81,7 +108,9 @@ const COMMAND_OR_ARGV: Shape = Shape::Either {
     hint: "write a list; to use a shell say so: [sh, -c, \"…\"]",
 };
 
-const ARGV: Shape = Shape::List { items: &Shape::Text(Text::Argument), least: 1 };
+pub(super) const ARGV: Shape = Shape::List { items: &Shape::Text(Text::Argument), least: 1 };
+
+pub(super) const ENVIRONMENT: Shape = Shape::Map { keys: Text::VariableName, values: &Shape::Text(Text::Environment) };
 
 const EXIT_CODES: Shape = Shape::List { items: &Shape::Integer { min: 0, max: 255 }, least: 1 };
 
@@ -91,7 +120,7 @@ static COMMAND: Object = Object {
         required("argv", ARGV, "Program and arguments; arguments may hold {{ templates }}"),
         key(
             "env",
-            Shape::Map { keys: Text::VariableName, values: &Shape::Text(Text::Environment) },
+            ENVIRONMENT,
             "Added to the worker's small environment; ${env:NAME} is resolved on the worker and never stored",
         ),
         key("working_dir", Shape::Text(Text::Folder), "The folder to run in"),
@@ -114,6 +143,6 @@ static RETRY: Object = Object {
     ..PLAIN
 };
 
-static ON_LOST: Choice = Choice { words: &["retry", "fail"], later: &["verify"] };
+static ON_LOST: Choice = Choice { words: &["retry", "fail"], later: &[] };
 static BACKOFF: Choice = Choice { words: &["exponential", "constant"], later: &["linear", "fibonacci"] };
 static METHOD: Choice = Choice { words: &["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"], later: &[] };

@@ -1,5 +1,6 @@
 //! PostgreSQL: connections, migrations, hints between processes.
 
+mod limits;
 mod plans;
 mod runs;
 

@@ -5,13 +5,14 @@ use std::collections::HashSet;
 use async_trait::async_trait;
 
 use super::PgTx;
-use crate::state::Status;
+use crate::definition::Priority;
+use crate::state::{Hold, Status};
 use crate::store::accept::NewWorkRequest;
 use crate::store::database::{Runs, Which};
 use crate::store::leases::Progress;
 use crate::store::reads::LOCKED;
 use crate::store::reads::prelude::*;
-use crate::store::rows::{Claimable, ClaimableRow, LockedRow, phase_columns, seq, stream_column};
+use crate::store::rows::{Claimable, ClaimableRow, LockedRow, phase_columns, priority_column, seq, stream_column};
 use crate::store::texts::clean;
 use crate::store::transition::Locked;
 use crate::work_request::Happening;
@@ -30,21 +31,25 @@ impl Runs for PgTx {
                 let ids = self.lock_runs_of(keys).await?;
                 query.push("WHERE d.id = ANY(").push_bind(ids).push(") ORDER BY d.id");
             }
-            Which::Due { limit } => {
-                query.push("WHERE d.phase = 'due' AND d.phase_at <= ").push_bind(At(self.now));
-                query.push(" ORDER BY d.phase_at LIMIT ").push_bind(limit).push(" FOR UPDATE OF d SKIP LOCKED");
+            // Priority by priority, as the index has them: what is due later must not be in the way.
+            Which::Due { limit } => return self.lock_due(limit).await,
+            Which::Held { key, hold, limit } => {
+                let column = if hold == Hold::Rate { "d.rate_key" } else { "d.concurrency_key" };
+                query.push("WHERE d.phase = 'held' AND d.hold = '").push(hold.as_str()).push("' AND ");
+                query.push(column).push(" = ").push_bind(key).push(" ORDER BY d.priority, d.id LIMIT ");
+                query.push_bind(limit).push(" FOR UPDATE OF d SKIP LOCKED");
             }
-            Which::SentBetween { from, until, limit } => {
-                query.push("WHERE d.phase = 'sent' AND d.phase_at > ").push_bind(At(from));
-                query.push(" AND d.phase_at <= ").push_bind(At(until));
-                query.push(" ORDER BY d.phase_at LIMIT ").push_bind(limit).push(" FOR UPDATE OF d SKIP LOCKED");
+            Which::Expired { limit } => {
+                query.push("WHERE d.expires_at IS NOT NULL AND d.attempt = 0 AND d.expires_at <= ");
+                query.push_bind(At(self.now)).push(" ORDER BY d.expires_at LIMIT ").push_bind(limit);
+                query.push(" FOR UPDATE OF d SKIP LOCKED");
             }
-            Which::Lost { patience, queues, limit } => {
-                let at = self.now.saturating_sub(patience).unwrap_or(Timestamp::MIN);
-                query.push("WHERE d.phase = 'sent' AND d.phase_at <= ").push_bind(At(at));
+            Which::Sent { route, from, until, patience, limit } => {
+                query.push("WHERE d.phase = 'sent' AND d.queue = ").push_bind(&route.queue);
+                query.push(" AND d.priority = ").push_bind(priority_column(route.priority));
+                query.push(" AND d.phase_at > ").push_bind(At(from)).push(" AND d.phase_at <= ").push_bind(At(until));
                 query.push(" AND d.phase_at <= ").push_bind(At(self.now)).push(" - make_interval(secs => ");
                 query.push_bind(patience.as_secs_f64()).push(" * (1 << least(d.resends, 10)))");
-                query.push(" AND d.queue = ANY(").push_bind(queues).push(")");
                 query.push(" ORDER BY d.phase_at LIMIT ").push_bind(limit).push(" FOR UPDATE OF d SKIP LOCKED");
             }
         }
@@ -94,27 +99,33 @@ impl Runs for PgTx {
         .await
         .map_err(step("insert work requests"))?;
         let histories: Vec<_> = requests.iter().map(|r| (r.id.0, r.history())).collect();
-        let due = |r: &NewWorkRequest| At(self.now.saturating_add(r.delay.signed()).unwrap_or(Timestamp::MAX));
         sqlx::query(
             "INSERT INTO deliveries (id, namespace, queue, schedule, origin, phase, phase_at, timeout_ms, seq, follow,
-                                     sends)
+                                     sends, hold, priority, concurrency_key, rate_key, expires_at)
              SELECT u.id, u.namespace, u.queue, u.schedule, coalesce(u.origin, 'manual'), u.phase, u.phase_at,
-                    u.timeout_ms, u.seq, u.follow, u.sends
+                    u.timeout_ms, u.seq, u.follow, u.sends, CASE WHEN u.phase = 'held' THEN 'overlap' END, u.priority,
+                    u.concurrency_key, u.rate_key, u.expires_at
              FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::bigint[], $7::text[],
-                         $8::text[], $9::integer[], $10::boolean[], $11::integer[])
-                  AS u (id, namespace, queue, schedule, phase_at, timeout_ms, origin, phase, seq, follow, sends)",
+                         $8::text[], $9::integer[], $10::boolean[], $11::integer[], $12::smallint[], $13::text[],
+                         $14::text[], $15::timestamptz[])
+                  AS u (id, namespace, queue, schedule, phase_at, timeout_ms, origin, phase, seq, follow, sends,
+                        priority, concurrency_key, rate_key, expires_at)",
         )
         .bind(&ids)
         .bind(&namespaces)
         .bind(&queues)
         .bind(&schedules)
-        .bind(requests.iter().map(due).collect::<Vec<_>>())
+        .bind(requests.iter().map(|r| At(r.due_at(self.now))).collect::<Vec<_>>())
         .bind(requests.iter().map(|r| i64::try_from(r.timeout.as_millis()).unwrap_or(i64::MAX)).collect::<Vec<_>>())
         .bind(requests.iter().map(|r| r.fire.as_ref().map(|f| f.origin.to_string())).collect::<Vec<_>>())
         .bind(requests.iter().map(|r| r.phase().0).collect::<Vec<_>>())
         .bind(histories.iter().map(|(_, history)| seq(history.len())).collect::<Vec<_>>())
         .bind(requests.iter().map(|r| r.follow).collect::<Vec<_>>())
         .bind(requests.iter().map(|r| r.phase().1).collect::<Vec<_>>())
+        .bind(requests.iter().map(|r| priority_column(r.priority)).collect::<Vec<_>>())
+        .bind(requests.iter().map(|r| r.concurrency.as_ref().map(|limit| limit.key.as_str())).collect::<Vec<_>>())
+        .bind(requests.iter().map(|r| r.rate.as_ref().map(|limit| limit.key.as_str())).collect::<Vec<_>>())
+        .bind(requests.iter().map(|r| r.expires_at(self.now).map(At)).collect::<Vec<_>>())
         .execute(&mut *self.tx)
         .await
         .map_err(step("insert deliveries"))?;
@@ -128,7 +139,7 @@ impl Runs for PgTx {
     async fn holding(&mut self, keys: &[ScheduleKey]) -> Result<Vec<ScheduleKey>> {
         let rows: Vec<(String, String)> = sqlx::query_as(
             "SELECT DISTINCT namespace, schedule FROM deliveries
-             WHERE phase = 'held' AND (namespace, schedule) IN (SELECT * FROM unnest($1::text[], $2::text[]))",
+             WHERE phase = 'held' AND coalesce(hold, 'overlap') = 'overlap' AND (namespace, schedule) IN (SELECT * FROM unnest($1::text[], $2::text[]))",
         )
         .bind(keys.iter().map(|key| key.namespace.as_str()).collect::<Vec<_>>())
         .bind(keys.iter().map(|key| key.name.as_str()).collect::<Vec<_>>())
@@ -223,6 +234,24 @@ impl PgTx {
         Ok(())
     }
 
+    async fn lock_due(&mut self, limit: i64) -> Result<Vec<Locked>> {
+        let mut rows: Vec<LockedRow> = Vec::new();
+        for priority in Priority::ALL {
+            let room = limit - i64::try_from(rows.len()).unwrap_or(limit);
+            if room <= 0 {
+                break;
+            }
+            let mut query = sqlx::QueryBuilder::<sqlx::Postgres>::new(LOCKED);
+            query.push("WHERE d.phase = 'due' AND d.priority = ").push_bind(priority_column(priority));
+            query.push(" AND d.phase_at <= ").push_bind(At(self.now));
+            query.push(" ORDER BY d.phase_at LIMIT ").push_bind(room).push(" FOR UPDATE OF d SKIP LOCKED");
+            let some: Vec<LockedRow> =
+                query.build_query_as().fetch_all(&mut *self.tx).await.map_err(step("lock work requests"))?;
+            rows.extend(some);
+        }
+        all(rows)
+    }
+
     /// Locks the unended runs of these schedules, and answers them.
     async fn lock_runs_of(&mut self, keys: &[ScheduleKey]) -> Result<Vec<Uuid>> {
         sqlx::query_scalar(
@@ -255,23 +284,28 @@ impl PgTx {
         sqlx::query(
             "UPDATE deliveries d
              SET phase = u.phase, phase_at = u.phase_at, token = u.token, worker = u.worker, sends = u.sends,
-                 resends = u.resends, attempt = u.attempt, failures = u.failures, seq = u.seq, follow = u.follow
+                 resends = u.resends, attempt = u.attempt, failures = u.failures, seq = u.seq, follow = u.follow,
+                 hold = u.hold, doubt = u.doubt
              FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::uuid[], $5::uuid[], $6::integer[],
-                         $7::integer[], $8::integer[], $9::integer[], $10::integer[], $11::boolean[])
-                  AS u (id, phase, phase_at, token, worker, sends, resends, attempt, failures, seq, follow)
+                         $7::integer[], $8::integer[], $9::integer[], $10::integer[], $11::boolean[], $12::text[],
+                         $13::boolean[])
+                  AS u (id, phase, phase_at, token, worker, sends, resends, attempt, failures, seq, follow, hold,
+                        doubt)
              WHERE d.id = u.id",
         )
         .bind(live.iter().map(|row| row.id.0).collect::<Vec<_>>())
-        .bind(phases.iter().map(|phase| phase.0).collect::<Vec<_>>())
-        .bind(phases.iter().map(|phase| phase.1).collect::<Vec<_>>())
-        .bind(phases.iter().map(|phase| phase.2).collect::<Vec<_>>())
-        .bind(phases.iter().map(|phase| phase.3).collect::<Vec<_>>())
+        .bind(phases.iter().map(|parts| parts.phase).collect::<Vec<_>>())
+        .bind(phases.iter().map(|parts| parts.at).collect::<Vec<_>>())
+        .bind(phases.iter().map(|parts| parts.token).collect::<Vec<_>>())
+        .bind(phases.iter().map(|parts| parts.worker).collect::<Vec<_>>())
         .bind(live.iter().map(|row| number(row.run.sends)).collect::<Vec<_>>())
         .bind(live.iter().map(|row| row.resends).collect::<Vec<_>>())
         .bind(live.iter().map(|row| number(row.run.attempt)).collect::<Vec<_>>())
         .bind(live.iter().map(|row| number(row.run.failures)).collect::<Vec<_>>())
         .bind(live.iter().map(|row| row.seq).collect::<Vec<_>>())
         .bind(live.iter().map(|row| row.follow).collect::<Vec<_>>())
+        .bind(phases.iter().map(|parts| parts.hold).collect::<Vec<_>>())
+        .bind(live.iter().map(|row| row.run.doubt).collect::<Vec<_>>())
         .execute(&mut *self.tx)
         .await
         .map_err(step("move deliveries"))?;

@@ -99,17 +99,6 @@ macro_rules! impl_plain {
                 all(rows)
             }
 
-            async fn sent_queues(&mut self, until: Timestamp) -> Result<Vec<(String, Timestamp)>> {
-                let rows: Vec<(String, At)> = sqlx::query_as(
-                    "SELECT queue, min(phase_at) FROM deliveries WHERE phase = 'sent' AND phase_at <= $1 GROUP BY queue",
-                )
-                .bind(At(until))
-                .fetch_all(&mut *self.tx)
-                .await
-                .map_err(step("look for unclaimed triggers"))?;
-                Ok(rows.into_iter().map(|(queue, at)| (queue, at.0)).collect())
-            }
-
             async fn insert_backfill(&mut self, new: &NewBackfill) -> Result<bool> {
                 let made = sqlx::query(
                     "INSERT INTO backfills (namespace, schedule, id, version, spec, from_at, to_at, cursor, total,
@@ -194,10 +183,124 @@ macro_rules! impl_plain {
                 .map_err(step("record the definitions"))
             }
 
+            async fn keep_late(&mut self, report: &Report) -> Result<()> {
+                sqlx::query(
+                    "INSERT INTO late_reports (work_request_id, token, at, outcome)
+                     SELECT id, $2, $3, $4 FROM work_requests WHERE id = $1 ON CONFLICT DO NOTHING",
+                )
+                .bind(report.id.0)
+                .bind(report.token)
+                .bind(At(self.now))
+                .bind(Json(clean(&serde_json::json!(report.outcome)).into_owned()))
+                .execute(&mut *self.tx)
+                .await
+                .map_err(step("keep a late report"))?;
+                Ok(())
+            }
+
+            async fn take_unique(
+                &mut self,
+                key: &str,
+                id: WorkRequestId,
+                ends_at: Option<Timestamp>,
+            ) -> Result<Option<(WorkRequestId, Option<Timestamp>)>> {
+                let taken = sqlx::query(
+                    "INSERT INTO unique_keys (key, work_request_id, ends_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+                )
+                .bind(key)
+                .bind(id.0)
+                .bind(ends_at.map(At))
+                .execute(&mut *self.tx)
+                .await
+                .map_err(step("take a unique key"))?;
+                if taken.rows_affected() == 1 {
+                    return Ok(None);
+                }
+                // An update that changes nothing locks the row in both databases.
+                let (id, ends_at): (Uuid, Option<At>) = sqlx::query_as(
+                    "UPDATE unique_keys SET ends_at = ends_at WHERE key = $1 RETURNING work_request_id, ends_at",
+                )
+                .bind(key)
+                .fetch_one(&mut *self.tx)
+                .await
+                .map_err(step("read a unique key"))?;
+                Ok(Some((WorkRequestId(id), ends_at.map(|at| at.0))))
+            }
+
+            async fn replace_unique(
+                &mut self,
+                key: &str,
+                id: WorkRequestId,
+                ends_at: Option<Timestamp>,
+            ) -> Result<()> {
+                sqlx::query("UPDATE unique_keys SET work_request_id = $2, ends_at = $3 WHERE key = $1")
+                    .bind(key)
+                    .bind(id.0)
+                    .bind(ends_at.map(At))
+                    .execute(&mut *self.tx)
+                    .await
+                    .map_err(step("take a unique key"))?;
+                Ok(())
+            }
+
+            async fn purge_unique(&mut self, before: Timestamp, limit: i64) -> Result<u64> {
+                let purged = sqlx::query(
+                    "DELETE FROM unique_keys WHERE key IN
+                     (SELECT key FROM unique_keys u WHERE work_request_id < $1
+                      AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.id = u.work_request_id) LIMIT $2)",
+                )
+                .bind(id_floor(before, 0))
+                .bind(limit)
+                .execute(&mut *self.tx)
+                .await
+                .map_err(step("forget unique keys"))?;
+                Ok(purged.rows_affected())
+            }
+
+            async fn status_of(&mut self, id: WorkRequestId) -> Result<Option<Status>> {
+                let status: Option<String> = sqlx::query_scalar("SELECT status FROM work_requests WHERE id = $1")
+                    .bind(id.0)
+                    .fetch_optional(&mut *self.tx)
+                    .await
+                    .map_err(step("read a status"))?;
+                status.map(|status| status_column(&status)).transpose()
+            }
+
+            async fn put_marker(&mut self, id: Uuid, route: &Route) -> Result<()> {
+                sqlx::query("INSERT INTO markers (id, queue, priority, sent_at) VALUES ($1, $2, $3, $4)")
+                    .bind(id)
+                    .bind(&route.queue)
+                    .bind(priority_column(route.priority))
+                    .bind(At(self.now))
+                    .execute(&mut *self.tx)
+                    .await
+                    .map_err(step("note a marker"))?;
+                Ok(())
+            }
+
+            async fn marker_back(&mut self, id: Uuid) -> Result<()> {
+                sqlx::query("UPDATE markers SET back_at = $2 WHERE id = $1 AND back_at IS NULL")
+                    .bind(id)
+                    .bind(At(self.now))
+                    .execute(&mut *self.tx)
+                    .await
+                    .map_err(step("note that a marker is back"))?;
+                Ok(())
+            }
+
+            async fn purge_markers(&mut self, sent_before: Timestamp) -> Result<()> {
+                sqlx::query("DELETE FROM markers WHERE sent_at < $1")
+                    .bind(At(sent_before))
+                    .execute(&mut *self.tx)
+                    .await
+                    .map_err(step("forget markers"))?;
+                Ok(())
+            }
+
             async fn put_worker(&mut self, worker: &NewWorker) -> Result<()> {
                 sqlx::query(
-                    "INSERT INTO workers (incarnation, name, queues, slots, version, started_at, beat_at)
-                     VALUES ($1, $2, $3, $4, $5, $6, $6) ON CONFLICT DO NOTHING",
+                    "INSERT INTO workers (incarnation, name, queues, slots, version, started_at, beat_at, lease_ttl_ms)
+                     VALUES ($1, $2, $3, $4, $5, $6, $6, $7) ON CONFLICT DO NOTHING",
                 )
                 .bind(worker.incarnation)
                 .bind(&worker.name)
@@ -205,6 +308,7 @@ macro_rules! impl_plain {
                 .bind(i32::try_from(worker.slots).unwrap_or(i32::MAX))
                 .bind(&worker.version)
                 .bind(At(self.now))
+                .bind(i64::try_from(worker.lease_ttl.as_millis()).unwrap_or(i64::MAX))
                 .execute(&mut *self.tx)
                 .await
                 .map_err(step("register a worker"))?;

@@ -168,9 +168,10 @@ macro_rules! impl_read_plans {
             async fn held_schedules(&self) -> Result<Vec<ScheduleKey>> {
                 let rows: Vec<(String, String)> = sqlx::query_as(
                     "SELECT DISTINCT h.namespace, h.schedule FROM deliveries h
-                     WHERE h.phase = 'held' AND NOT EXISTS
+                     WHERE h.phase = 'held' AND coalesce(h.hold, 'overlap') = 'overlap' AND NOT EXISTS
                            (SELECT 1 FROM deliveries a WHERE a.namespace = h.namespace AND a.schedule = h.schedule
-                                                         AND a.origin = 'schedule' AND a.phase <> 'held')
+                                                         AND a.origin = 'schedule'
+                                                         AND NOT (a.phase = 'held' AND coalesce(a.hold, 'overlap') = 'overlap'))
                      ORDER BY 1, 2",
                 )
                 .fetch_all(&self.read)

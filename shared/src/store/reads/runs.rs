@@ -6,11 +6,16 @@ macro_rules! impl_read_runs {
         #[async_trait::async_trait]
         impl $crate::store::database::ReadRuns for $database {
             async fn next_due(&self) -> Result<Option<Timestamp>> {
-                let at: Option<At> =
-                    sqlx::query_scalar("SELECT phase_at FROM deliveries WHERE phase = 'due' ORDER BY phase_at LIMIT 1")
-                        .fetch_optional(&self.read)
-                        .await
-                        .map_err(step("look for the next trigger"))?;
+                let at: Option<At> = sqlx::query_scalar(
+                    "SELECT min(at) FROM (
+                         SELECT min(phase_at) AS at FROM deliveries WHERE phase = 'due' AND priority = 0 UNION ALL
+                         SELECT min(phase_at) FROM deliveries WHERE phase = 'due' AND priority = 1 UNION ALL
+                         SELECT min(phase_at) FROM deliveries WHERE phase = 'due' AND priority = 2 UNION ALL
+                         SELECT min(wake_at) FROM limits WHERE wake_at IS NOT NULL) AS next",
+                )
+                .fetch_one(&self.read)
+                .await
+                .map_err(step("look for the next trigger"))?;
                 Ok(at.map(|at| at.0))
             }
 
@@ -111,7 +116,7 @@ macro_rules! impl_read_runs {
             async fn workers(&self) -> Result<Vec<Worker>> {
                 let rows: Vec<WorkerRow> = sqlx::query_as(
                     "SELECT w.incarnation, w.name, w.queues, w.slots, w.version, w.started_at, w.beat, w.beat_at,
-                            w.ended_at,
+                            w.ended_at, w.lease_ttl_ms,
                             (SELECT count(*) FROM deliveries d WHERE d.worker = w.incarnation AND d.phase = 'leased')
                                 AS leases
                      FROM workers w ORDER BY w.started_at DESC, w.incarnation",
@@ -133,6 +138,39 @@ macro_rules! impl_read_runs {
                 .await
                 .map_err(step("read a worker's leases"))?;
                 all(rows)
+            }
+
+            async fn late_reports(&self, id: WorkRequestId) -> Result<Vec<LateReport>> {
+                let rows: Vec<LateRow> =
+                    sqlx::query_as("SELECT token, at, outcome FROM late_reports WHERE work_request_id = $1 ORDER BY at")
+                        .bind(id.0)
+                        .fetch_all(&self.read)
+                        .await
+                        .map_err(step("read late reports"))?;
+                all(rows)
+            }
+
+            async fn markers(&self) -> Result<Vec<Marker>> {
+                let rows: Vec<MarkerRow> =
+                    sqlx::query_as("SELECT id, queue, priority, sent_at, back_at FROM markers ORDER BY sent_at")
+                        .fetch_all(&self.read)
+                        .await
+                        .map_err(step("read markers"))?;
+                all(rows)
+            }
+
+            async fn next_sent(&self, after: Option<&Route>) -> Result<Option<(Route, Timestamp)>> {
+                let row: Option<(String, i16, At)> = sqlx::query_as(
+                    "SELECT queue, priority, phase_at FROM deliveries
+                     WHERE phase = 'sent' AND (queue, priority) > ($1, $2) ORDER BY queue, priority, phase_at LIMIT 1",
+                )
+                .bind(after.map_or("", |route| route.queue.as_str()))
+                .bind(after.map_or(-1, |route| priority_column(route.priority)))
+                .fetch_optional(&self.read)
+                .await
+                .map_err(step("look for unclaimed triggers"))?;
+                let route = |(queue, column, At(at))| Ok((Route { queue, priority: priority(column)? }, at));
+                row.map(route).transpose()
             }
 
             async fn overdue_leases(&self, now: Timestamp, limit: i64) -> Result<Vec<HeldLease>> {

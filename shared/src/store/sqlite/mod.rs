@@ -1,5 +1,6 @@
 //! SQLite: one process, one writer, a folder locked against a second process.
 
+mod limits;
 mod plans;
 mod runs;
 

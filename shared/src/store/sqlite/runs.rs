@@ -5,12 +5,14 @@ use std::collections::HashSet;
 use async_trait::async_trait;
 
 use super::SqliteTx;
+use crate::definition::Priority;
+use crate::state::Hold;
 use crate::store::accept::NewWorkRequest;
 use crate::store::database::{Runs, Which};
 use crate::store::leases::Progress;
 use crate::store::reads::LOCKED;
 use crate::store::reads::prelude::*;
-use crate::store::rows::{Claimable, ClaimableRow, LockedRow, phase_columns, seq, stream_column};
+use crate::store::rows::{Claimable, ClaimableRow, LockedRow, phase_columns, priority_column, seq, stream_column};
 use crate::store::texts::clean;
 use crate::store::transition::Locked;
 use crate::work_request::{Happening, Origin};
@@ -39,33 +41,43 @@ impl Runs for SqliteTx {
                     rows.extend(of_one);
                 }
             }
+            // Priority by priority, as the index has them: what is due later must not be in the way.
             Which::Due { limit } => {
-                let mut query = sqlx::QueryBuilder::<sqlx::Sqlite>::new(LOCKED);
-                query.push("WHERE d.phase = 'due' AND d.phase_at <= ").push_bind(At(self.now));
-                query.push(" ORDER BY d.phase_at LIMIT ").push_bind(limit);
-                let due = query.build_query_as().fetch_all(&mut *self.tx).await;
-                rows = due.map_err(step("lock work requests"))?;
+                for priority in Priority::ALL {
+                    let room = limit - i64::try_from(rows.len()).unwrap_or(limit);
+                    let mut query = sqlx::QueryBuilder::<sqlx::Sqlite>::new(LOCKED);
+                    query.push("WHERE d.phase = 'due' AND d.priority = ").push_bind(priority_column(priority));
+                    query.push(" AND d.phase_at <= ").push_bind(At(self.now));
+                    query.push(" ORDER BY d.phase_at LIMIT ").push_bind(room);
+                    let due: Vec<LockedRow> =
+                        query.build_query_as().fetch_all(&mut *self.tx).await.map_err(step("lock work requests"))?;
+                    rows.extend(due);
+                }
             }
-            Which::SentBetween { from, until, limit } => {
+            Which::Held { key, hold, limit } => {
+                let column = if hold == Hold::Rate { "d.rate_key" } else { "d.concurrency_key" };
                 let mut query = sqlx::QueryBuilder::<sqlx::Sqlite>::new(LOCKED);
-                query.push("WHERE d.phase = 'sent' AND d.phase_at > ").push_bind(At(from));
-                query.push(" AND d.phase_at <= ").push_bind(At(until));
-                query.push(" ORDER BY d.phase_at LIMIT ").push_bind(limit);
-                let sent = query.build_query_as().fetch_all(&mut *self.tx).await;
-                rows = sent.map_err(step("lock work requests"))?;
+                query.push("WHERE d.phase = 'held' AND d.hold = '").push(hold.as_str()).push("' AND ");
+                query.push(column).push(" = ").push_bind(key);
+                query.push(" ORDER BY d.priority, d.id LIMIT ").push_bind(limit);
+                let held = query.build_query_as().fetch_all(&mut *self.tx).await;
+                rows = held.map_err(step("lock work requests"))?;
             }
-            Which::Lost { patience, queues, limit } => {
-                let at = self.now.saturating_sub(patience).unwrap_or(Timestamp::MIN);
+            Which::Expired { limit } => {
+                let mut query = sqlx::QueryBuilder::<sqlx::Sqlite>::new(LOCKED);
+                query.push("WHERE d.expires_at IS NOT NULL AND d.attempt = 0 AND d.expires_at <= ");
+                query.push_bind(At(self.now)).push(" ORDER BY d.expires_at LIMIT ").push_bind(limit);
+                let expired = query.build_query_as().fetch_all(&mut *self.tx).await;
+                rows = expired.map_err(step("lock work requests"))?;
+            }
+            Which::Sent { route, from, until, patience, limit } => {
                 let micros = i64::try_from(patience.as_micros()).unwrap_or(i64::MAX);
                 let mut query = sqlx::QueryBuilder::<sqlx::Sqlite>::new(LOCKED);
-                query.push("WHERE d.phase = 'sent' AND d.phase_at <= ").push_bind(At(at));
+                query.push("WHERE d.phase = 'sent' AND d.queue = ").push_bind(&route.queue);
+                query.push(" AND d.priority = ").push_bind(priority_column(route.priority));
+                query.push(" AND d.phase_at > ").push_bind(At(from)).push(" AND d.phase_at <= ").push_bind(At(until));
                 query.push(" AND d.phase_at <= ").push_bind(At(self.now)).push(" - ");
-                query.push_bind(micros).push(" * (1 << min(d.resends, 10)) AND d.queue IN (");
-                let mut list = query.separated(", ");
-                for queue in queues {
-                    list.push_bind(queue);
-                }
-                query.push(")");
+                query.push_bind(micros).push(" * (1 << min(d.resends, 10))");
                 query.push(" ORDER BY d.phase_at LIMIT ").push_bind(limit);
                 let sent = query.build_query_as().fetch_all(&mut *self.tx).await;
                 rows = sent.map_err(step("lock work requests"))?;
@@ -113,20 +125,25 @@ impl Runs for SqliteTx {
             let history = request.history();
             sqlx::query(
                 "INSERT INTO deliveries (id, namespace, queue, schedule, phase_at, timeout_ms, origin, phase, seq, follow,
-                                         sends)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+                                         sends, hold, priority, concurrency_key, rate_key, expires_at)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, CASE WHEN $8 = 'held' THEN 'overlap' END, $12,
+                         $13, $14, $15)",
             )
             .bind(request.id.0)
             .bind(&request.namespace)
             .bind(&request.queue)
             .bind(fire.map(|fire| fire.schedule.as_str()))
-            .bind(At(self.now.saturating_add(request.delay.signed()).unwrap_or(Timestamp::MAX)))
+            .bind(At(request.due_at(self.now)))
             .bind(i64::try_from(request.timeout.as_millis()).unwrap_or(i64::MAX))
             .bind(fire.map_or(Origin::Manual, |fire| fire.origin.clone()).to_string())
             .bind(request.phase().0)
             .bind(seq(history.len()))
             .bind(request.follow)
             .bind(request.phase().1)
+            .bind(priority_column(request.priority))
+            .bind(request.concurrency.as_ref().map(|limit| limit.key.as_str()))
+            .bind(request.rate.as_ref().map(|limit| limit.key.as_str()))
+            .bind(request.expires_at(self.now).map(At))
             .execute(&mut *self.tx)
             .await
             .map_err(step("insert deliveries"))?;
@@ -141,7 +158,8 @@ impl Runs for SqliteTx {
         let mut holding = Vec::new();
         for key in keys {
             let any: bool = sqlx::query_scalar(
-                "SELECT EXISTS (SELECT 1 FROM deliveries WHERE phase = 'held' AND namespace = $1 AND schedule = $2)",
+                "SELECT EXISTS (SELECT 1 FROM deliveries WHERE phase = 'held' AND coalesce(hold, 'overlap') = 'overlap'
+                                AND namespace = $1 AND schedule = $2)",
             )
             .bind(&key.namespace)
             .bind(&key.name)
@@ -247,24 +265,26 @@ impl SqliteTx {
                 .map_err(step("end deliveries"))?;
             return Ok(());
         }
-        let (phase, phase_at, token, worker) = phase_columns(row.run.phase);
+        let parts = phase_columns(row.run.phase);
         sqlx::query(
             "UPDATE deliveries
              SET phase = $2, phase_at = $3, token = $4, worker = $5, sends = $6, resends = $7, attempt = $8,
-                 failures = $9, seq = $10, follow = $11
+                 failures = $9, seq = $10, follow = $11, hold = $12, doubt = $13
              WHERE id = $1",
         )
         .bind(row.id.0)
-        .bind(phase)
-        .bind(phase_at)
-        .bind(token)
-        .bind(worker)
+        .bind(parts.phase)
+        .bind(parts.at)
+        .bind(parts.token)
+        .bind(parts.worker)
         .bind(number(row.run.sends))
         .bind(row.resends)
         .bind(number(row.run.attempt))
         .bind(number(row.run.failures))
         .bind(row.seq)
         .bind(row.follow)
+        .bind(parts.hold)
+        .bind(row.run.doubt)
         .execute(&mut *self.tx)
         .await
         .map_err(step("move deliveries"))?;
