@@ -9,4 +9,5 @@ mod crash;
 mod drill;
 mod isolation;
 mod killed;
+mod long_runs;
 mod orphans;

@@ -92,14 +92,16 @@ impl Consumer {
         let stopped = soft.clone().cancelled_owned();
         tokio::pin!(stopped);
         let ended = loop {
-            let mut full = false;
-            if *self.is_cut_off.borrow_and_update() {
+            let is_cut_off = *self.is_cut_off.borrow_and_update();
+            if is_cut_off {
                 self.give_all_back().await;
             } else {
                 self.seat();
-                // Seen before steering, which may take a while: a slot that comes free meanwhile must wake this loop.
-                full = self.free_since.is_none();
                 self.send_claims(&soft);
+            }
+            // As `seat` has seen it: a slot that comes free from there on, while we steer, must wake this loop.
+            let full = !is_cut_off && self.free_since.is_none();
+            if !is_cut_off {
                 self.steer().await;
             }
             let wake = self.wake();
@@ -253,9 +255,9 @@ impl Consumer {
                 for (lane, deliveries) in self.lanes.iter_mut().zip(deliveries) {
                     if !deliveries.is_empty() {
                         lane.subscription.ack(deliveries).await;
+                        crash::at(Act::ClaimAcked);
                     }
                 }
-                crash::at(Act::ClaimAcked);
             }
             Verdict::Undecided(batch) => {
                 self.runs.remove(batch.iter().map(|candidate| candidate.handle.token));

@@ -224,7 +224,7 @@ impl Store {
             }
             batch.save(&mut *tx).await?;
         }
-        crash::around(lost.map_or(Commit::ResendUnpublished, |_| Commit::ResendLost), tx.commit()).await?;
+        crash::around(if lost.is_some() { Commit::ResendLost } else { Commit::ResendUnpublished }, tx.commit()).await?;
         Ok(outgoing)
     }
 

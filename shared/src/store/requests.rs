@@ -79,6 +79,14 @@ impl Store {
         self.db.work_requests(filter, limit).await
     }
 
+    /// Up to `limit` work requests that have not ended, the first accepted first; `after` is the last of the page before.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn unended(&self, filter: &ListFilter, limit: i64) -> Result<Vec<WorkRequestId>> {
+        self.db.unended(filter, limit).await
+    }
+
     /// What a run that SUCCEEDED has answered.
     ///
     /// # Errors
