@@ -50,8 +50,10 @@ list! {
         CancelBackfill,
         /// A work request that was asked for.
         Accept,
-        /// A request to cancel one run or many.
+        /// A request to cancel.
         Cancel,
+        /// A request to cancel many.
+        CancelAll,
         /// Due triggers are marked as sent.
         TakeDue,
         /// Runs that have not started in time end.

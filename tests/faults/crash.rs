@@ -165,13 +165,13 @@ async fn provoke(world: &mut World, pid: Pid, dies: Dies, load: Load) -> Result<
         }
         Load::LongRuns => drop(fill_slots(world, "long").await?),
         Load::Cancels => {
-            world.ask("endless", "0s", "CANCELED");
-            world.ask("work", "1h", "CANCELED");
-            let ids = world.insist().await?;
-            world.wait_for(&ids[0], "started", |run| run["status"] == "IN_PROGRESS").await?;
-            for id in &ids {
-                world.cancel(id).await?;
+            for id in ask_for_endless(world).await? {
+                world.cancel(&id).await?;
             }
+        }
+        Load::CancelsAll => {
+            ask_for_endless(world).await?;
+            world.call(Method::POST, "/v1/workRequests:cancel", &json!({"job": "endless"}), &[200]).await?;
         }
         Load::FireByHand => drop(world.call(Method::POST, "/v1/schedules/second:trigger", &json!({}), &[202]).await?),
         Load::PauseAndResume => world.pause_and_resume().await?,
@@ -243,6 +243,14 @@ async fn channel(world: &World) -> Result<lapin::Channel> {
     let url = world.stack.broker.as_ref().context("a broker")?.url();
     let connection = lapin::Connection::connect(url, lapin::ConnectionProperties::default()).await?;
     Ok(connection.create_channel().await?)
+}
+
+/// Runs that have to be canceled: one that goes on, and one that waits.
+async fn ask_for_endless(world: &mut World) -> Result<Vec<String>> {
+    ["0s", "1h"].into_iter().for_each(|delay| world.ask("endless", delay, "CANCELED"));
+    let ids = world.insist().await?;
+    world.wait_for(&ids[0], "started", |run| run["status"] == "IN_PROGRESS").await?;
+    Ok(ids)
 }
 
 /// More runs than can start before it is asked after those that wait.

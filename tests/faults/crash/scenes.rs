@@ -51,6 +51,7 @@ pub(super) enum Load {
     /// More long runs are asked for than there are slots.
     LongRuns,
     Cancels,
+    CancelsAll,
     FireByHand,
     PauseAndResume,
     Backfill,
@@ -97,6 +98,7 @@ fn of_commit(commit: Commit) -> Scene {
         Commit::CancelBackfill => (Scheduler, Nothing, Load::CanceledBackfill),
         Commit::Accept => (Scheduler, Nothing, Load::Asks),
         Commit::Cancel => (Scheduler, Nothing, Load::Cancels),
+        Commit::CancelAll => (Scheduler, Nothing, Load::CancelsAll),
         Commit::TakeDue => (Scheduler, TriggersAreDue, Load::Fires),
         Commit::Expire => (Scheduler, RunsExpire, Load::Fires),
         Commit::Unsend => (SchedulerOnly, Nothing, Load::BrokerIsCut),
