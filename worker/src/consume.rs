@@ -123,8 +123,8 @@ impl Consumer {
                 self.seat();
                 self.send_claims(&soft);
             }
-            // Seen before steering, which may take a while: a slot that comes free meanwhile must wake this loop.
-            let full = self.slots.available_permits() == 0;
+            // As `seat` has seen it: a slot that comes free from there on, while we steer, must wake this loop.
+            let full = !is_cut_off && self.free_since.is_none();
             if !is_cut_off {
                 self.steer().await;
             }

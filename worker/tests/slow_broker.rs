@@ -57,8 +57,13 @@ impl Broker for SlowBroker {
         self.inner.declare(queues).await
     }
 
+<<<<<<< HEAD
     async fn publish_bundles(&self, bundles: &[(Route, Vec<Trigger>)]) -> Vec<Result<(), PublishError>> {
         self.inner.publish_bundles(bundles).await
+=======
+    async fn publish(&self, triggers: &[(Route, Trigger)]) -> Vec<Result<(), PublishError>> {
+        self.inner.publish(triggers).await
+>>>>>>> crash
     }
 
     async fn subscribe(&self, queues: &[String], priority: Priority) -> Result<Box<dyn Subscription>, BrokerError> {
@@ -67,6 +72,14 @@ impl Broker for SlowBroker {
             return Ok(inner);
         }
         Ok(Box::new(SlowSubscription { inner, slow: self.slow.clone() }))
+    }
+
+    async fn pulse(&self) -> Result<(), BrokerError> {
+        self.inner.pulse().await
+    }
+
+    async fn pulses(&self) -> Box<dyn Pulses> {
+        self.inner.pulses().await
     }
 
     async fn dead_letters(&self) -> Result<Box<dyn DeadLetters>, BrokerError> {
@@ -160,9 +173,14 @@ async fn a_worker_whose_slots_come_free_while_it_stops_the_flow_consumes_again()
         name: Some("test".into()),
         lease_ttl: HumanDuration::from_secs(15),
     };
+<<<<<<< HEAD
     start(settings, functions, Guard::of("/nowhere"), store.clone(), broker, Arc::new(SystemClock), &mut lifecycle)
         .await
         .unwrap();
+=======
+    let guard = Guard::of(env!("CARGO_BIN_EXE_reveille-worker"));
+    start(settings, functions, guard, store.clone(), broker, Arc::new(SystemClock), &mut lifecycle).await.unwrap();
+>>>>>>> crash
     let all_succeed = async {
         for id in ids {
             while store.work_request("default", id).await.unwrap().unwrap().status != Status::Succeeded {
