@@ -1,4 +1,4 @@
-//! A short run of the drill of `tests/drill/schedulers.rs`; a long one is for people, before a release.
+//! Short runs of the drills of `tests/drill`; long ones are for people, before a release.
 
 use std::time::Duration;
 
@@ -10,11 +10,14 @@ use tempfile::TempDir;
 const MOST: &str = "kill,freeze,cut-database,cut-broker,stall-database,stall-broker,step,hour-behind";
 
 async fn drill(rounds: u32, seed: u32, only: &str) -> Result<()> {
+    run("drill-schedulers", &[("--rounds", &rounds.to_string()), ("--seed", &seed.to_string()), ("--only", only)]).await
+}
+
+async fn run(drill: &str, options: &[(&str, &str)]) -> Result<()> {
     let folder = TempDir::new()?;
-    let program = Program::of_workspace("drill-schedulers", "drill", folder.path())?;
-    let options = [("--rounds", rounds.to_string()), ("--seed", seed.to_string()), ("--only", only.to_owned())];
-    let program = options.into_iter().fold(program, |program, (name, value)| program.arg(name).arg(value));
-    let ended = program.start()?.wait_exit(Duration::from_secs(240)).await?;
+    let program = Program::of_workspace(drill, "drill", folder.path())?;
+    let program = options.iter().fold(program, |program, (name, value)| program.arg(name).arg(value));
+    let ended = program.start()?.wait_exit(Duration::from_secs(420)).await?;
     ensure!(ended.success(), "the drill ended with {ended}");
     Ok(())
 }
@@ -28,4 +31,10 @@ async fn replicas_in_trouble_decide_every_due_time_once() -> Result<()> {
 #[tokio::test]
 async fn a_clock_that_jumps_ahead_decides_nothing_early() -> Result<()> {
     drill(3, 4, "hour-ahead").await
+}
+
+#[tokio::test]
+async fn runs_in_trouble_end_once_and_by_one_at_a_time() -> Result<()> {
+    let hurry = [("--gap", "1500"), ("--longest", "8000"), ("--ttl", "4")];
+    run("drill-runs", &[&[("--faults", "20"), ("--seed", "1")], &hurry[..]].concat()).await
 }

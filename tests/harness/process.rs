@@ -24,6 +24,7 @@ pub struct Program {
     folder: PathBuf,
     args: Vec<OsString>,
     env: Vec<(String, String)>,
+    output: Option<PathBuf>,
     quiet: bool,
 }
 
@@ -32,7 +33,8 @@ impl Program {
     #[must_use]
     pub fn new(path: impl Into<PathBuf>, name: &str, folder: &Path) -> Self {
         let folder = folder.to_owned();
-        Self { path: path.into(), name: name.to_owned(), folder, args: Vec::new(), env: Vec::new(), quiet: false }
+        let (args, env) = (Vec::new(), Vec::new());
+        Self { path: path.into(), name: name.to_owned(), folder, args, env, output: None, quiet: false }
     }
 
     /// One of this workspace's binaries.
@@ -55,6 +57,13 @@ impl Program {
     #[must_use]
     pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
         self.env.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Writes its output to this file instead of its log.
+    #[must_use]
+    pub fn output(mut self, path: impl Into<PathBuf>) -> Self {
+        self.output = Some(path.into());
         self
     }
 
@@ -86,7 +95,8 @@ impl Program {
     /// # Errors
     /// The program can't be executed, or its log file not be written.
     pub fn start(&self) -> Result<Process> {
-        let log = OpenOptions::new().create(true).append(true).open(self.log_file());
+        let output = self.output.clone().unwrap_or_else(|| self.log_file());
+        let log = OpenOptions::new().create(true).append(true).open(output);
         let log = log.context("opening a log file")?;
         let mut command = Command::new(&self.path);
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("REVEILLE_")) {
@@ -167,8 +177,16 @@ impl Process {
     /// # Errors
     /// As [`Program::start`] and [`Process::kill9`].
     pub fn restart(&mut self) -> Result<()> {
+        self.restart_as(&self.program.clone())
+    }
+
+    /// The same for another program in its place, such as the same one in another environment.
+    ///
+    /// # Errors
+    /// As [`Program::start`] and [`Process::kill9`].
+    pub fn restart_as(&mut self, program: &Program) -> Result<()> {
         self.kill9()?;
-        let successor = self.program.start()?;
+        let successor = program.start()?;
         // The log goes on, so only the last process prints it.
         std::mem::replace(self, successor).program.quiet = true;
         Ok(())

@@ -13,6 +13,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::process::tail;
+
 /// What runs in the node's process group. The shell leads it and waits for the end of its standard input,
 /// which this process holds: however this process dies, the node dies with it. The port mapper runs in
 /// the foreground, as the one that Erlang would start for itself detaches and stays for ever.
@@ -49,6 +51,22 @@ impl RabbitMq {
     /// # Errors
     /// As [`RabbitMq::start`].
     pub async fn start_with_config(extra_conf_lines: &str) -> Result<Self> {
+        Self::start_with_settings(extra_conf_lines, "[].").await
+    }
+
+    /// A node that closes the channel of whoever leaves a delivery unacknowledged for longer than `limit`, which
+    /// it looks for four times in that time. An untouched one looks once a minute, and its limit is half an hour.
+    ///
+    /// # Errors
+    /// As [`RabbitMq::start`].
+    pub async fn start_impatient(limit: Duration) -> Result<Self> {
+        let conf = format!("consumer_timeout = {}", limit.as_millis());
+        let advanced = format!("[{{rabbit, [{{channel_tick_interval, {}}}]}}].", limit.as_millis() / 4);
+        Self::start_with_settings(&conf, &advanced).await
+    }
+
+    /// With further lines for `rabbitmq.conf`, and the whole text of `advanced.config`.
+    async fn start_with_settings(extra_conf_lines: &str, advanced: &str) -> Result<Self> {
         let [port, distribution_port, mapper_port] = free_ports().await?;
         let folder = TempDir::with_prefix("reveille-rabbitmq-").context("making a folder for RabbitMQ")?;
         let config = format!(
@@ -58,6 +76,7 @@ impl RabbitMq {
              {extra_conf_lines}\n"
         );
         std::fs::write(folder.path().join("rabbitmq.conf"), config)?;
+        std::fs::write(folder.path().join("advanced.config"), advanced)?;
         std::fs::write(folder.path().join("enabled_plugins"), "[].\n")?;
         let mut rabbitmq = Self { folder, port, distribution_port, mapper_port, node: None };
         rabbitmq.restart().await?;
@@ -74,6 +93,12 @@ impl RabbitMq {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// What the node has logged so far, over all restarts. It may be some moments behind.
+    #[must_use]
+    pub fn log(&self) -> String {
+        read(&self.folder.path().join(format!("log/reveille{}@localhost.log", self.port)))
     }
 
     /// Ends the node with SIGKILL, its data stay. Harmless if it is dead. A quorum queue that was
@@ -139,7 +164,7 @@ impl RabbitMq {
             .env("RABBITMQ_DIST_PORT", self.distribution_port.to_string())
             .env("RABBITMQ_CONF_ENV_FILE", folder.join("no-environment.conf"))
             .env("RABBITMQ_CONFIG_FILE", folder.join("rabbitmq"))
-            .env("RABBITMQ_ADVANCED_CONFIG_FILE", folder.join("advanced"))
+            .env("RABBITMQ_ADVANCED_CONFIG_FILE", folder.join("advanced.config"))
             .env("RABBITMQ_GENERATED_CONFIG_DIR", folder.join("generated"))
             .env("RABBITMQ_ENABLED_PLUGINS_FILE", folder.join("enabled_plugins"))
             .env("RABBITMQ_PLUGINS_EXPAND_DIR", folder.join("plugins"))
@@ -166,7 +191,7 @@ impl RabbitMq {
     }
 
     fn log_end(&self) -> String {
-        log_end(&self.folder.path().join("console.log"))
+        tail(&read(&self.folder.path().join("console.log")), 4000).to_owned()
     }
 }
 
@@ -197,7 +222,6 @@ async fn free_ports<const N: usize>() -> Result<[u16; N]> {
     Ok(ports)
 }
 
-fn log_end(path: &Path) -> String {
-    let text = std::fs::read(path).unwrap_or_default();
-    String::from_utf8_lossy(&text[text.len().saturating_sub(4000)..]).into_owned()
+fn read(log: &Path) -> String {
+    String::from_utf8_lossy(&std::fs::read(log).unwrap_or_default()).into_owned()
 }

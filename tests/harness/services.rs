@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tempfile::TempDir;
@@ -89,8 +90,19 @@ impl Broker {
     /// # Errors
     /// RabbitMQ can't be started.
     pub async fn private() -> Result<Self> {
-        let server = RabbitMq::start().await?;
-        Ok(Self { url: server.url(), server: Some(server) })
+        Ok(Self::on(RabbitMq::start().await?))
+    }
+
+    /// A RabbitMQ of its own, as [`RabbitMq::start_impatient`].
+    ///
+    /// # Errors
+    /// RabbitMQ can't be started.
+    pub async fn impatient(limit: Duration) -> Result<Self> {
+        Ok(Self::on(RabbitMq::start_impatient(limit).await?))
+    }
+
+    fn on(server: RabbitMq) -> Self {
+        Self { url: server.url(), server: Some(server) }
     }
 
     /// Where and as whom to connect.

@@ -103,6 +103,7 @@ pub struct Builder {
     proxied: bool,
     proxied_workers: bool,
     broker_cut: bool,
+    broker_patience: Option<Duration>,
     wait_until_ready: bool,
 }
 
@@ -120,6 +121,7 @@ impl Builder {
             proxied: false,
             proxied_workers: false,
             broker_cut: false,
+            broker_patience: None,
             wait_until_ready: true,
         }
     }
@@ -194,6 +196,14 @@ impl Builder {
         self.proxied()
     }
 
+    /// A RabbitMQ of the test's own that soon closes the channel of whoever holds a delivery back, see
+    /// [`RabbitMq::start_impatient`](crate::rabbitmq::RabbitMq::start_impatient).
+    #[must_use]
+    pub fn impatient_broker(mut self, limit: Duration) -> Self {
+        self.broker_patience = Some(limit);
+        self
+    }
+
     /// Doesn't wait for the processes to be ready, for tests that start them in trouble.
     #[must_use]
     pub fn without_waiting(mut self) -> Self {
@@ -250,10 +260,10 @@ impl Builder {
 
     async fn start_distributed(&self, folder: TempDir, schedules: &Path) -> Result<Stack> {
         ensure!(self.schedulers > 0, "a stack needs a scheduler");
-        let (database, broker) = if self.private_services {
-            tokio::try_join!(Database::private(), Broker::private())?
-        } else {
-            tokio::try_join!(Database::fresh(), Broker::fresh())?
+        let (database, broker) = match self.broker_patience {
+            Some(limit) => tokio::try_join!(Database::fresh(), Broker::impatient(limit))?,
+            None if self.private_services => tokio::try_join!(Database::private(), Broker::private())?,
+            None => tokio::try_join!(Database::fresh(), Broker::fresh())?,
         };
         let (mut database_url, mut broker_url) = (database.url().to_owned(), broker.url().to_owned());
         let (mut database_proxy, mut broker_proxy) = (None, None);
@@ -407,7 +417,26 @@ impl Service {
     /// # Errors
     /// It doesn't start.
     pub fn start_again(&mut self) -> Result<()> {
-        self.process.restart()
+        self.process.restart_as(&self.program)
+    }
+
+    /// The same, with one more environment variable until it is started again.
+    ///
+    /// # Errors
+    /// It doesn't start.
+    pub fn start_again_with(&mut self, name: &str, value: &str) -> Result<()> {
+        self.process.restart_as(&self.program.clone().env(name, value))
+    }
+
+    /// Starts another program in its place, after killing it if it runs.
+    ///
+    /// # Errors
+    /// The program can't be executed.
+    pub fn start_instead(&mut self, program: Program) -> Result<()> {
+        self.process.kill9()?;
+        self.process = program.start()?;
+        self.program = program;
+        Ok(())
     }
 
     /// Starts it again, after killing it if it runs, and waits until it is ready.

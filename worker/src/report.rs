@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use reveille_shared::clock::Clock;
+use reveille_shared::crash::{self, Act};
 use reveille_shared::state::Refusal;
 use reveille_shared::store::{Progress, Report, Store, StoreError};
 use reveille_shared::telemetry::chain;
@@ -142,6 +143,7 @@ impl Sink {
                 printed.next()
             };
             self.send(seq, stream, line).await;
+            crash::at(Act::LineSaid);
         }
     }
 

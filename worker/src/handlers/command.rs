@@ -209,4 +209,4 @@ fn judge(call: &CommandCall, end: End) -> RunResult {
 #[cfg(test)]
 mod deaths;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

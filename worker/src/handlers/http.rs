@@ -63,6 +63,30 @@ impl Caller {
         Ok(format!("answered {}", response.status()))
     }
 
+    /// Gets a resource, whatever its status: `{"status": …, "body": …}`. A stop drops the connection.
+    pub(super) async fn get(
+        &self,
+        url: &str,
+        headers: &BTreeMap<String, String>,
+        run: &Run,
+        variables: &Variables,
+    ) -> RunResult {
+        let renderer = Renderer::new(run, variables);
+        let headers = with_headers(&renderer, headers, own_headers(run))?;
+        let request = built(self.0.request(Method::GET, target(&renderer, url)?).headers(headers))?;
+        let exchange = async {
+            let mut response = self.0.execute(request).await.map_err(connection)?;
+            let status = response.status();
+            let (body, truncated) = capture(&mut response).await?;
+            Ok(output(status, &body, truncated))
+        };
+        tokio::select! {
+            biased;
+            () = run.stop.cancelled() => Err(RunFailure::stopped()),
+            answer = exchange => answer,
+        }
+    }
+
     async fn exchange(&self, call: &HttpCall, run: &Run, request: reqwest::Request) -> RunResult {
         let mut response = self.0.execute(request).await.map_err(connection)?;
         let status = response.status();

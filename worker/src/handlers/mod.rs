@@ -9,6 +9,7 @@ pub(crate) mod function;
 pub(crate) mod http;
 mod lines;
 pub(crate) mod template;
+pub(crate) mod verify;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -26,7 +26,7 @@ pub(super) fn variables() -> Variables {
 }
 
 /// Guards of this crate's own program, that let programs live for a minute.
-pub(super) fn guards() -> Guards {
+pub(in crate::handlers) fn guards() -> Guards {
     let here = std::env::current_exe().unwrap();
     // A test is target/PROFILE/deps/NAME.
     let program = here.ancestors().nth(2).unwrap().join("reveille-worker");

@@ -1,0 +1,196 @@
+//! Whether a history is one that the design allows (I4), told by rules of the drill's own: it reads what the store
+//! keeps, and knows nothing of the state machine that wrote it. Pure.
+
+use serde_json::Value;
+
+/// An entry of a history.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Event {
+    pub(crate) seq: i32,
+    /// Unix microseconds, by the database's clock.
+    pub(crate) at_us: i64,
+    pub(crate) what: Value,
+}
+
+impl Event {
+    pub(crate) fn kind(&self) -> &str {
+        self.what["type"].as_str().unwrap_or("")
+    }
+
+    pub(crate) fn attempt(&self) -> Option<u32> {
+        u32::try_from(self.what["attempt"].as_u64()?).ok()
+    }
+}
+
+/// What is known of a run while its history is read.
+#[derive(Debug, Default)]
+struct Reader {
+    accepted: bool,
+    held: bool,
+    canceling: bool,
+    /// Attempts opened so far.
+    attempt: u32,
+    /// Whether the last one is open.
+    open: bool,
+    /// The terminal status.
+    ended: Option<&'static str>,
+}
+
+/// What is wrong with this history of a run that is in this status.
+pub(crate) fn faults(events: &[Event], status: &str) -> Vec<String> {
+    let mut reader = Reader::default();
+    let mut faults = Vec::new();
+    for (index, event) in events.iter().enumerate() {
+        if usize::try_from(event.seq).ok() != Some(index + 1) {
+            faults.push(format!("number {} stands in place {}", event.seq, index + 1));
+        }
+        if index > 0 && event.at_us < events[index - 1].at_us {
+            faults.push(format!("number {} is older than the one before", event.seq));
+        }
+        if let Err(fault) = reader.read(event) {
+            faults.push(format!("number {}, {}: {fault}", event.seq, event.kind()));
+        }
+    }
+    match reader.ended {
+        Some(ended) if ended == status => {}
+        ended => faults.push(format!("the status is {status}, the history ends {}", ended.unwrap_or("open"))),
+    }
+    faults
+}
+
+impl Reader {
+    fn read(&mut self, event: &Event) -> Result<(), String> {
+        if let Some(ended) = self.ended {
+            return Err(format!("after the end, {ended}"));
+        }
+        if self.accepted == (event.kind() == "accepted") {
+            return Err("a history begins with its acceptance, once".to_owned());
+        }
+        match event.kind() {
+            "accepted" => self.accepted = true,
+            "held" => {
+                self.waits()?;
+                must(self.attempt == 0 && !self.held, "only what is new is held")?;
+                self.held = true;
+            }
+            "admitted" => {
+                must(self.held, "it was not held")?;
+                self.held = false;
+            }
+            "started" => {
+                self.waits()?;
+                must(!self.held, "it is held")?;
+                must(!self.canceling, "canceling never retries")?;
+                must(event.attempt() == Some(self.attempt + 1), "attempts count up by one")?;
+                (self.attempt, self.open) = (self.attempt + 1, true);
+            }
+            "attemptFailed" | "released" | "deferred" => {
+                self.is_of_the_open_attempt(event)?;
+                must(!self.canceling, "canceling never retries")?;
+                self.open = false;
+            }
+            "cancelRequested" => {
+                must(self.open, "what holds no lease is canceled at once")?;
+                must(!self.canceling, "it was asked for already")?;
+                self.canceling = true;
+            }
+            "returned" => self.waits()?,
+            "resent" => {
+                self.waits()?;
+                must(!self.held, "it is held")?;
+            }
+            "succeeded" => {
+                self.is_of_the_open_attempt(event)?;
+                self.ended = Some("SUCCEEDED");
+            }
+            "failed" => {
+                must(event.attempt() == Some(self.attempt), "it names another attempt than the last")?;
+                must(self.open || event.what["token"].is_null(), "no lease is held under its token")?;
+                must(!(self.canceling && event.what["token"].is_null()), "what is lost while canceling is CANCELED")?;
+                self.ended = Some("FAILED");
+            }
+            "canceled" => {
+                must(event.attempt() == Some(self.attempt), "it names another attempt than the last")?;
+                must(self.open == self.canceling, "an open attempt is first asked to stop")?;
+                self.ended = Some("CANCELED");
+            }
+            _ => return Err("the drill does not know this kind: teach it".to_owned()),
+        }
+        Ok(())
+    }
+
+    fn waits(&self) -> Result<(), String> {
+        must(!self.open, "an attempt is open")
+    }
+
+    fn is_of_the_open_attempt(&self, event: &Event) -> Result<(), String> {
+        must(self.open && event.attempt() == Some(self.attempt), "it is not of the open attempt")
+    }
+}
+
+fn must(holds: bool, fault: &str) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(fault.to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// A history in words, such as `started 1`.
+    fn history(words: &[&str]) -> Vec<Event> {
+        let events = words.iter().enumerate().map(|(index, word)| {
+            let (kind, attempt) = word.split_once(' ').unwrap_or((word, "0"));
+            let (kind, token) = kind.split_once('/').map_or((kind, Value::Null), |(kind, token)| (kind, json!(token)));
+            let what = json!({"type": kind, "attempt": attempt.parse::<u32>().unwrap(), "token": token});
+            Event { seq: i32::try_from(index).unwrap() + 1, at_us: 0, what }
+        });
+        events.collect()
+    }
+
+    #[test]
+    fn lawful_histories_have_no_fault() {
+        for (words, status) in [
+            (&["accepted", "started 1", "succeeded 1"][..], "SUCCEEDED"),
+            (&["accepted", "held", "admitted", "started 1", "failed/t 1"], "FAILED"),
+            (&["accepted", "started 1", "attemptFailed 1", "returned", "started 2", "succeeded 2"], "SUCCEEDED"),
+            (&["accepted", "resent", "started 1", "deferred 1", "resent", "started 2", "succeeded 2"], "SUCCEEDED"),
+            (&["accepted", "started 1", "released 1", "started 2", "cancelRequested", "canceled 2"], "CANCELED"),
+            (&["accepted", "started 1", "attemptFailed 1", "canceled 1"], "CANCELED"),
+            (&["accepted", "started 1", "cancelRequested", "succeeded 1"], "SUCCEEDED"),
+            (&["accepted", "held", "canceled 0"], "CANCELED"),
+            (&["accepted", "failed 0"], "FAILED"),
+        ] {
+            assert_eq!(faults(&history(words), status), Vec::<String>::new(), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn every_breach_is_found() {
+        for (words, status, expected) in [
+            (&["started 1", "succeeded 1"][..], "SUCCEEDED", "begins with its acceptance"),
+            (&["accepted", "started 2", "succeeded 2"], "SUCCEEDED", "count up by one"),
+            (&["accepted", "started 1", "started 2", "succeeded 2"], "SUCCEEDED", "an attempt is open"),
+            (&["accepted", "started 1", "succeeded 1", "succeeded 1"], "SUCCEEDED", "after the end"),
+            (&["accepted", "started 1", "attemptFailed 1", "succeeded 1"], "SUCCEEDED", "not of the open attempt"),
+            (&["accepted", "started 1", "cancelRequested", "attemptFailed 1"], "IN_PROGRESS", "never retries"),
+            (&["accepted", "started 1", "cancelRequested", "failed 1"], "FAILED", "lost while canceling"),
+            (&["accepted", "started 1", "attemptFailed 1", "failed/t 1"], "FAILED", "no lease is held"),
+            (&["accepted", "started 1", "canceled 1"], "CANCELED", "first asked to stop"),
+            (&["accepted", "cancelRequested", "canceled 0"], "CANCELED", "canceled at once"),
+            (&["accepted", "held", "started 1", "succeeded 1"], "SUCCEEDED", "it is held"),
+            (&["accepted", "started 1", "resent", "succeeded 1"], "SUCCEEDED", "an attempt is open"),
+            (&["accepted", "started 1"], "IN_PROGRESS", "ends open"),
+            (&["accepted", "started 1", "succeeded 1"], "FAILED", "the status is FAILED"),
+            (&["accepted", "danced"], "ACCEPTED", "teach it"),
+        ] {
+            let found = faults(&history(words), status).join("; ");
+            assert!(found.contains(expected), "{words:?}: {found:?}");
+        }
+        let mut gap = history(&["accepted", "started 1", "succeeded 1"]);
+        (gap[1].seq, gap[2].at_us) = (3, -1);
+        let found = faults(&gap, "SUCCEEDED").join("; ");
+        assert!(found.contains("number 3 stands in place 2") && found.contains("older"), "{found}");
+    }
+}
