@@ -233,6 +233,7 @@ pub async fn start(
         executor,
         slots: Arc::new(Semaphore::new(slots.into())),
         free_since: None,
+        steered_at: now,
         ready: Vec::new(),
         ready_since: now,
         claims: JoinSet::new(),

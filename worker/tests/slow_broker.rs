@@ -25,7 +25,8 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// The embedded broker, which is asked to stop the flow only after every slot has come free.
+/// The embedded broker, which is asked to stop the flow only after every slot has come free, and which takes its time
+/// with other priorities than the normal one.
 struct SlowBroker {
     inner: Arc<dyn Broker>,
     slow: Slow,
@@ -64,7 +65,7 @@ impl Broker for SlowBroker {
     async fn subscribe(&self, queues: &[String], priority: Priority) -> Result<Box<dyn Subscription>, BrokerError> {
         let inner = self.inner.subscribe(queues, priority).await?;
         if priority != Priority::Normal {
-            return Ok(inner);
+            return Ok(Box::new(LateSubscription(inner)));
         }
         Ok(Box::new(SlowSubscription { inner, slow: self.slow.clone() }))
     }
@@ -114,6 +115,29 @@ impl Subscription for SlowSubscription {
 
     async fn give_back(&mut self, deliveries: Vec<Delivery>) {
         self.inner.give_back(deliveries).await;
+    }
+}
+
+/// For longer than one priority waits for another, it says nothing to a demand.
+struct LateSubscription(Box<dyn Subscription>);
+
+#[async_trait]
+impl Subscription for LateSubscription {
+    async fn next(&mut self) -> Option<Delivery> {
+        self.0.next().await
+    }
+
+    async fn demand(&mut self, unsettled: u16) {
+        sleep(Duration::from_millis(100)).await;
+        self.0.demand(unsettled).await;
+    }
+
+    async fn ack(&mut self, deliveries: Vec<Delivery>) {
+        self.0.ack(deliveries).await;
+    }
+
+    async fn give_back(&mut self, deliveries: Vec<Delivery>) {
+        self.0.give_back(deliveries).await;
     }
 }
 
