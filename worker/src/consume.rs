@@ -95,6 +95,8 @@ pub(crate) struct Consumer {
     pub(crate) most_waiting: usize,
     /// Since when a slot is free and nothing waits for one.
     pub(crate) free_since: Option<Instant>,
+    /// What the lanes were last told was right at this instant.
+    pub(crate) steered_at: Instant,
     /// Deliveries with a slot, not yet in the store's hands, and since when.
     pub(crate) ready: Vec<Candidate>,
     pub(crate) ready_since: Instant,
@@ -119,6 +121,7 @@ impl Consumer {
             let is_cut_off = *self.is_cut_off.borrow_and_update();
             if is_cut_off {
                 self.give_all_back().await;
+                self.free_since = None;
             } else {
                 self.seat();
                 self.send_claims(&soft);
@@ -227,6 +230,7 @@ impl Consumer {
     /// Does what the flows say.
     async fn steer(&mut self) {
         let now = Instant::now();
+        self.steered_at = now;
         let permits = u16::try_from(self.slots.available_permits()).unwrap_or(u16::MAX);
         let mut after = Duration::ZERO;
         let mut waiting: usize = self.lanes.iter().map(|lane| lane.waiting.len()).sum();
@@ -251,12 +255,13 @@ impl Consumer {
 
     /// Resolves when there is something to do that no event tells.
     fn wake(&self) -> impl Future<Output = ()> + use<> {
-        let now = Instant::now();
         let oldest = |lane: &Lane| lane.waiting.front().map(|waiting| waiting.since + HOLD);
         let hold = self.lanes.iter().filter_map(oldest).min();
         let linger = (!self.ready.is_empty() && self.claims.len() < CLAIMS).then(|| self.ready_since + LINGER);
         let turns = self.free_since.into_iter().flat_map(|since| (1..3).map(move |lane| since + STAGGER * lane));
-        let at = hold.into_iter().chain(linger).chain(turns.filter(|at| *at > now)).min();
+        // A turn may have come while another lane's broker took its time.
+        let turns = turns.filter(|at| *at > self.steered_at);
+        let at = hold.into_iter().chain(linger).chain(turns).min();
         async move {
             match at {
                 Some(at) => sleep_until(at).await,

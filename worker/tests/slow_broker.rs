@@ -25,7 +25,8 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// The embedded broker, which is asked to stop the flow only after every slot has come free.
+/// The embedded broker, which is asked to stop the flow only after every slot has come free, and which takes its time
+/// with other priorities than the normal one.
 struct SlowBroker {
     inner: Arc<dyn Broker>,
     slow: Slow,
@@ -57,19 +58,14 @@ impl Broker for SlowBroker {
         self.inner.declare(queues).await
     }
 
-<<<<<<< HEAD
     async fn publish_bundles(&self, bundles: &[(Route, Vec<Trigger>)]) -> Vec<Result<(), PublishError>> {
         self.inner.publish_bundles(bundles).await
-=======
-    async fn publish(&self, triggers: &[(Route, Trigger)]) -> Vec<Result<(), PublishError>> {
-        self.inner.publish(triggers).await
->>>>>>> crash
     }
 
     async fn subscribe(&self, queues: &[String], priority: Priority) -> Result<Box<dyn Subscription>, BrokerError> {
         let inner = self.inner.subscribe(queues, priority).await?;
         if priority != Priority::Normal {
-            return Ok(inner);
+            return Ok(Box::new(LateSubscription(inner)));
         }
         Ok(Box::new(SlowSubscription { inner, slow: self.slow.clone() }))
     }
@@ -130,6 +126,29 @@ impl Subscription for SlowSubscription {
     }
 }
 
+/// For longer than one priority waits for another, it says nothing to a demand.
+struct LateSubscription(Box<dyn Subscription>);
+
+#[async_trait]
+impl Subscription for LateSubscription {
+    async fn next(&mut self) -> Option<Delivery> {
+        self.0.next().await
+    }
+
+    async fn demand(&mut self, unsettled: u16) {
+        sleep(Duration::from_millis(100)).await;
+        self.0.demand(unsettled).await;
+    }
+
+    async fn ack(&mut self, deliveries: Vec<Delivery>) {
+        self.0.ack(deliveries).await;
+    }
+
+    async fn give_back(&mut self, deliveries: Vec<Delivery>) {
+        self.0.give_back(deliveries).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_whose_slots_come_free_while_it_stops_the_flow_consumes_again() {
     let folder = tempfile::tempdir().unwrap();
@@ -173,14 +192,8 @@ async fn a_worker_whose_slots_come_free_while_it_stops_the_flow_consumes_again()
         name: Some("test".into()),
         lease_ttl: HumanDuration::from_secs(15),
     };
-<<<<<<< HEAD
-    start(settings, functions, Guard::of("/nowhere"), store.clone(), broker, Arc::new(SystemClock), &mut lifecycle)
-        .await
-        .unwrap();
-=======
     let guard = Guard::of(env!("CARGO_BIN_EXE_reveille-worker"));
     start(settings, functions, guard, store.clone(), broker, Arc::new(SystemClock), &mut lifecycle).await.unwrap();
->>>>>>> crash
     let all_succeed = async {
         for id in ids {
             while store.work_request("default", id).await.unwrap().unwrap().status != Status::Succeeded {
