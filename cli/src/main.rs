@@ -77,7 +77,7 @@ enum Command {
     Show(commands::show::Arguments),
     /// Print what a run has printed
     Logs(commands::logs::Arguments),
-    /// Cancel a run
+    /// Cancel a run, or many at once
     Cancel(commands::cancel::Arguments),
     /// List schedules with their next and last due times
     Schedules(commands::schedules::Arguments),

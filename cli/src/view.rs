@@ -56,6 +56,14 @@ pub(crate) struct Event {
     pub(crate) message: String,
 }
 
+/// What a worker reported under a lease that it had lost.
+#[derive(Debug, Deserialize)]
+pub(crate) struct LateReport {
+    pub(crate) timestamp: Timestamp,
+    pub(crate) outcome: String,
+    pub(crate) error: Option<RunError>,
+}
+
 /// A line that a run printed.
 #[derive(Debug, Deserialize)]
 pub(crate) struct LogLine {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reveille_shared::broker::{Broker, BrokerError, DeadLetter};
+use reveille_shared::crash::{self, Act};
 use reveille_shared::store::{Store, StoreError};
 use reveille_shared::telemetry::chain;
 use reveille_shared::trigger::Trigger;
@@ -37,6 +38,7 @@ pub async fn run(store: Store, broker: Arc<dyn Broker>, stop: CancellationToken)
             stop.cancelled().await;
             return Ok(());
         };
+        crash::at(Act::LetterTaken);
         match &letter.content {
             Ok(trigger) => {
                 metrics::counter!("reveille_dead_letters_total", "kind" => "trigger").increment(1);
@@ -53,7 +55,9 @@ pub async fn run(store: Store, broker: Arc<dyn Broker>, stop: CancellationToken)
                 unreadable.one_more(why, &letter);
             }
         }
+        crash::at(Act::LetterKept);
         letters.settle(letter).await;
+        crash::at(Act::LetterSettled);
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use reveille_shared::broker::{Broker, Health, PublishError};
 use reveille_shared::clock::Clock;
+use reveille_shared::crash::{self, Act};
 use reveille_shared::store::{Generation, Hint, Outgoing, Store, StoreError};
 use reveille_shared::telemetry::chain;
 use reveille_shared::trigger::Trigger;
@@ -275,7 +276,9 @@ impl Dispatcher {
         let feedback = Arc::clone(feedback);
         async move {
             let triggers: Vec<_> = batch.iter().map(|out| (out.route.clone(), out.trigger.clone())).collect();
+            crash::at(Act::PublishBegun);
             let verdicts = broker.publish(&triggers).await;
+            crash::at(Act::Published);
             let now = clock.now();
             let mut failures: HashMap<&'static str, u64> = HashMap::new();
             let mut returned = Vec::new();

@@ -10,11 +10,13 @@
 //! - [`store`]: the durable truth, on PostgreSQL or SQLite.
 //! - [`broker`]: the wake-ups, on RabbitMQ or in process.
 //! - [`clock`], [`duration`]: time as a parameter.
+//! - [`crash`]: where tests let a process die.
 //! - [`config`], [`telemetry`], [`lifecycle`], [`periodic`]: what makes a process.
 
 pub mod broker;
 pub mod clock;
 pub mod config;
+pub mod crash;
 pub mod definition;
 pub mod due;
 pub mod duration;

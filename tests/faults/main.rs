@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 mod at_start;
+#[cfg(debug_assertions)]
+mod crash;
 mod drill;
 mod isolation;
 mod killed;

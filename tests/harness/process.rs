@@ -177,8 +177,16 @@ impl Process {
     /// # Errors
     /// As [`Program::start`] and [`Process::kill9`].
     pub fn restart(&mut self) -> Result<()> {
+        self.restart_as(&self.program.clone())
+    }
+
+    /// The same for another program in its place, such as the same one in another environment.
+    ///
+    /// # Errors
+    /// As [`Program::start`] and [`Process::kill9`].
+    pub fn restart_as(&mut self, program: &Program) -> Result<()> {
         self.kill9()?;
-        let successor = self.program.start()?;
+        let successor = program.start()?;
         // The log goes on, so only the last process prints it.
         std::mem::replace(self, successor).program.quiet = true;
         Ok(())

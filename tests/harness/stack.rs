@@ -417,7 +417,15 @@ impl Service {
     /// # Errors
     /// It doesn't start.
     pub fn start_again(&mut self) -> Result<()> {
-        self.process.restart()
+        self.process.restart_as(&self.program)
+    }
+
+    /// The same, with one more environment variable until it is started again.
+    ///
+    /// # Errors
+    /// It doesn't start.
+    pub fn start_again_with(&mut self, name: &str, value: &str) -> Result<()> {
+        self.process.restart_as(&self.program.clone().env(name, value))
     }
 
     /// Starts another program in its place, after killing it if it runs.

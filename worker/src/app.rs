@@ -11,6 +11,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use reveille_shared::broker::{self, Broker};
 use reveille_shared::clock::{Clock, SystemClock};
 use reveille_shared::config::{self, Common};
+use reveille_shared::crash::{self, Act};
 use reveille_shared::definition::Priority;
 use reveille_shared::duration::HumanDuration;
 use reveille_shared::lifecycle::{Lifecycle, TaskResult};
@@ -292,6 +293,7 @@ impl Parts {
         while let Some(ended) = tasks.join_next().await {
             ended?;
         }
+        crash::at(Act::Drained);
         if let Ok(Err(error)) = timeout(Duration::from_secs(1), store.retire_worker(incarnation.get())).await {
             tracing::warn!(error = chain(&error), "can't say goodbye; the scheduler will notice");
         }

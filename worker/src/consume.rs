@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use reveille_shared::broker::{Delivery, Subscription};
+use reveille_shared::crash::{self, Act};
 use reveille_shared::definition::Priority;
 use reveille_shared::store::Store;
 use reveille_shared::telemetry::chain;
@@ -52,6 +53,7 @@ impl Lane {
         if !waiting.is_empty() {
             tracing::debug!(count = waiting.len(), "all slots are taken; giving triggers back");
             self.subscription.give_back(waiting).await;
+            crash::at(Act::GaveBack);
         }
     }
 }
@@ -90,15 +92,19 @@ impl Consumer {
         let stopped = soft.clone().cancelled_owned();
         tokio::pin!(stopped);
         let ended = loop {
-            if *self.is_cut_off.borrow_and_update() {
+            let is_cut_off = *self.is_cut_off.borrow_and_update();
+            if is_cut_off {
                 self.give_all_back().await;
             } else {
                 self.seat();
                 self.send_claims(&soft);
+            }
+            // Seen before steering, which may take a while: a slot that comes free meanwhile must wake this loop.
+            let full = self.slots.available_permits() == 0;
+            if !is_cut_off {
                 self.steer().await;
             }
             let wake = self.wake();
-            let full = self.slots.available_permits() == 0;
             tokio::select! {
                 biased;
                 () = &mut stopped => break Ok(()),
@@ -125,6 +131,7 @@ impl Consumer {
 
     /// Takes a delivery, and with it all others that are here already.
     async fn take(&mut self, lane: usize, first: Delivery) {
+        crash::at(Act::DeliveryTaken);
         let now = Instant::now();
         let mut next = Some(first);
         while let Some(delivery) = next {
@@ -248,6 +255,7 @@ impl Consumer {
                 for (lane, deliveries) in self.lanes.iter_mut().zip(deliveries) {
                     if !deliveries.is_empty() {
                         lane.subscription.ack(deliveries).await;
+                        crash::at(Act::ClaimAcked);
                     }
                 }
             }

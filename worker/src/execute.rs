@@ -7,16 +7,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use reveille_shared::definition::{Job, RetryPolicy};
+use reveille_shared::crash::{self, Act};
+use reveille_shared::definition::{Job, OnLost, RetryPolicy};
 use reveille_shared::retry;
 use reveille_shared::store::{Claimed, Outcome, Report, Store};
 use reveille_shared::telemetry::chain;
-use reveille_shared::work_request::{MAX_OUTPUT, RunError};
+use reveille_shared::work_request::{MAX_OUTPUT, RunError, Stream};
 use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
 
+use crate::handlers::verify::Answer;
 use crate::handlers::{Handlers, Run, RunFailure, RunResult};
 use crate::report::{Reporter, Sink, cut, printable};
 use crate::runs::{Handle, Runs, Stage, Why};
@@ -25,6 +27,13 @@ use crate::runs::{Handle, Runs, Stage, Why};
 const CACHED: usize = 1024;
 /// The longest error text that is kept, in bytes.
 const MAX_MESSAGE: usize = 4 * 1024;
+
+/// How long to wait before it is asked again whether a lost attempt took effect, doubled with each time.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+/// The longest such wait.
+const ASK_AGAIN_LATEST: Duration = Duration::from_secs(300);
+/// How often that is asked while nobody knows; then the job's `on_lost` decides.
+const UNKNOWN_MOST: u32 = 5;
 
 type JobKey = (String, String, i64);
 
@@ -46,6 +55,13 @@ enum End {
     Panicked(String),
     /// Did not heed its token and was dropped.
     Dropped,
+    /// Nothing was run: a lost attempt is known to have taken effect.
+    Verified(Value),
+    /// Nothing was run: whether a lost attempt took effect is to be asked again.
+    Deferred {
+        after: Duration,
+        reason: String,
+    },
 }
 
 impl Executor {
@@ -57,6 +73,7 @@ impl Executor {
     }
 
     async fn attempt(&self, claimed: Claimed, handle: Arc<Handle>, slot: OwnedSemaphorePermit) {
+        crash::at(Act::AttemptBegun);
         let started = Instant::now();
         metrics::gauge!("reveille_slots_busy").increment(1.0);
         let waited = claimed.claimed_at.duration_since(claimed.sent_at).as_secs_f64().max(0.0);
@@ -70,6 +87,7 @@ impl Executor {
             // Without its definition a run can only fail for good, or be given up for the reason that it was told.
             None => (End::Returned(Err(unknown_job(&claimed))), RetryPolicy::default()),
         };
+        crash::at(Act::HandlerEnded);
         sink.close().await;
 
         metrics::histogram!("reveille_run_duration_seconds", "job" => name.clone()).record(started.elapsed());
@@ -80,6 +98,7 @@ impl Executor {
             Some(outcome) => {
                 handle.enter(Stage::Reporting);
                 self.reporter.end(Report { id, token, outcome }).await;
+                crash::at(Act::ReportQueued);
             }
             None => self.runs.remove(std::iter::once(token)),
         }
@@ -119,7 +138,7 @@ impl Executor {
 }
 
 /// Runs the handler under its time-out and its token, and catches its panics.
-async fn perform(handlers: &Handlers, job: &Job, claimed: Claimed, handle: &Handle, sink: Sink) -> End {
+async fn perform(handlers: &Handlers, job: &Job, claimed: Claimed, handle: &Arc<Handle>, sink: Sink) -> End {
     let timeout = job.timeout.get();
     let now = std::time::Instant::now();
     let (schedule, scheduled_for) = match claimed.fire {
@@ -138,15 +157,49 @@ async fn perform(handlers: &Handlers, job: &Job, claimed: Claimed, handle: &Hand
         stop: handle.stop.clone(),
         deadline: now.checked_add(timeout).unwrap_or(now),
         sink,
+        handle: Arc::clone(handle),
     };
-    let handler = AssertUnwindSafe(handlers.call(job, run)).catch_unwind();
+    let work = async {
+        if claimed.doubt
+            && let Some(verify) = &job.verify
+        {
+            let answer = handlers.verify(verify, &run).await;
+            run.log(Stream::System, &format!("asked whether the lost attempt took effect: {}", words(&answer))).await;
+            if let Some(end) = instead(answer, job, claimed.attempt, claimed.failures) {
+                return end;
+            }
+        }
+        End::Returned(handlers.call(job, run).await)
+    };
     tokio::select! {
         biased;
-        end = handler => match end {
-            Ok(result) => End::Returned(result),
-            Err(panic) => End::Panicked(panic_text(&*panic)),
-        },
+        end = AssertUnwindSafe(work).catch_unwind() => end.unwrap_or_else(|panic| End::Panicked(panic_text(&*panic))),
         () = handle.out_of_patience(timeout) => End::Dropped,
+    }
+}
+
+fn words(answer: &Answer) -> &str {
+    match answer {
+        Answer::TookEffect(_) => "it did",
+        Answer::DidNot => "it did not",
+        Answer::StillRunning => "it is still running",
+        Answer::Unknown(why) => why,
+    }
+}
+
+/// What happens instead of another attempt, if not that.
+fn instead(answer: Answer, job: &Job, attempt: u32, failures: u32) -> Option<End> {
+    let asked = attempt.saturating_sub(failures);
+    let after = ASK_AGAIN.saturating_mul(1 << asked.saturating_sub(1).min(10)).min(ASK_AGAIN_LATEST);
+    let is_granted = job.on_lost == OnLost::Retry && failures < job.retry.max_attempts;
+    let failed = |message: String| Some(End::Returned(Err(RunFailure::fatal(message).code("Lost"))));
+    match answer {
+        Answer::TookEffect(found) => Some(End::Verified(found)),
+        Answer::StillRunning => Some(End::Deferred { after, reason: "the lost attempt is still running".into() }),
+        Answer::Unknown(reason) if asked < UNKNOWN_MOST => Some(End::Deferred { after, reason }),
+        _ if is_granted => None,
+        Answer::DidNot => failed("an attempt was lost and did not take effect; no other one is granted".into()),
+        Answer::Unknown(why) => failed(format!("whether a lost attempt took effect is not known: {why}")),
     }
 }
 
@@ -175,8 +228,15 @@ fn normalize(end: End, why: Option<Why>, policy: &RetryPolicy, failures: u32, lu
             Ok(output) => Some(Outcome::Succeeded { output }),
             Err(failure) => failed(failure),
         },
+        (End::Verified(output), _) => match storable(output) {
+            Ok(output) => Some(Outcome::Verified { output }),
+            Err(failure) => failed(failure),
+        },
         (_, Some(Why::Asked)) => Some(Outcome::Stopped),
         (_, Some(Why::Drained)) => Some(Outcome::Released),
+        (End::Deferred { after, reason }, _) => {
+            Some(Outcome::Deferred { after, reason: printable(cut(&reason, MAX_MESSAGE)) })
+        }
         (_, Some(Why::TimedOut)) => failed(RunFailure::retry("ran for longer than the job's time-out").code("Timeout")),
         (End::Returned(Err(failure)), None) => failed(failure),
         (End::Panicked(text), None) => failed(RunFailure::retry(text).code("Panic")),
@@ -287,6 +347,38 @@ mod tests {
         assert_eq!(retry(RunFailure::fatal("x").not_before(secs(9)), 0), None);
         assert_eq!(retry(RunFailure::retry("x").not_before(secs(9)), 0), Some(secs(9)));
         assert_eq!(retry(RunFailure::retry("x").not_before(secs(9999)), 0), Some(secs(60)));
+    }
+
+    #[test]
+    fn an_answer_about_a_lost_attempt_decides_what_happens_instead_of_another() {
+        use reveille_shared::definition::Handler;
+        let job = |on_lost| Job { on_lost, ..Job::new("default", "j", Handler::Function("f".into())) };
+        let (retry, fail) = (job(OnLost::Retry), job(OnLost::Fail));
+        let unknown = || Answer::Unknown("no answer".into());
+        let lost = |end| match end {
+            Some(End::Returned(Err(failure))) => (failure.code == "Lost" && !failure.retryable).then_some(()),
+            _ => None,
+        };
+        let after = |end| match end {
+            Some(End::Deferred { after, .. }) => after.as_secs(),
+            other => panic!("{other:?}"),
+        };
+        assert!(matches!(instead(Answer::TookEffect(json!(1)), &fail, 2, 1), Some(End::Verified(_))));
+        assert!(instead(Answer::DidNot, &retry, 2, 1).is_none(), "it is run again");
+        lost(instead(Answer::DidNot, &fail, 2, 1)).unwrap();
+        lost(instead(Answer::DidNot, &retry, 4, 3)).unwrap();
+        let waits: Vec<_> = (2..10).map(|attempt| after(instead(Answer::StillRunning, &retry, attempt, 1))).collect();
+        assert_eq!(waits, [5, 10, 20, 40, 80, 160, 300, 300]);
+        assert_eq!(after(instead(unknown(), &fail, 5, 1)), 40);
+        lost(instead(unknown(), &fail, 6, 1)).unwrap();
+        assert!(instead(unknown(), &retry, 6, 1).is_none(), "on_lost decides in the end");
+        assert_eq!(ended(End::Verified(json!(1)), None, 1), Some(Outcome::Verified { output: json!(1) }));
+        let deferred = || End::Deferred { after: Duration::from_secs(5), reason: "x".into() };
+        let again = Outcome::Deferred { after: Duration::from_secs(5), reason: "x".into() };
+        assert_eq!(ended(deferred(), None, 1), Some(again));
+        assert_eq!(ended(deferred(), Some(Why::Asked), 1), Some(Outcome::Stopped));
+        assert_eq!(ended(deferred(), Some(Why::Drained), 1), Some(Outcome::Released));
+        assert_eq!(ended(End::Verified(json!(1)), Some(Why::LeaseLost), 1), None);
     }
 
     #[test]

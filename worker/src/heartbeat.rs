@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use reveille_shared::crash::{self, Act};
 use reveille_shared::store::{HeldLease, NewWorker, Outcome, Report, Store};
 use reveille_shared::telemetry::chain;
 use tokio::sync::watch;
@@ -197,6 +198,7 @@ impl Heart {
     async fn revive(&mut self) -> reveille_shared::store::Result<()> {
         tracing::warn!("this worker was found dead, perhaps after a long freeze; its runs are stopped");
         self.runs.stop_all(Why::LeaseLost);
+        crash::at(Act::Reviving);
         let worker = NewWorker { incarnation: Uuid::new_v4(), ..self.worker.clone() };
         self.store.register_worker(&worker).await?;
         self.incarnation.set(worker.incarnation);

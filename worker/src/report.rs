@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use reveille_shared::clock::Clock;
+use reveille_shared::crash::{self, Act};
 use reveille_shared::state::Refusal;
 use reveille_shared::store::{Progress, Report, Store, StoreError};
 use reveille_shared::telemetry::chain;
@@ -142,7 +143,20 @@ impl Sink {
                 printed.next()
             };
             self.send(seq, stream, line).await;
+            crash::at(Act::LineSaid);
         }
+    }
+
+    /// Whether no further line is kept.
+    pub(crate) fn is_full(&self) -> bool {
+        self.printed().bytes + LEAST_LINE > MAX_LOG
+    }
+
+    /// Counts lines that were not even looked at, and their bytes.
+    pub(crate) fn skip(&self, (lines, bytes): (u64, u64)) {
+        let mut printed = self.printed();
+        printed.dropped_lines += lines;
+        printed.dropped_bytes += bytes;
     }
 
     /// The worker's clock.
@@ -283,16 +297,17 @@ impl Trouble {
 pub(crate) mod tests {
     use reveille_shared::clock::SystemClock;
     use serde_json::Value;
-    use tokio_util::sync::CancellationToken;
 
     use super::*;
     use crate::handlers::Run;
+    use crate::runs::Handle;
 
     /// A first attempt of job `test`, and what it says.
     pub(crate) fn run_with(input: Value) -> (Run, mpsc::Receiver<Note>) {
         let (reporter, notes) = Reporter::new(Arc::new(SystemClock));
         let scheduled_for = "2026-01-02T03:04:05Z".parse().unwrap();
         let id = WorkRequestId::new(scheduled_for);
+        let handle = Arc::new(Handle::new(id));
         let run = Run {
             id,
             attempt: 1,
@@ -302,9 +317,10 @@ pub(crate) mod tests {
             scheduled_for,
             accepted_at: scheduled_for + jiff::SignedDuration::from_secs(1),
             input,
-            stop: CancellationToken::new(),
+            stop: handle.stop.clone(),
             deadline: std::time::Instant::now() + Duration::from_secs(60),
             sink: reporter.sink(id, Uuid::nil(), 1),
+            handle,
         };
         (run, notes)
     }

@@ -28,7 +28,8 @@ pub(crate) struct Arguments {
     limit: u32,
 }
 
-fn status(text: &str) -> Result<Status, UnknownStatus> {
+/// Reads a state as people write it.
+pub(crate) fn status(text: &str) -> Result<Status, UnknownStatus> {
     text.to_uppercase().replace('-', "_").parse()
 }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
 use crate::output::{Output, span};
-use crate::view::{Event, Run};
+use crate::view::{Event, LateReport, Run};
 
 /// Events that are shown: more than any run of a sane job has.
 const MOST_EVENTS: usize = 10_000;
@@ -24,6 +24,11 @@ pub(crate) async fn run(Arguments { id }: &Arguments, client: &Client, output: &
     let answer = client.get(&["workRequests", id], &[]).await?;
     let events = client.list(&["workRequests", id, "events"], &[], MOST_EVENTS).await?;
     let run: Run = answer.read()?;
+    // Only a run whose lease was lost can have them.
+    let late = match run.attempt {
+        0 => Vec::new(),
+        _ => client.list(&["workRequests", id, "lateReports"], &[], MOST_EVENTS).await?,
+    };
     let result = match run.status {
         Status::Succeeded => client.get(&["workRequests", id, "result"], &[]).await?.body,
         _ => Value::Null,
@@ -31,6 +36,7 @@ pub(crate) async fn run(Arguments { id }: &Arguments, client: &Client, output: &
     if output.json {
         let mut document = answer.body;
         document["events"] = events.into();
+        document["lateReports"] = late.into();
         document["output"] = result;
         output.document(&document)?;
         return Ok(Exit::Done);
@@ -40,6 +46,15 @@ pub(crate) async fn run(Arguments { id }: &Arguments, client: &Client, output: &
     for event in &events {
         let event: Event = client.read(event)?;
         output.line(&format!("  {}  {}", output.time_of_day(event.timestamp), output.foreign(&event.message)))?;
+    }
+    if !late.is_empty() {
+        output.line("\nReported too late, by workers that had lost their leases")?;
+    }
+    for report in &late {
+        let report: LateReport = client.read(report)?;
+        let what = report.error.map(|error| format!(": {}: {}", error.code, error.message));
+        let line = format!("{}{}", report.outcome, what.unwrap_or_default());
+        output.line(&format!("  {}  {}", output.time_of_day(report.timestamp), output.foreign(&line)))?;
     }
     if !result.is_null() {
         output.line("\nOutput")?;

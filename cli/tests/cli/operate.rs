@@ -177,3 +177,24 @@ fn the_doctor_finds_a_server_well_until_its_files_are_faulty() {
         }
     });
 }
+
+#[test]
+fn runs_are_canceled_by_what_they_have_in_common() {
+    let (bench, dev) = start();
+    let server = dev.server();
+    for _ in 0..2 {
+        bench.run(&format!("trigger slow {server}")).exits(0);
+    }
+    bench.run(&format!("cancel {server}")).exits(2).says("--job").says("--all");
+    bench.run(&format!("cancel some-id --job slow {server}")).exits(2);
+    bench.run(&format!("cancel --job slow --status succeeded {server}")).exits(1).says("status");
+    bench.run(&format!("cancel --job slow --dry-run {server}")).exits(0).says("2 runs would be canceled");
+    bench.run(&format!("cancel --schedule mixed {server}")).exits(0).says("0 runs canceled, 0 asked to stop");
+    let told = bench.run(&format!("cancel --job slow --by anna --json {server}")).exits(0).json();
+    assert_eq!(told["matched"], 2);
+    eventually(LIMIT, || {
+        let runs = bench.run(&format!("runs --job slow --json {server}")).exits(0).json();
+        let canceled = runs.as_array().unwrap().iter().filter(|run| run["status"] == "CANCELED").count();
+        if canceled == 2 { Ok(()) } else { Err(runs.to_string()) }
+    });
+}

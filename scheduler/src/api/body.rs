@@ -99,10 +99,16 @@ impl BodyFields {
 
     /// Takes an instant, or notes that it is missing.
     pub(crate) fn instant(&mut self, name: &str) -> Option<jiff::Timestamp> {
-        let Some(value) = self.members.remove(name).filter(|value| !value.is_null()) else {
+        if self.members.get(name).is_none_or(Value::is_null) {
+            self.members.remove(name);
             self.fault(name, "is missing: an instant like \"2026-01-02T03:04:05Z\"");
-            return None;
-        };
+        }
+        self.maybe_instant(name)
+    }
+
+    /// Takes an instant. `null` is the same as no such member.
+    pub(crate) fn maybe_instant(&mut self, name: &str) -> Option<jiff::Timestamp> {
+        let value = self.members.remove(name).filter(|value| !value.is_null())?;
         let read = value.as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok());
         if read.is_none() {
             self.fault(name, "must be an instant like \"2026-01-02T03:04:05Z\"");

@@ -63,6 +63,8 @@ fn api() -> OpenApiRouter<ApiState> {
         .routes(routes!(definitions::apply::apply_definitions))
         .routes(routes!(work_requests::list::list_work_requests))
         .routes(routes!(work_requests::get::get_work_request, work_requests::cancel::cancel_work_request))
+        .routes(routes!(work_requests::cancel_all::cancel_work_requests))
+        .routes(routes!(work_requests::late_reports::list_late_reports))
         .routes(routes!(work_requests::events::list_events))
         .routes(routes!(work_requests::logs::list_logs))
         .routes(routes!(work_requests::errors::list_errors))
@@ -93,6 +95,7 @@ fn text(document: utoipa::openapi::OpenApi) -> String {
     for body in [
         "TriggerRequest",
         "TriggerScheduleRequest",
+        "CancelRequest",
         "Note",
         "BackfillRequest",
         "DefinitionPlanRequest",
@@ -172,7 +175,7 @@ mod tests {
                 assert!(operation["responses"]["503"]["headers"]["Retry-After"].is_object(), "{method} {path}");
             }
         }
-        assert_eq!(ids.len(), 31);
+        assert_eq!(ids.len(), 33);
         let text = document.to_string();
         for reference in text.split("\"#/components/schemas/").skip(1) {
             let name = reference.split('"').next().unwrap();

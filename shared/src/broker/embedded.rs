@@ -12,6 +12,7 @@ use super::{
     Broker, BrokerError, DeadLetter, DeadLetters, Delivery, Health, Heard, PublishError, Pulses, Route, Subscription,
     check_name, check_names,
 };
+use crate::crash::{self, Act};
 use crate::definition::Priority;
 use crate::trigger::Trigger;
 
@@ -141,6 +142,7 @@ impl Queues {
             let put = |(route, trigger): &(Route, Trigger)| {
                 let queue = ready.get_mut(route).ok_or(PublishError::Returned)?;
                 queue.push_back(Ready { trigger: trigger.clone(), redelivered: false });
+                crash::at(Act::PublishHalfway);
                 Ok(())
             };
             triggers.iter().map(put).collect()

@@ -9,6 +9,7 @@ use super::texts::{error_without_nul, without_nul};
 use super::transition::Batch;
 use super::unique::{self, UniqueKey};
 use super::{Hint, Result, Store};
+use crate::crash::{self, Commit};
 use crate::definition::{Job, Priority};
 use crate::duration::HumanDuration;
 use crate::state::Input;
@@ -182,7 +183,7 @@ impl Store {
             return Ok(if hash == key.request_hash { Acceptance::Repeated(id) } else { Acceptance::KeyReused });
         }
         insert(&mut *tx, &requests).await?;
-        tx.commit().await?;
+        crash::around(Commit::Accept, tx.commit()).await?;
         if let Some(same) = same {
             return Ok(Acceptance::Same(same));
         }
@@ -197,7 +198,7 @@ impl Store {
     pub async fn accept_all(&self, requests: &[NewWorkRequest]) -> Result<()> {
         let mut tx = self.begin().await?;
         insert(&mut *tx, requests).await?;
-        tx.commit().await?;
+        crash::around(Commit::Accept, tx.commit()).await?;
         self.hint(Hint::Due);
         Ok(())
     }
@@ -209,7 +210,7 @@ impl Store {
     pub async fn purge_keys(&self, before: Timestamp, limit: i64) -> Result<u64> {
         let mut tx = self.begin().await?;
         let purged = tx.purge_keys(before, limit).await?;
-        tx.commit().await?;
+        crash::around(Commit::PurgeKeys, tx.commit()).await?;
         Ok(purged)
     }
 }

@@ -10,6 +10,7 @@ use super::fires::{Fire, FireOutcome};
 use super::schedules::ScheduleKey;
 use super::transition::Batch;
 use super::{Hint, Result, Store, unique};
+use crate::crash::{self, Commit};
 use crate::definition::Schedule;
 use crate::state::Input;
 use crate::work_request::Origin;
@@ -147,7 +148,7 @@ impl Store {
     pub async fn create_backfill(&self, new: NewBackfill) -> Result<BackfillVerdict> {
         let mut tx = self.begin().await?;
         let made = tx.insert_backfill(&new).await?;
-        tx.commit().await?;
+        crash::around(Commit::CreateBackfill, tx.commit()).await?;
         let known = self.backfill(&new.key, &new.id).await?;
         let known = Box::new(known.ok_or_else(|| super::step("read a backfill")(sqlx::Error::RowNotFound))?);
         if made {
@@ -203,7 +204,7 @@ impl Store {
             return Ok(false);
         }
         accept::insert(&mut *tx, &step.requests).await?;
-        tx.commit().await?;
+        crash::around(Commit::AdvanceBackfill, tx.commit()).await?;
         if !step.requests.is_empty() {
             self.hint(Hint::Due);
         }
@@ -227,7 +228,7 @@ impl Store {
                 }
             }
             batch.save(&mut *tx).await?;
-            tx.commit().await?;
+            crash::around(Commit::CancelBackfill, tx.commit()).await?;
         } else {
             drop(tx);
         }

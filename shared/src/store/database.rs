@@ -24,6 +24,7 @@ use super::requests::{ListFilter, QueueDepth};
 use super::rows::Claimable;
 use super::schedules::{ScheduleKey, ScheduleRow};
 use super::transition::Locked;
+use super::waits::WaitFacts;
 use super::workers::{NewWorker, Worker};
 use super::{Hint, Kind, Result};
 use crate::broker::Route;
@@ -91,6 +92,10 @@ pub(crate) trait ReadRuns {
 
     async fn workers(&self) -> Result<Vec<Worker>>;
     async fn leases_of(&self, worker: Uuid) -> Result<Vec<HeldLease>>;
+    /// Up to `limit` unended work requests that the filter lets through, the first accepted first.
+    async fn unended(&self, filter: &ListFilter, limit: i64) -> Result<Vec<WorkRequestId>>;
+    /// What is known of the limit that holds a run, with up to `sample` of the job's last runs that succeeded.
+    async fn wait_facts(&self, run: &WorkRequest, hold: Hold, sample: i64) -> Result<Option<WaitFacts>>;
     async fn late_reports(&self, id: WorkRequestId) -> Result<Vec<LateReport>>;
     async fn markers(&self) -> Result<Vec<Marker>>;
     /// The first route behind this one with a trigger that is sent and not claimed, and when the oldest was.

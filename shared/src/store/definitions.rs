@@ -11,6 +11,7 @@ use super::follow::sorted;
 use super::leader::Generation;
 use super::schedules::{ScheduleKey, ScheduleRow, due_times};
 use super::{Hint, Result, Store, StoreError};
+use crate::crash::{self, Commit};
 use crate::definition::{self, Definitions, Job, Schedule};
 
 /// Definitions that go to the database in one statement: 100,000 at once would cost too much memory.
@@ -124,7 +125,7 @@ impl Store {
         }
         let old = Old::of(old.jobs.into_values().collect(), locked);
         let applied = put(&mut *tx, old, &jobs, &schedules, &set, Author { by, reason: None }).await?;
-        tx.commit().await?;
+        crash::around(Commit::ApplyDefinitions, tx.commit()).await?;
         self.hint(Hint::Schedules);
         Ok(applied)
     }
@@ -155,7 +156,7 @@ impl Store {
         let jobs: Vec<_> = set.put_jobs.iter().filter(|job| old.is_other_job(job)).collect();
         let schedules: Vec<_> = set.put_schedules.iter().filter(|schedule| old.is_other_schedule(schedule)).collect();
         let applied = put(&mut *tx, old, &jobs, &schedules, set, Author { by, reason }).await?;
-        tx.commit().await?;
+        crash::around(Commit::ApplyChanges, tx.commit()).await?;
         self.hint(Hint::Schedules);
         Ok(applied)
     }

@@ -12,6 +12,7 @@ use super::texts::{error_without_nul, without_nul};
 use super::transition::{Batch, Hints, Locked};
 use super::{Hint, Result, Store};
 use crate::broker::Route;
+use crate::crash::{self, Commit};
 use crate::state::{Input, Phase};
 use crate::trigger::{self, Trigger};
 use crate::work_request::{FireRef, RunError};
@@ -103,7 +104,7 @@ impl Store {
         }
         due.save(&mut *tx).await?;
         gate.save(&mut *tx).await?;
-        tx.commit().await?;
+        crash::around(Commit::TakeDue, tx.commit()).await?;
         hints.give(self);
         Ok(outgoing)
     }
@@ -152,7 +153,7 @@ impl Store {
             let _refused = batch.apply(trigger.id, &Input::Unsend { n: trigger.n, after: *after, reason }).is_err();
         }
         batch.save(&mut *tx).await?;
-        tx.commit().await?;
+        crash::around(Commit::Unsend, tx.commit()).await?;
         self.hint(Hint::Due);
         Ok(())
     }
@@ -168,7 +169,7 @@ impl Store {
         let given_up = Input::GiveUp { n: trigger.n, error: error_without_nul(error) };
         let ended = batch.apply(trigger.id, &given_up).map(|row| hints.after(row)).is_ok();
         batch.save(&mut *tx).await?;
-        tx.commit().await?;
+        crash::around(Commit::GiveUp, tx.commit()).await?;
         hints.give(self);
         Ok(ended)
     }
@@ -223,7 +224,7 @@ impl Store {
             }
             batch.save(&mut *tx).await?;
         }
-        tx.commit().await?;
+        crash::around(if lost.is_some() { Commit::ResendLost } else { Commit::ResendUnpublished }, tx.commit()).await?;
         Ok(outgoing)
     }
 

@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::accept::NewWorkRequest;
 use super::schedules::ScheduleKey;
 use super::{Result, Store, unique};
+use crate::crash::{self, Commit};
 use crate::definition::{Overlap, Schedule};
 use crate::work_request::{Origin, WorkRequestId};
 
@@ -260,7 +261,7 @@ impl Store {
             return Ok(None);
         }
         super::accept::insert(&mut *tx, &requests).await?;
-        tx.commit().await?;
+        crash::around(Commit::FireByHand, tx.commit()).await?;
         self.hint(super::Hint::Due);
         Ok(Some(match fire.outcome {
             FireOutcome::Triggered(ids) => ids,

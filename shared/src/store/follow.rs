@@ -14,6 +14,7 @@ use super::database::Tx;
 use super::record::admit_held;
 use super::schedules::{self, ScheduleKey, ScheduleRow};
 use super::{Hint, Result, Store, unique};
+use crate::crash::{self, Commit};
 use crate::state::Status;
 use crate::work_request::{FireRef, Origin, RunError, WorkRequestId};
 
@@ -95,7 +96,7 @@ impl Store {
         let mut births: Vec<_> = follow_ups.into_iter().flat_map(|follow_up| follow_up.births).collect();
         unique::join(&mut *tx, &mut births).await?;
         accept::insert(&mut *tx, &births).await?;
-        tx.commit().await?;
+        crash::around(Commit::Follow, tx.commit()).await?;
         if admitted > 0 || !births.is_empty() {
             self.hint(Hint::Due);
         }
@@ -117,7 +118,7 @@ impl Store {
         let mut keys: HashMap<_, _> = held.into_iter().map(|key| (key, false)).collect();
         keys.extend(rows.iter().map(|row| (row.key(), row.schedule.count_manual)));
         let admitted = admit_held(&mut *tx, &keys).await?;
-        tx.commit().await?;
+        crash::around(Commit::AdmitStranded, tx.commit()).await?;
         if admitted > 0 {
             self.hint(Hint::Due);
         }

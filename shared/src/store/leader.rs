@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{Result, Store};
+use crate::crash::{self, Commit};
 
 /// Counts the changes of leadership. A leader's writes name it and are refused once it is no longer the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,7 +28,7 @@ impl Store {
     pub async fn lead(&self, holder: Uuid, ttl: Duration) -> Result<Option<Generation>> {
         let mut tx = self.begin().await?;
         let generation = tx.lead(holder, ttl).await?;
-        tx.commit().await?;
+        crash::around(Commit::Lead, tx.commit()).await?;
         Ok(generation)
     }
 
@@ -46,6 +47,6 @@ impl Store {
     pub async fn resign(&self, holder: Uuid) -> Result<()> {
         let mut tx = self.begin().await?;
         tx.resign(holder).await?;
-        tx.commit().await
+        crash::around(Commit::Resign, tx.commit()).await
     }
 }

@@ -12,6 +12,7 @@ use super::dispatch::expire;
 use super::texts::{error_without_nul, json_without_nul, without_nul};
 use super::transition::{Batch, Hints};
 use super::{Result, Store};
+use crate::crash::{self, Commit};
 use crate::state::{Input, Lease, Refusal};
 use crate::work_request::{FireRef, LogLine, RunError, WorkRequestId};
 
@@ -195,7 +196,7 @@ impl Store {
         batch.save(&mut *tx).await?;
         let granted = super::ids(verdicts.iter().flatten().map(|claim| claim.id));
         let facts = if granted.is_empty() { Vec::new() } else { tx.claimable(&granted).await? };
-        tx.commit().await?;
+        crash::around(Commit::Claim, tx.commit()).await?;
         hints.give(self);
         let facts: HashMap<_, _> = facts.into_iter().map(|facts| (facts.id, facts)).collect();
         let now = batch.now;
@@ -282,7 +283,7 @@ impl Store {
                 }
             }
         }
-        tx.commit().await?;
+        crash::around(Commit::Report, tx.commit()).await?;
         hints.give(self);
         Ok(verdicts)
     }
@@ -304,7 +305,7 @@ impl Store {
             }
         }
         batch.save(&mut *tx).await?;
-        tx.commit().await?;
+        crash::around(Commit::Lose, tx.commit()).await?;
         hints.give(self);
         Ok(ended)
     }
@@ -324,7 +325,7 @@ impl Store {
     pub async fn progress(&self, progress: &[Progress]) -> Result<()> {
         let mut tx = self.begin().await?;
         tx.save_progress(&latest(progress)).await?;
-        tx.commit().await
+        crash::around(Commit::Progress, tx.commit()).await
     }
 
     /// Keeps lines that runs have printed. Repeating it is harmless.
@@ -334,7 +335,7 @@ impl Store {
     pub async fn append_logs(&self, lines: &[(WorkRequestId, LogLine)]) -> Result<()> {
         let mut tx = self.begin().await?;
         tx.append_logs(lines).await?;
-        tx.commit().await
+        crash::around(Commit::Lines, tx.commit()).await
     }
 
     /// The live leases of a worker.

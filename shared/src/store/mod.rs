@@ -10,7 +10,7 @@
 //! - [`follow`](self): what follows the end of a run.
 //! - [`changes`](self): who changed which definition.
 //! - [`dispatch`](self): which triggers go out now; [`markers`](self): which of them are lost.
-//! - [`limits`](self), [`unique`](self): which runs have to wait, and which are the same.
+//! - [`limits`](self), [`unique`](self): which runs have to wait, and which are the same; [`waits`](self): for how long.
 //! - [`leases`](self): claim, report, release, lose (I3).
 //! - [`requests`](self): reading and cancelling.
 //! - [`workers`](self), [`leader`](self): who is alive, who leads.
@@ -41,6 +41,7 @@ mod sqlite;
 mod texts;
 mod transition;
 mod unique;
+mod waits;
 mod workers;
 
 use std::path::{Path, PathBuf};
@@ -66,8 +67,10 @@ pub use self::markers::Marker;
 pub use self::requests::{Canceled, Cancellation, ListFilter, QueueDepth};
 pub use self::schedules::{Pause, PauseVerdict, ScheduleKey, ScheduleRow, after_end, before_start, just_before};
 pub use self::unique::UniqueKey;
+pub use self::waits::Wait;
 pub use self::workers::{NewWorker, Worker};
 use crate::clock::Clock;
+use crate::crash::{self, Act};
 use crate::work_request::WorkRequestId;
 
 /// The schema that this build writes: the number of its last migration.
@@ -218,6 +221,7 @@ impl Store {
                 ));
             }
         };
+        crash::at(Act::StoreOpened);
         Ok(Self { db, nudges: Arc::default() })
     }
 

@@ -8,7 +8,7 @@ mod runs;
 
 pub(crate) use self::plain::impl_plain;
 pub(crate) use self::plans::impl_read_plans;
-pub(crate) use self::runs::impl_read_runs;
+pub(crate) use self::runs::{impl_read_runs, let_through};
 
 /// A work request with its delivery phase.
 pub(crate) const WORK_REQUEST: &str = "SELECT w.id, w.namespace, w.job, w.job_version, w.queue, w.schedule, w.due_at,
@@ -64,11 +64,12 @@ pub(crate) mod prelude {
     };
     pub(crate) use super::super::schedules::{ScheduleKey, ScheduleRow, just_before};
     pub(crate) use super::super::texts::clean;
+    pub(crate) use super::super::waits::WaitFacts;
     pub(crate) use super::super::workers::{NewWorker, Worker};
     pub(crate) use super::super::{Result, step};
     pub(crate) use super::{BACKFILL, WORK_REQUEST, id_floor};
     pub(crate) use crate::broker::Route;
     pub(crate) use crate::definition::Job;
-    pub(crate) use crate::state::Status;
+    pub(crate) use crate::state::{Hold, Status};
     pub(crate) use crate::work_request::{HistoryEvent, LogLine, WorkRequest, WorkRequestId};
 }

@@ -18,6 +18,7 @@ use super::leader::Generation;
 use super::schedules::ScheduleKey;
 use super::transition::Batch;
 use super::{Hint, Result, Store, StoreError, unique};
+use crate::crash::{self, Commit};
 use crate::definition::Overlap;
 use crate::state::{Hold, Input, Phase};
 use crate::work_request::{Origin, WorkRequestId};
@@ -96,7 +97,7 @@ impl Store {
         }
         accept::insert(&mut *tx, &requests).await?;
         let now = tx.now();
-        tx.commit().await?;
+        crash::around(Commit::Record, tx.commit()).await?;
         let sent: Vec<_> = requests.iter().filter(|r| r.sent).map(|r| Outgoing::at_birth(r, now)).collect();
         if sent.len() < requests.len() {
             self.hint(Hint::Due);

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::texts::without_nul;
 use super::transition::{Batch, Hints};
 use super::{Result, Store};
+use crate::crash::{self, Commit};
 use crate::state::{Input, Refusal, Status};
 use crate::work_request::{HistoryEvent, LogLine, WorkRequest, WorkRequestId};
 
@@ -78,6 +79,14 @@ impl Store {
         self.db.work_requests(filter, limit).await
     }
 
+    /// Up to `limit` work requests that have not ended, the first accepted first; `after` is the last of the page before.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn unended(&self, filter: &ListFilter, limit: i64) -> Result<Vec<WorkRequestId>> {
+        self.db.unended(filter, limit).await
+    }
+
     /// What a run that SUCCEEDED has answered.
     ///
     /// # Errors
@@ -134,7 +143,7 @@ impl Store {
             }
         };
         batch.save(&mut *tx).await?;
-        tx.commit().await?;
+        crash::around(Commit::Cancel, tx.commit()).await?;
         hints.give(self);
         Ok(answer)
     }

@@ -8,6 +8,7 @@ use super::changes::{Action, Change};
 use super::database::{NamePage, Tx};
 use super::fires::{Fire, FireOutcome, SkipReason};
 use super::{Hint, Result, Store, StoreError};
+use crate::crash::{self, Commit};
 use crate::definition::{Job, Schedule};
 use crate::due::DueTimes;
 use crate::work_request::Origin;
@@ -226,7 +227,7 @@ impl Store {
             return Ok(PauseVerdict::Already(Box::new(row)));
         }
         let row = pause(&mut *tx, row, by, reason).await?;
-        tx.commit().await?;
+        crash::around(Commit::Pause, tx.commit()).await?;
         Ok(PauseVerdict::Done(Box::new(row)))
     }
 
@@ -252,7 +253,7 @@ impl Store {
         row.next_due_at = row.next_look(&due);
         tx.put_schedules(std::slice::from_ref(&row)).await?;
         tx.insert_changes(&[Change::of_schedule(&row, Action::Resumed, by, reason)]).await?;
-        tx.commit().await?;
+        crash::around(Commit::Resume, tx.commit()).await?;
         self.hint(Hint::Schedules);
         Ok(PauseVerdict::Done(Box::new(row)))
     }

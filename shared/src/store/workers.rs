@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::leases::HeldLease;
 use super::{Result, Store};
+use crate::crash::{self, Commit};
 
 /// A worker process that starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +51,7 @@ impl Store {
     pub async fn register_worker(&self, worker: &NewWorker) -> Result<()> {
         let mut tx = self.begin().await?;
         tx.put_worker(worker).await?;
-        tx.commit().await
+        crash::around(Commit::RegisterWorker, tx.commit()).await
     }
 
     /// Says that a worker lives, and answers with the leases that the store knows it to hold. `None`: it was found
@@ -61,7 +62,7 @@ impl Store {
     pub async fn beat(&self, worker: Uuid) -> Result<Option<Vec<HeldLease>>> {
         let mut tx = self.begin().await?;
         let alive = tx.beat(worker).await?;
-        tx.commit().await?;
+        crash::around(Commit::Beat, tx.commit()).await?;
         if alive { self.db.leases_of(worker).await.map(Some) } else { Ok(None) }
     }
 
@@ -72,7 +73,7 @@ impl Store {
     pub async fn retire_worker(&self, worker: Uuid) -> Result<()> {
         let mut tx = self.begin().await?;
         tx.retire_worker(worker).await?;
-        tx.commit().await
+        crash::around(Commit::RetireWorker, tx.commit()).await
     }
 
     /// All workers that live or hold a lease, and those that ended within the last day or so.
@@ -90,7 +91,7 @@ impl Store {
     pub async fn purge_workers(&self, before: Timestamp) -> Result<u64> {
         let mut tx = self.begin().await?;
         let purged = tx.purge_workers(before).await?;
-        tx.commit().await?;
+        crash::around(Commit::PurgeWorkers, tx.commit()).await?;
         Ok(purged)
     }
 }

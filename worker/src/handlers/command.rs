@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::env::Variables;
-use super::lines::Lines;
+use super::lines::{Found, Lines};
 use super::template::Renderer;
 use super::{Run, RunFailure, RunResult};
 use crate::guard::{End, Guard, Guarded, Order, Output, Program, Said, StartError};
@@ -21,6 +21,8 @@ use crate::guard::{End, Guard, Guarded, Order, Output, Program, Said, StartError
 const TERM_GRACE: Duration = Duration::from_secs(5);
 /// How long output is read on after the program's end: a process that can't be killed may hold the pipe open.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+/// What a line begins with that says how far the program is.
+const PROGRESS: &str = "::progress ";
 /// What the program sees of the worker's environment.
 const INHERITED: [&str; 5] = ["PATH", "HOME", "LANG", "LC_ALL", "TZ"];
 /// Linux takes no longer text in an environment.
@@ -125,6 +127,8 @@ async fn watch(mut guarded: Guarded, output: Output, run: &Run) -> Result<(End, 
                 None => std::future::pending().await,
             }
         };
+        // Of a flood, only what says how far it is must be looked at.
+        let is_full = run.sink.is_full();
         tokio::select! {
             // Endless output must not keep the other branches from their turn.
             biased;
@@ -152,13 +156,17 @@ async fn watch(mut guarded: Guarded, output: Output, run: &Run) -> Result<(End, 
                     return Err(RunFailure::retry(told).code("GuardLost"));
                 }
             },
-            lines = stderr.more(), if stderr.is_open() => {
-                for line in lines.unwrap_or_default() {
+            found = stderr.more(|_| !is_full), if stderr.is_open() => {
+                let Found { lines, unwanted } = found.unwrap_or_default();
+                run.sink.skip(unwanted);
+                for line in lines {
                     run.sink.log(Stream::Stderr, &line).await;
                 }
             }
-            lines = stdout.more(), if stdout.is_open() => {
-                for line in lines.unwrap_or_default() {
+            found = stdout.more(|line| !is_full || line.starts_with(PROGRESS.as_bytes())), if stdout.is_open() => {
+                let Found { lines, unwanted } = found.unwrap_or_default();
+                run.sink.skip(unwanted);
+                for line in lines {
                     match progress(&line) {
                         Some((percent, message)) => run.sink.progress(percent, message),
                         None => run.sink.log(Stream::Stdout, &line).await,
@@ -176,7 +184,7 @@ async fn watch(mut guarded: Guarded, output: Output, run: &Run) -> Result<(End, 
 
 /// Reads `::progress 40 copying`.
 fn progress(line: &str) -> Option<(f32, Option<&str>)> {
-    let rest = line.strip_prefix("::progress ")?.trim();
+    let rest = line.strip_prefix(PROGRESS)?.trim();
     let (number, message) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
     let percent: f32 = number.strip_suffix('%').unwrap_or(number).parse().ok()?;
     let message = Some(message.trim()).filter(|message| !message.is_empty());
@@ -201,4 +209,4 @@ fn judge(call: &CommandCall, end: End) -> RunResult {
 #[cfg(test)]
 mod deaths;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

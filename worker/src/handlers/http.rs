@@ -1,14 +1,15 @@
 //! Calls an endpoint: one request, no redirects followed.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
 use reqwest::{Method, Response, StatusCode, Url};
-use reveille_shared::definition::HttpCall;
+use reveille_shared::definition::{CancelCall, HttpCall};
 use reveille_shared::telemetry::chain;
-use reveille_shared::work_request::MAX_OUTPUT;
+use reveille_shared::work_request::{MAX_OUTPUT, Stream};
 use serde_json::{Value, json};
 
 use super::env::Variables;
@@ -17,6 +18,10 @@ use super::{Run, RunFailure, RunResult};
 use crate::report::cut;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a cancel call may take.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const ATTEMPT: HeaderName = HeaderName::from_static("x-reveille-attempt");
 /// How much of an answer is kept: what fits into an output beside the members around it.
 const MAX_BODY: usize = MAX_OUTPUT - 1024;
 
@@ -34,13 +39,51 @@ impl Caller {
     }
 
     /// Makes the request and captures the answer as `{"status": …, "body": …}`, with `"truncated": true` if the body
-    /// was cut. A stop drops the connection.
+    /// was cut. A stop drops the connection; if someone asked for it, the job's cancel call follows.
     pub(crate) async fn call(&self, call: &HttpCall, run: &Run, variables: &Variables) -> RunResult {
         let request = request(&self.0, call, run, variables)?;
         tokio::select! {
             biased;
+            () = run.stop.cancelled() => {}
+            answer = self.exchange(call, run, request) => return answer,
+        }
+        if let Some(cancel) = &call.cancel
+            && run.is_canceled()
+        {
+            let said = self.cancel(cancel, run, variables).await.unwrap_or_else(|failure| failure.message);
+            run.log(Stream::System, &format!("cancel call: {said}")).await;
+        }
+        Err(RunFailure::stopped())
+    }
+
+    /// Tells the callee to stop, once. Answers what it said to that, which changes nothing.
+    async fn cancel(&self, call: &CancelCall, run: &Run, variables: &Variables) -> Result<String, RunFailure> {
+        let request = cancel_request(&self.0, call, run, variables)?;
+        let response = self.0.execute(request).await.map_err(connection)?;
+        Ok(format!("answered {}", response.status()))
+    }
+
+    /// Gets a resource, whatever its status: `{"status": …, "body": …}`. A stop drops the connection.
+    pub(super) async fn get(
+        &self,
+        url: &str,
+        headers: &BTreeMap<String, String>,
+        run: &Run,
+        variables: &Variables,
+    ) -> RunResult {
+        let renderer = Renderer::new(run, variables);
+        let headers = with_headers(&renderer, headers, own_headers(run))?;
+        let request = built(self.0.request(Method::GET, target(&renderer, url)?).headers(headers))?;
+        let exchange = async {
+            let mut response = self.0.execute(request).await.map_err(connection)?;
+            let status = response.status();
+            let (body, truncated) = capture(&mut response).await?;
+            Ok(output(status, &body, truncated))
+        };
+        tokio::select! {
+            biased;
             () = run.stop.cancelled() => Err(RunFailure::stopped()),
-            answer = self.exchange(call, run, request) => answer,
+            answer = exchange => answer,
         }
     }
 
@@ -63,23 +106,9 @@ fn request(
     variables: &Variables,
 ) -> Result<reqwest::Request, RunFailure> {
     let renderer = Renderer::new(run, variables);
-    let invalid = |what: String| RunFailure::fatal(what).code("InvalidRequest");
-    let method = Method::from_bytes(call.method.as_bytes()).map_err(|_| invalid("method is not one of HTTP".into()))?;
-    // The URL may hold a secret: neither it nor an error that quotes it is shown.
-    let url = renderer.text("url", &call.url)?;
-    let url = Url::parse(&url).map_err(|error| invalid(format!("url is not a URL: {error}")))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(invalid("url is neither http nor https".into()));
-    }
-    let mut headers = HeaderMap::new();
-    let own = [
-        ("idempotency-key", run.id.to_string()),
-        ("x-reveille-attempt", run.attempt.to_string()),
-        (USER_AGENT.as_str(), format!("reveille/{}", env!("CARGO_PKG_VERSION"))),
-    ];
-    for (name, value) in own {
-        let value = HeaderValue::try_from(value).map_err(|_| invalid(format!("header {name} is not valid")))?;
-        headers.insert(HeaderName::from_static(name), value);
+    let (method, url, mut headers) = (method(&call.method)?, target(&renderer, &call.url)?, own_headers(run));
+    if let Ok(key) = HeaderValue::try_from(run.id.to_string()) {
+        headers.insert(IDEMPOTENCY_KEY, key);
     }
     let body = match &call.body {
         None => None,
@@ -92,7 +121,58 @@ fn request(
             Some(renderer.json("body", json)?.to_string())
         }
     };
-    for (name, value) in &call.headers {
+    let mut builder = client.request(method, url).headers(with_headers(&renderer, &call.headers, headers)?);
+    if let Some(body) = body {
+        builder = builder.body(body);
+    }
+    built(builder)
+}
+
+/// Renders the cancel call. It has no idempotency key, as that one is the request's own.
+fn cancel_request(
+    client: &reqwest::Client,
+    call: &CancelCall,
+    run: &Run,
+    variables: &Variables,
+) -> Result<reqwest::Request, RunFailure> {
+    let renderer = Renderer::new(run, variables);
+    let (method, url) = (method(&call.method)?, target(&renderer, &call.url)?);
+    let headers = with_headers(&renderer, &call.headers, own_headers(run))?;
+    built(client.request(method, url).headers(headers).timeout(CANCEL_TIMEOUT))
+}
+
+fn built(builder: reqwest::RequestBuilder) -> Result<reqwest::Request, RunFailure> {
+    builder.build().map_err(|error| invalid(format!("the request is not valid: {}", chain(&error.without_url()))))
+}
+
+fn invalid(what: impl Into<String>) -> RunFailure {
+    RunFailure::fatal(what).code("InvalidRequest")
+}
+
+fn method(name: &str) -> Result<Method, RunFailure> {
+    Method::from_bytes(name.as_bytes()).map_err(|_| invalid("method is not one of HTTP"))
+}
+
+/// The URL may hold a secret: neither it nor an error that quotes it is shown.
+fn target(renderer: &Renderer<'_>, url: &str) -> Result<Url, RunFailure> {
+    let url = renderer.text("url", url)?;
+    let url = Url::parse(&url).map_err(|error| invalid(format!("url is not a URL: {error}")))?;
+    if matches!(url.scheme(), "http" | "https") { Ok(url) } else { Err(invalid("url is neither http nor https")) }
+}
+
+/// What every request says about itself.
+fn own_headers(run: &Run) -> HeaderMap {
+    let agent = HeaderValue::from_static(concat!("reveille/", env!("CARGO_PKG_VERSION")));
+    HeaderMap::from_iter([(USER_AGENT, agent), (ATTEMPT, HeaderValue::from(run.attempt))])
+}
+
+/// Adds the job's headers, which win.
+fn with_headers(
+    renderer: &Renderer<'_>,
+    texts: &BTreeMap<String, String>,
+    mut headers: HeaderMap,
+) -> Result<HeaderMap, RunFailure> {
+    for (name, value) in texts {
         let value = renderer.text(&format!("headers.{name}"), value)?;
         let mut value =
             HeaderValue::try_from(value).map_err(|_| invalid(format!("the value of header {name} is not valid")))?;
@@ -100,11 +180,7 @@ fn request(
         let name = HeaderName::try_from(name).map_err(|_| invalid(format!("{name:?} is not the name of a header")))?;
         headers.insert(name, value);
     }
-    let mut builder = client.request(method, url).headers(headers);
-    if let Some(body) = body {
-        builder = builder.body(body);
-    }
-    builder.build().map_err(|error| invalid(format!("the request is not valid: {}", chain(&error.without_url()))))
+    Ok(headers)
 }
 
 fn connection(error: reqwest::Error) -> RunFailure {
@@ -161,9 +237,10 @@ fn failure(status: StatusCode, body: &[u8], wait: Option<Duration>) -> RunFailur
     let said = if text.is_empty() { String::new() } else { format!(": {}", cut(&text, 300)) };
     let retryable = !status.is_client_error()
         || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS);
+    let hint = if status.is_redirection() { " (redirects are not followed: name the final URL)" } else { "" };
     RunFailure {
         code: "HttpStatus".into(),
-        message: format!("answered {status}{said}"),
+        message: format!("answered {status}{hint}{said}"),
         retryable,
         not_before: wait.filter(|_| retryable),
     }
@@ -180,180 +257,4 @@ fn retry_after(headers: &HeaderMap, run: &Run) -> Option<Duration> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use axum::Router;
-    use axum::body::{Body, Bytes};
-    use axum::http::{HeaderMap as AxumHeaders, Response as AxumResponse};
-    use axum::routing::{any, get};
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpListener;
-    use tokio::task::JoinSet;
-
-    use super::*;
-    use crate::report::tests::run_with;
-
-    async fn echo(headers: AxumHeaders, body: Bytes) -> axum::Json<Value> {
-        let header = |name: &str| headers.get(name).map(|value| value.to_str().unwrap().to_owned());
-        axum::Json(json!({
-            "key": header("idempotency-key"), "attempt": header("x-reveille-attempt"), "type": header("content-type"),
-            "auth": header("authorization"), "body": String::from_utf8(body.to_vec()).unwrap(),
-        }))
-    }
-
-    fn answer(status: u16, headers: &[(&str, &str)], body: impl Into<Body>) -> AxumResponse<Body> {
-        let mut response = AxumResponse::builder().status(status);
-        for (name, value) in headers {
-            response = response.header(*name, *value);
-        }
-        response.body(body.into()).unwrap()
-    }
-
-    /// A server; it ends with the returned set.
-    async fn server() -> (String, JoinSet<()>) {
-        let router = Router::new()
-            .route("/echo", any(echo))
-            .route(
-                "/status/{code}",
-                any(|axum::extract::Path(code): axum::extract::Path<u16>| async move {
-                    answer(code, &[("retry-after", "7"), ("location", "/echo")], "no\n luck")
-                }),
-            )
-            .route("/dated", get(|| async { answer(503, &[("retry-after", "Fri, 02 Jan 2099 03:04:05 GMT")], "") }))
-            .route("/empty", get(|| async { answer(204, &[], "") }))
-            .route("/text", get(|| async { answer(200, &[], "not {json") }))
-            .route("/binary", get(|| async { answer(200, &[], vec![0u8; MAX_BODY]) }))
-            .route("/large", get(|| async { answer(200, &[], "x".repeat(3 * MAX_OUTPUT)) }))
-            .route("/slow", get(std::future::pending::<()>));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let base = format!("http://{}", listener.local_addr().unwrap());
-        let mut tasks = JoinSet::new();
-        tasks.spawn(async move { axum::serve(listener, router).await.unwrap() });
-        (base, tasks)
-    }
-
-    fn get_call(url: String) -> HttpCall {
-        HttpCall { method: "GET".into(), url, headers: BTreeMap::new(), body: None, success: vec![], cancel: None }
-    }
-
-    async fn call(call: &HttpCall) -> RunResult {
-        let (run, _notes) = run_with(json!({"day": "mon"}));
-        let variables = Variables::of(&[("TOKEN", "s3cret")]);
-        Caller::new().unwrap().call(call, &run, &variables).await
-    }
-
-    #[tokio::test]
-    async fn sends_what_the_job_says_and_captures_json() {
-        let (base, _server) = server().await;
-        let mut post = get_call(format!("{base}/echo?day={{{{ input.day }}}}"));
-        post.method = "POST".into();
-        post.headers = BTreeMap::from([("Authorization".into(), "Bearer ${env:TOKEN}".into())]);
-        post.body = Some(json!({"day": "{{ input.day }}", "n": 1}));
-        let output = call(&post).await.unwrap();
-        assert_eq!(output["status"], 200);
-        let seen = &output["body"];
-        assert_eq!(seen["body"], "{\"day\":\"mon\",\"n\":1}");
-        assert_eq!((&seen["auth"], &seen["type"]), (&json!("Bearer s3cret"), &json!("application/json")));
-        assert_eq!(seen["attempt"], "1");
-        assert!(seen["key"].as_str().unwrap().parse::<uuid::Uuid>().is_ok());
-
-        post.body = Some(json!("plain {{ attempt }}"));
-        post.headers = BTreeMap::from([("Idempotency-Key".into(), "order-{{ input.day }}".into())]);
-        let output = call(&post).await.unwrap();
-        assert_eq!(output["body"]["body"], "plain 1");
-        assert_eq!(output["body"]["key"], "order-mon", "the job's own key wins");
-    }
-
-    #[tokio::test]
-    async fn status_codes_decide_and_redirects_are_not_followed() {
-        let (base, _server) = server().await;
-        let cases =
-            [(500, true), (503, true), (404, false), (400, false), (408, true), (425, true), (429, true), (302, true)];
-        for (code, retryable) in cases {
-            let failure = call(&get_call(format!("{base}/status/{code}"))).await.unwrap_err();
-            assert_eq!((failure.code.as_str(), failure.retryable), ("HttpStatus", retryable), "{code}");
-            assert!(
-                failure.message.contains(&code.to_string()) && failure.message.ends_with(": no luck"),
-                "{failure:?}"
-            );
-            assert_eq!(failure.not_before, retryable.then_some(Duration::from_secs(7)), "{code}");
-        }
-        let dated = call(&get_call(format!("{base}/dated"))).await.unwrap_err();
-        assert!(dated.not_before.unwrap() > Duration::from_secs(365 * 86_400));
-        let mut tolerant = get_call(format!("{base}/status/404"));
-        tolerant.success = vec![200, 404];
-        assert_eq!(call(&tolerant).await.unwrap(), json!({"status": 404, "body": "no\n luck"}));
-        tolerant.url = format!("{base}/empty");
-        assert!(call(&tolerant).await.is_err(), "204 is not in the list");
-        assert_eq!(call(&get_call(format!("{base}/empty"))).await.unwrap(), json!({"status": 204, "body": null}));
-    }
-
-    #[tokio::test]
-    async fn bodies_that_are_no_json_or_too_large_become_text() {
-        let (base, _server) = server().await;
-        assert_eq!(call(&get_call(format!("{base}/text"))).await.unwrap()["body"], "not {json");
-        for path in ["large", "binary"] {
-            let output = call(&get_call(format!("{base}/{path}"))).await.unwrap();
-            let length = output.to_string().len();
-            assert!(
-                output["truncated"] == true && length <= MAX_OUTPUT && length > MAX_OUTPUT * 9 / 10,
-                "{path}: {length}"
-            );
-        }
-    }
-
-    #[tokio::test]
-    async fn a_stop_drops_the_request() {
-        let (base, _server) = server().await;
-        let (run, _notes) = run_with(Value::Null);
-        let stop = run.stop.clone();
-        let (caller, slow, variables) = (Caller::new().unwrap(), get_call(format!("{base}/slow")), Variables::of(&[]));
-        let (result, ()) = tokio::join!(caller.call(&slow, &run, &variables), async {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            stop.cancel();
-        });
-        assert_eq!(result, Err(RunFailure::stopped()));
-    }
-
-    #[tokio::test]
-    async fn broken_servers_are_worth_a_retry_and_show_no_secret() {
-        let garbage: [&'static [u8]; 3] =
-            [b"", b"\x00\x01 what\r\n\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nshort"];
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let mut tasks = JoinSet::new();
-        tasks.spawn(async move {
-            for bytes in garbage {
-                let (mut socket, _) = listener.accept().await.unwrap();
-                let mut request = [0; 1024];
-                let _ = socket.read(&mut request).await.unwrap();
-                socket.write_all(bytes).await.unwrap();
-            }
-        });
-        for bytes in garbage {
-            let failure = call(&get_call(format!("http://{address}/${{env:TOKEN}}"))).await.unwrap_err();
-            assert!(failure.retryable && failure.code == "HttpConnection", "{bytes:?}: {failure:?}");
-            assert!(!failure.message.contains("s3cret"), "{failure:?}");
-        }
-        while tasks.join_next().await.is_some() {}
-        let refused = call(&get_call(format!("http://{address}/${{env:TOKEN}}"))).await.unwrap_err();
-        assert!(
-            refused.retryable && refused.code == "HttpConnect" && !refused.message.contains("s3cret"),
-            "{refused:?}"
-        );
-    }
-
-    #[tokio::test]
-    async fn invalid_requests_are_not_repeated_and_show_no_secret() {
-        for url in ["ftp://${env:TOKEN}/", "${env:TOKEN}", "http://[${env:TOKEN}/"] {
-            let failure = call(&get_call(url.into())).await.unwrap_err();
-            assert_eq!((failure.code.as_str(), failure.retryable), ("InvalidRequest", false), "{failure:?}");
-            assert!(!failure.message.contains("s3cret"), "{failure:?}");
-        }
-        let mut bad = get_call("http://127.0.0.1:9/".into());
-        bad.headers = BTreeMap::from([("X-A".into(), "${env:TOKEN}\n{{ input.day }}".into())]);
-        let failure = call(&bad).await.unwrap_err();
-        assert!(failure.message.contains("X-A") && !failure.message.contains("s3cret"), "{failure:?}");
-    }
-}
+mod tests;

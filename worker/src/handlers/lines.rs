@@ -1,10 +1,13 @@
-//! A pipe → lines, as they come, however long or odd they are.
+//! A pipe → lines, as they come, however long, odd or many they are.
 
 use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use crate::report::MAX_LINE;
+
+/// As much as a pipe holds.
+const CHUNK: usize = 64 * 1024;
 
 /// Reads lines. What is longer than [`MAX_LINE`] is cut; what is no UTF-8 is replaced.
 #[derive(Debug)]
@@ -17,7 +20,7 @@ pub(super) struct Lines<R> {
 
 impl<R: AsyncRead + Unpin> Lines<R> {
     pub(super) fn new(pipe: R) -> Self {
-        Self { pipe, chunk: Vec::with_capacity(16 * 1024), line: Vec::new(), is_open: true }
+        Self { pipe, chunk: Vec::with_capacity(CHUNK), line: Vec::new(), is_open: true }
     }
 
     /// Whether there may be more.
@@ -25,26 +28,52 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         self.is_open
     }
 
-    /// Reads once and returns the lines that are complete now; at the end also one without a line end. Cancel safe.
-    pub(super) async fn more(&mut self) -> io::Result<Vec<String>> {
+    /// Reads once, and gives those of the lines that are complete now that are wanted; at the end also one without a line
+    /// end. Cancel safe.
+    pub(super) async fn more(&mut self, is_wanted: impl Fn(&[u8]) -> bool) -> io::Result<Found> {
         self.chunk.clear();
         let read = self.pipe.read_buf(&mut self.chunk).await.inspect_err(|_| self.is_open = false)?;
-        let mut lines = Vec::new();
+        let mut found = Found::default();
         let mut pieces = self.chunk.split(|byte| *byte == b'\n');
         // The last piece has no line end behind it.
         let last = pieces.next_back().unwrap_or_default();
         for piece in pieces {
-            keep(&mut self.line, piece);
-            lines.push(finish(&mut self.line));
+            if self.line.is_empty() {
+                found.add(piece, &is_wanted);
+            } else {
+                keep(&mut self.line, piece);
+                found.add(&self.line, &is_wanted);
+                self.line.clear();
+            }
         }
         keep(&mut self.line, last);
         if read == 0 {
             self.is_open = false;
             if !self.line.is_empty() {
-                lines.push(finish(&mut self.line));
+                found.add(&std::mem::take(&mut self.line), &is_wanted);
             }
         }
-        Ok(lines)
+        Ok(found)
+    }
+}
+
+/// What a read has found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) lines: Vec<String>,
+    /// How many were not wanted, and how many bytes they had. Empty ones are not counted, as none is kept.
+    pub(super) unwanted: (u64, u64),
+}
+
+impl Found {
+    fn add(&mut self, line: &[u8], is_wanted: impl Fn(&[u8]) -> bool) {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if is_wanted(line) {
+            self.lines.push(String::from_utf8_lossy(&line[..line.len().min(MAX_LINE + 4)]).into_owned());
+        } else if !line.is_empty() {
+            self.unwanted.0 += 1;
+            self.unwanted.1 += line.len() as u64;
+        }
     }
 }
 
@@ -52,12 +81,6 @@ impl<R: AsyncRead + Unpin> Lines<R> {
 fn keep(line: &mut Vec<u8>, piece: &[u8]) {
     let room = (MAX_LINE + 4).saturating_sub(line.len());
     line.extend_from_slice(&piece[..piece.len().min(room)]);
-}
-
-fn finish(line: &mut Vec<u8>) -> String {
-    let text = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line)).into_owned();
-    line.clear();
-    text
 }
 
 #[cfg(test)]
@@ -68,7 +91,7 @@ mod tests {
         let mut lines = Lines::new(bytes);
         let mut all = Vec::new();
         while lines.is_open() {
-            all.extend(lines.more().await.unwrap());
+            all.extend(lines.more(|_| true).await.unwrap().lines);
         }
         all
     }
@@ -87,5 +110,18 @@ mod tests {
         long.extend_from_slice(b"\nnext");
         let lines = read(&long).await;
         assert_eq!((lines[0].len(), lines[1].as_str()), (MAX_LINE + 4, "next"));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_wanted_is_counted() {
+        let mut lines = Lines::new(&b"one\n\ntwo\r\n::progress 1\nthree"[..]);
+        let mut found = Vec::new();
+        while lines.is_open() {
+            found.push(lines.more(|line| line.starts_with(b"::")).await.unwrap());
+        }
+        let kept: Vec<_> = found.iter().flat_map(|found| &found.lines).collect();
+        assert_eq!(kept, ["::progress 1"]);
+        let unwanted = found.iter().fold((0, 0), |sum, found| (sum.0 + found.unwanted.0, sum.1 + found.unwanted.1));
+        assert_eq!(unwanted, (3, 11));
     }
 }

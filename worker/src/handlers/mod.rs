@@ -9,7 +9,9 @@ pub(crate) mod function;
 pub(crate) mod http;
 mod lines;
 pub(crate) mod template;
+pub(crate) mod verify;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -21,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use self::env::Variables;
 pub use self::function::{DuplicateFunction, Functions, FunctionsBuilder};
 use crate::report::Sink;
+use crate::runs::{Handle, Why};
 
 /// One attempt, as its handler sees it.
 #[derive(Debug)]
@@ -48,6 +51,7 @@ pub struct Run {
     /// When its time is over.
     pub deadline: Instant,
     pub(crate) sink: Sink,
+    pub(crate) handle: Arc<Handle>,
 }
 
 impl Run {
@@ -59,6 +63,11 @@ impl Run {
     /// Adds a line to the run's log. Beyond 1 MiB lines are counted but not kept.
     pub async fn log(&self, stream: Stream, line: &str) {
         self.sink.log(stream, line).await;
+    }
+
+    /// Whether it is to end early because someone asked for that.
+    pub(crate) fn is_canceled(&self) -> bool {
+        self.handle.why() == Some(Why::Asked)
     }
 
     /// The input as a type of the caller's.

@@ -16,21 +16,26 @@ pub(crate) struct Renderer<'a> {
     mark: String,
 }
 
+/// What templates know of a run.
+pub(super) fn context(run: &Run) -> Value {
+    json!({
+        "input": run.input,
+        "scheduled_for": run.scheduled_for.to_string(),
+        "fired_at": run.accepted_at.to_string(),
+        "work_request_id": run.id.to_string(),
+        "attempt": run.attempt,
+        "job": run.job,
+        "namespace": run.namespace,
+        "schedule": run.schedule,
+    })
+}
+
 /// Marks, and the values that take their place.
 type Marked = Vec<(String, String)>;
 
 impl<'a> Renderer<'a> {
     pub(crate) fn new(run: &Run, variables: &'a Variables) -> Self {
-        let engine = Engine::new(&json!({
-            "input": run.input,
-            "scheduled_for": run.scheduled_for.to_string(),
-            "fired_at": run.accepted_at.to_string(),
-            "work_request_id": run.id.to_string(),
-            "attempt": run.attempt,
-            "job": run.job,
-            "namespace": run.namespace,
-            "schedule": run.schedule,
-        }));
+        let engine = Engine::new(&context(run));
         Self { engine, variables, mark: uuid::Uuid::new_v4().simple().to_string() }
     }
 

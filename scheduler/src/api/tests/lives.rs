@@ -5,8 +5,9 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::Method;
 use jiff::Timestamp;
-use reveille_shared::store::{Outcome, Progress};
-use reveille_shared::work_request::{LogLine, RunError, Stream};
+use reveille_shared::state::Refusal;
+use reveille_shared::store::{Limit, Loss, NewWorkRequest, Outcome, Progress, Report};
+use reveille_shared::work_request::{LogLine, RunError, Stream, WorkRequestId};
 use serde_json::{Value, json};
 
 use super::{Answer, Api};
@@ -148,4 +149,90 @@ async fn another_tenant_sees_nothing_of_it() {
     let list = api.call(Method::GET, "/v1/workRequests", &other, Body::empty()).await;
     assert_eq!(list.json, json!({"items": []}));
     assert_eq!(api.get(&path).await.json["status"], "ACCEPTED");
+}
+
+#[tokio::test]
+async fn what_is_reported_too_late_is_shown_and_changes_nothing() {
+    let api = Api::new().await;
+    let id = api.trigger("hello").await;
+    let at = format!("/v1/workRequests/{id}");
+    let played = api.lease().await;
+    assert_eq!(api.get(&format!("{at}/lateReports")).await.json, json!({"items": []}));
+    let error = RunError::new("Lost", "worker w died or lost touch");
+    let loss = Loss { id: played.run, token: played.token, error, retry: None, verify: false };
+    assert_eq!(api.store.lose(vec![loss]).await.unwrap(), 1);
+    let report = Report { id: played.run, token: played.token, outcome: Outcome::Succeeded { output: json!(7) } };
+    assert_eq!(api.store.report(vec![report]).await.unwrap(), [Err(Refusal::Ended)]);
+    assert_eq!(api.get(&at).await.json["status"], "FAILED");
+    let late = api.get(&format!("{at}/lateReports")).await;
+    assert_eq!((&late.json["items"][0]["outcome"], &late.json["items"][0]["output"]), (&json!("succeeded"), &json!(7)));
+    assert!(!late.text.contains(&played.token.to_string()), "a lease's token is nobody's business");
+}
+
+#[tokio::test]
+async fn many_runs_are_canceled_at_once_after_a_look_at_how_many() {
+    let api = Api::new().await;
+    let running = api.trigger("hello").await;
+    api.lease().await;
+    let waiting = [api.trigger("hello").await, api.trigger("hello").await];
+    let cancel = async |body: Value| api.post("/v1/workRequests:cancel", &body.to_string()).await;
+    let dry = cancel(json!({"job": "hello", "dryRun": true})).await;
+    let expected = json!({"matched": 3, "canceled": 0, "canceling": 0, "dryRun": true, "more": false});
+    assert_eq!((dry.status.as_u16(), dry.json), (200, expected));
+    assert_eq!(cancel(json!({"job": "other"})).await.json["matched"], 0);
+    assert_eq!(cancel(json!({"schedule": "nightly"})).await.json["matched"], 0);
+    assert_eq!(cancel(json!({"status": ["IN_PROGRESS"], "dryRun": true})).await.json["matched"], 1);
+    assert_eq!(cancel(json!({"acceptedAfter": "2999-01-01T00:00:00Z"})).await.json["matched"], 0);
+
+    let done = cancel(json!({"job": "hello", "by": "ann"})).await.json;
+    assert_eq!(done, json!({"matched": 3, "canceled": 2, "canceling": 1, "dryRun": false, "more": false}));
+    for (id, status) in [(&running, "CANCELING"), (&waiting[0], "CANCELED"), (&waiting[1], "CANCELED")] {
+        assert_eq!(api.get(&format!("/v1/workRequests/{id}")).await.json["status"], status);
+    }
+    let events = api.get(&format!("/v1/workRequests/{running}/events")).await;
+    assert!(events.text.contains("asked to stop by ann"), "{}", events.text);
+
+    for (field, wrong) in [
+        ("status", json!({"status": ["SUCCEEDED"]})),
+        ("status", json!({"status": "ACCEPTED"})),
+        ("status", json!({"status": []})),
+        ("job", json!({"job": 7})),
+        ("job", json!({"job": "No Name"})),
+        ("dryRun", json!({"dryRun": "yes"})),
+        ("acceptedBefore", json!({"acceptedBefore": "yesterday"})),
+        ("jop", json!({"jop": "hello"})),
+    ] {
+        let refused = cancel(wrong.clone()).await;
+        assert_eq!(refused.status.as_u16(), 422, "{wrong}");
+        assert!(refused.text.contains(field), "{}", refused.text);
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_waits_for_a_slot_says_so() {
+    let api = Api::new().await;
+    let job = reveille_shared::definition::Job::new(
+        "default",
+        "limited",
+        reveille_shared::definition::Handler::Function("noop".into()),
+    );
+    let accept = async || {
+        let concurrency = Some(Limit { key: "concurrency:default/limited/eu".into(), most: 1, per: None });
+        let id = WorkRequestId::new(api.store.now().await.unwrap());
+        let request = NewWorkRequest { concurrency, ..NewWorkRequest::new(id, &job, 1, "test") };
+        api.store.accept(request, None).await.unwrap();
+        id
+    };
+    accept().await;
+    api.store.take_due(10).await.unwrap();
+    let mut held = vec![accept().await];
+    api.store.take_due(10).await.unwrap();
+    held.push(accept().await);
+    api.store.take_due(10).await.unwrap();
+    held.sort_unstable();
+    let waits = async |id: WorkRequestId| {
+        api.get(&format!("/v1/workRequests/{id}")).await.json["waitingFor"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(waits(held[0]).await, "limit concurrency:default/limited/eu: 1 of 1; it is the next");
+    assert_eq!(waits(held[1]).await, "limit concurrency:default/limited/eu: 1 of 1; 1 run goes first");
 }

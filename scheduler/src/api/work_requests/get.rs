@@ -27,5 +27,6 @@ pub(crate) async fn get_work_request(
 ) -> Result<(HeaderMap, Json<View>), Problem> {
     let request = find(&state, &namespace, &id).await?;
     let headers = poll_again(&request).into_iter().collect();
-    Ok((headers, Json(View::new(request, state.clock.now()))))
+    let wait = state.store.wait_of(&request).await?;
+    Ok((headers, Json(View::held(request, wait, state.clock.now()))))
 }

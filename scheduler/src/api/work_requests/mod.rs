@@ -1,9 +1,11 @@
 //! Work requests: one run of one job each, from acceptance to its end.
 
 pub(crate) mod cancel;
+pub(crate) mod cancel_all;
 pub(crate) mod errors;
 pub(crate) mod events;
 pub(crate) mod get;
+pub(crate) mod late_reports;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod result;

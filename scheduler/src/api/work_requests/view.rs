@@ -1,7 +1,9 @@
 //! Work requests and their history as JSON.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use reveille_shared::duration::HumanDuration;
 use reveille_shared::state::Phase;
+use reveille_shared::store::Wait;
 use reveille_shared::work_request::{Happening, HistoryEvent, LogLine, RunError, WorkRequest};
 use serde::Serialize;
 use serde_json::Value;
@@ -115,6 +117,13 @@ impl From<RunError> for ErrorView {
 }
 
 impl View {
+    /// The same, with what is known of a limit that holds it.
+    pub(crate) fn held(request: WorkRequest, wait: Option<Wait>, now: Timestamp) -> Self {
+        let view = Self::new(request, now);
+        let waiting_for = wait.map(|wait| limit(&wait)).or(view.waiting_for);
+        Self { waiting_for, ..view }
+    }
+
     /// What callers see of a work request at `now`.
     pub(crate) fn new(request: WorkRequest, now: Timestamp) -> Self {
         let at = format!("/v1/workRequests/{}", request.id);
@@ -150,6 +159,20 @@ impl View {
             },
         }
     }
+}
+
+/// `limit concurrency:billing/invoice-run/eu: 3 of 3, 2 runs go first, about 40s more`
+fn limit(wait: &Wait) -> String {
+    let Wait { key, most, taken, ahead, estimate } = wait;
+    let ahead = match ahead {
+        0 => "it is the next".to_owned(),
+        1 => "1 run goes first".to_owned(),
+        count => format!("{count} runs go first"),
+    };
+    // A part of a second says more than is known.
+    let about = |estimate: &SignedDuration| HumanDuration::from_secs(estimate.as_secs().unsigned_abs().max(1));
+    let estimate = estimate.as_ref().map(|estimate| format!(", about {} more", about(estimate))).unwrap_or_default();
+    format!("limit {key}: {taken} of {most}; {ahead}{estimate}")
 }
 
 fn waiting_for(phase: &Phase, attempt: u32, now: Timestamp) -> Option<String> {

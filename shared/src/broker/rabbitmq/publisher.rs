@@ -14,6 +14,7 @@ use tracing::warn;
 use super::link::LinkWatch;
 use super::topology::{self, KnownQueues};
 use crate::broker::PublishError;
+use crate::crash::{self, Act};
 use crate::telemetry::chain;
 
 /// How long one call may take until the last confirm.
@@ -127,6 +128,7 @@ async fn publish_all(channel: &Channel, messages: &[&Message], deadline: Instant
             }
             let Some((index, confirmation)) = on_the_way.next().await else { break };
             verdicts[index] = verdict(confirmation, &mut returned);
+            crash::at(Act::PublishHalfway);
         }
     };
     // What has not been confirmed by then keeps its first verdict.

@@ -1,5 +1,33 @@
 //! Reads of runs, their histories, and workers.
 
+/// Puts a filter's conditions behind a query over work requests `w`; its page is not among them.
+macro_rules! let_through {
+    ($query:ident, $filter:ident) => {
+        $query.push(" WHERE w.namespace = ").push_bind(&$filter.namespace);
+        if let Some(job) = &$filter.job {
+            $query.push(" AND w.job = ").push_bind(job);
+        }
+        if let Some(schedule) = &$filter.schedule {
+            $query.push(" AND w.schedule = ").push_bind(schedule);
+        }
+        if !$filter.status.is_empty() {
+            let mut list = $query.push(" AND w.status IN (").separated(", ");
+            for status in &$filter.status {
+                list.push_bind(status.as_str());
+            }
+            $query.push(")");
+        }
+        if let Some(after) = $filter.accepted_after {
+            $query.push(" AND w.accepted_at >= ").push_bind(At(after));
+            $query.push(" AND w.id >= ").push_bind(id_floor(after, -1));
+        }
+        if let Some(before) = $filter.accepted_before {
+            $query.push(" AND w.accepted_at < ").push_bind(At(before));
+            $query.push(" AND w.id < ").push_bind(id_floor(before, 1));
+        }
+    };
+}
+
 /// Implements [`super::super::database::ReadRuns`] for a type with a pool `read` of database `$db`.
 macro_rules! impl_read_runs {
     ($database:ty, $db:ty) => {
@@ -34,28 +62,7 @@ macro_rules! impl_read_runs {
 
             async fn work_requests(&self, filter: &ListFilter, limit: i64) -> Result<Vec<WorkRequest>> {
                 let mut query = sqlx::QueryBuilder::<$db>::new(WORK_REQUEST);
-                query.push(" WHERE w.namespace = ").push_bind(&filter.namespace);
-                if let Some(job) = &filter.job {
-                    query.push(" AND w.job = ").push_bind(job);
-                }
-                if let Some(schedule) = &filter.schedule {
-                    query.push(" AND w.schedule = ").push_bind(schedule);
-                }
-                if !filter.status.is_empty() {
-                    let mut list = query.push(" AND w.status IN (").separated(", ");
-                    for status in &filter.status {
-                        list.push_bind(status.as_str());
-                    }
-                    query.push(")");
-                }
-                if let Some(after) = filter.accepted_after {
-                    query.push(" AND w.accepted_at >= ").push_bind(At(after));
-                    query.push(" AND w.id >= ").push_bind(id_floor(after, -1));
-                }
-                if let Some(before) = filter.accepted_before {
-                    query.push(" AND w.accepted_at < ").push_bind(At(before));
-                    query.push(" AND w.id < ").push_bind(id_floor(before, 1));
-                }
+                $crate::store::reads::let_through!(query, filter);
                 if let Some(last) = filter.after {
                     query.push(" AND w.id < ").push_bind(last.0);
                 }
@@ -63,6 +70,81 @@ macro_rules! impl_read_runs {
                 let rows: Vec<WorkRequestRow> =
                     query.build_query_as().fetch_all(&self.read).await.map_err(step("list work requests"))?;
                 all(rows)
+            }
+
+            async fn unended(&self, filter: &ListFilter, limit: i64) -> Result<Vec<WorkRequestId>> {
+                let mut query =
+                    sqlx::QueryBuilder::<$db>::new("SELECT d.id FROM deliveries d JOIN work_requests w USING (id)");
+                $crate::store::reads::let_through!(query, filter);
+                if let Some(last) = filter.after {
+                    query.push(" AND d.id > ").push_bind(last.0);
+                }
+                query.push(" ORDER BY d.id LIMIT ").push_bind(limit);
+                let ids: Vec<Uuid> = query
+                    .build_query_scalar()
+                    .fetch_all(&self.read)
+                    .await
+                    .map_err(step("look for unended work requests"))?;
+                Ok(ids.into_iter().map(WorkRequestId).collect())
+            }
+
+            async fn wait_facts(&self, run: &WorkRequest, hold: Hold, sample: i64) -> Result<Option<WaitFacts>> {
+                let column = if hold == Hold::Rate { "rate_key" } else { "concurrency_key" };
+                let limit: Option<(String, i64, Option<i64>, Option<At>, i16)> = sqlx::QueryBuilder::<$db>::new(
+                    "SELECT l.key, l.most, l.period_ms, l.wake_at, d.priority FROM deliveries d JOIN limits l ON l.key = d.",
+                )
+                .push(column)
+                .push(" WHERE d.id = ")
+                .push_bind(run.id.0)
+                .build_query_as()
+                .fetch_optional(&self.read)
+                .await
+                .map_err(step("read a limit"))?;
+                let Some((key, most, period_ms, wake_at, priority)) = limit else { return Ok(None) };
+                let ahead: i64 = sqlx::QueryBuilder::<$db>::new("SELECT count(*) FROM deliveries WHERE phase = 'held' AND hold = '")
+                    .push(hold.as_str())
+                    .push("' AND ")
+                    .push(column)
+                    .push(" = ")
+                    .push_bind(&key)
+                    .push(" AND (priority, id) < (")
+                    .push_bind(priority)
+                    .push(", ")
+                    .push_bind(run.id.0)
+                    .push(")")
+                    .build_query_scalar()
+                    .fetch_one(&self.read)
+                    .await
+                    .map_err(step("count held runs"))?;
+                let started: Vec<Option<At>> = sqlx::query_scalar(
+                    "SELECT w.started_at FROM deliveries d JOIN work_requests w USING (id)
+                     WHERE d.concurrency_key = $1 AND d.concurrency_key IS NOT NULL AND d.phase IN ('sent', 'leased')",
+                )
+                .bind(&key)
+                .fetch_all(&self.read)
+                .await
+                .map_err(step("read runs under way"))?;
+                let took: Vec<(At, At)> = sqlx::query_as(
+                    "SELECT started_at, finished_at FROM work_requests
+                     WHERE namespace = $1 AND job = $2 AND status = 'SUCCEEDED' ORDER BY id DESC LIMIT $3",
+                )
+                .bind(&run.namespace)
+                .bind(&run.job)
+                .bind(sample)
+                .fetch_all(&self.read)
+                .await
+                .map_err(step("read how long runs took"))?;
+                let taken = if period_ms.is_some() { most } else { i64::try_from(started.len()).unwrap_or(i64::MAX) };
+                Ok(Some(WaitFacts {
+                    key,
+                    most,
+                    per: period_ms.map(jiff::SignedDuration::from_millis),
+                    wake_at: wake_at.map(|at| at.0),
+                    taken,
+                    ahead,
+                    started: started.into_iter().flatten().map(|at| at.0).collect(),
+                    took: took.into_iter().map(|(start, end)| end.0.duration_since(start.0)).collect(),
+                }))
             }
 
             async fn output(&self, id: WorkRequestId) -> Result<Option<Value>> {
@@ -191,3 +273,4 @@ macro_rules! impl_read_runs {
 }
 
 pub(crate) use impl_read_runs;
+pub(crate) use let_through;

@@ -26,7 +26,7 @@ pub(super) fn variables() -> Variables {
 }
 
 /// Guards of this crate's own program, that let programs live for a minute.
-pub(super) fn guards() -> Guards {
+pub(in crate::handlers) fn guards() -> Guards {
     let here = std::env::current_exe().unwrap();
     // A test is target/PROFILE/deps/NAME.
     let program = here.ancestors().nth(2).unwrap().join("reveille-worker");
@@ -262,4 +262,53 @@ async fn what_outlives_the_leader_is_killed_and_not_waited_for() {
     for child in ["in ", "out "] {
         is_gone(out.iter().find_map(|line| line.strip_prefix(child)).unwrap()).await;
     }
+}
+
+/// Runs a script whose output is read by nobody but the test, and answers with its last note.
+async fn flooded(script: &str) -> (RunResult, Vec<Note>) {
+    let (attempt, mut notes) = run_with(Value::Null);
+    let (variables, guards, script) = (variables(), guards(), call(&["sh", "-c", script]));
+    let printing = async {
+        let result = run(&script, &attempt, &variables, &guards).await;
+        attempt.sink.close().await;
+        drop(attempt);
+        result
+    };
+    let reading = async {
+        let mut all = Vec::new();
+        while let Some(note) = notes.recv().await {
+            all.push(note);
+        }
+        all
+    };
+    tokio::join!(printing, reading)
+}
+
+#[tokio::test]
+async fn a_gigabyte_is_drained_and_hides_no_progress() {
+    let script = "head -c 1000000000 /dev/zero; echo; yes | head -c 20000000; echo ::progress 90 nearly";
+    let (result, notes) = flooded(script).await;
+    result.unwrap();
+    let [Note::Line(_, first), .., Note::Progress(progress), Note::Line(_, last)] = &notes[..] else {
+        panic!("{:?}", notes.last())
+    };
+    assert_eq!(first.text.chars().find(|char| *char != '\u{fffd}'), None, "NULs can't be kept");
+    assert_eq!((progress.percent, progress.message.as_deref()), (90.0, Some("nearly")));
+    // Of 1 MiB, the first line took 8 KiB and each of the others counts as 32 bytes.
+    let kept = notes.len() - 3;
+    assert!((32_000..32_768).contains(&kept), "{kept}");
+    assert!(last.text.starts_with(&format!("{} lines (", 10_000_000 - kept)), "{}", last.text);
+}
+
+#[tokio::test]
+async fn a_flood_keeps_no_stop_away() {
+    let (attempt, mut notes) = run_with(Value::Null);
+    let (stop, start) = (attempt.stop.clone(), Instant::now());
+    let (variables, guards, script) = (variables(), guards(), call(&["sh", "-c", "yes & yes >&2 & wait"]));
+    let (result, ()) = tokio::join!(run(&script, &attempt, &variables, &guards), async {
+        notes.recv().await.unwrap();
+        stop.cancel();
+    });
+    assert_eq!(result, Err(RunFailure::stopped()));
+    assert!(start.elapsed() < TERM_GRACE, "{:?}", start.elapsed());
 }

@@ -1,0 +1,128 @@
+//! For what a run waits that is held by a limit, and for about how long.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Result, Store};
+use crate::state::{Hold, Phase};
+use crate::work_request::WorkRequest;
+
+/// Ended runs of the job that tell how long one usually takes.
+const SAMPLE: i64 = 20;
+
+/// What holds a run back.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wait {
+    /// The limit.
+    pub key: String,
+    /// How many it allows.
+    pub most: i64,
+    /// How many have a slot, or have started within its time.
+    pub taken: i64,
+    /// Runs that are held by it and go first.
+    pub ahead: i64,
+    /// In about how long it goes on, as far as can be told.
+    pub estimate: Option<SignedDuration>,
+}
+
+/// What the store says of it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct WaitFacts {
+    pub(crate) key: String,
+    pub(crate) most: i64,
+    pub(crate) per: Option<SignedDuration>,
+    pub(crate) wake_at: Option<Timestamp>,
+    pub(crate) taken: i64,
+    pub(crate) ahead: i64,
+    /// When those that have a slot have started, if they have.
+    pub(crate) started: Vec<Timestamp>,
+    /// How long runs of the job took of late.
+    pub(crate) took: Vec<SignedDuration>,
+}
+
+impl Store {
+    /// What holds a run back, if a limit does.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn wait_of(&self, run: &WorkRequest) -> Result<Option<Wait>> {
+        let Phase::Held { hold: hold @ (Hold::Concurrency | Hold::Rate), .. } = run.phase else { return Ok(None) };
+        let facts = self.db.wait_facts(run, hold, SAMPLE).await?;
+        let now = self.db.now().await?;
+        Ok(facts.map(|facts| Wait { estimate: estimate(&facts, now), ..facts.into() }))
+    }
+}
+
+impl From<WaitFacts> for Wait {
+    fn from(facts: WaitFacts) -> Self {
+        Self { key: facts.key, most: facts.most, taken: facts.taken, ahead: facts.ahead, estimate: None }
+    }
+}
+
+/// When the run's turn comes: of a rate, when so many starts more may be; of slots, when so many of those under way have
+/// ended, if each takes as long as the last ones did.
+fn estimate(facts: &WaitFacts, now: Timestamp) -> Option<SignedDuration> {
+    if let Some(per) = facts.per {
+        let rounds = i32::try_from(facts.ahead / facts.most.max(1)).unwrap_or(i32::MAX);
+        let first = facts.wake_at?.duration_since(now).max(SignedDuration::ZERO);
+        return Some(first.saturating_add(per.saturating_mul(rounds)));
+    }
+    let count = i32::try_from(facts.took.len()).ok().filter(|count| *count > 0)?;
+    let usual = facts.took.iter().fold(SignedDuration::ZERO, |sum, took| sum.saturating_add(*took)) / count;
+    let mut left: Vec<_> = facts.started.iter().map(|start| usual.saturating_sub(now.duration_since(*start))).collect();
+    // Those that are sent and have not started have all of it before them.
+    let most = usize::try_from(facts.most).unwrap_or(1).max(1);
+    left.resize(left.len().max(most.min(usize::try_from(facts.taken).unwrap_or(0))), usual);
+    left.sort_unstable();
+    let ahead = usize::try_from(facts.ahead).unwrap_or(usize::MAX);
+    let slot = left.get(ahead % left.len().max(1)).copied().unwrap_or(SignedDuration::ZERO);
+    let rounds = i32::try_from(ahead / left.len().max(1)).unwrap_or(i32::MAX);
+    Some(slot.max(SignedDuration::ZERO).saturating_add(usual.saturating_mul(rounds)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn secs(seconds: i64) -> SignedDuration {
+        SignedDuration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_slot_comes_free_when_those_under_way_have_taken_as_long_as_usual() {
+        let facts = |ahead| WaitFacts {
+            key: "k".into(),
+            most: 3,
+            per: None,
+            wake_at: None,
+            taken: 3,
+            ahead,
+            started: vec![at(0), at(30)],
+            took: vec![secs(50), secs(70)],
+        };
+        // At 40: the first has 20 s left, the second 50 s, and the one that has not started 60 s.
+        let estimates: Vec<_> = (0..5).map(|ahead| estimate(&facts(ahead), at(40)).unwrap().as_secs()).collect();
+        assert_eq!(estimates, [20, 50, 60, 80, 110]);
+        assert_eq!(estimate(&facts(0), at(1000)), Some(secs(0)), "overdue: at any moment");
+        assert_eq!(estimate(&WaitFacts { took: vec![], ..facts(0) }, at(40)), None, "nobody knows");
+    }
+
+    #[test]
+    fn a_rate_lets_as_many_go_in_each_span_as_it_allows() {
+        let facts = |ahead| WaitFacts {
+            key: "k".into(),
+            most: 2,
+            per: Some(secs(60)),
+            wake_at: Some(at(50)),
+            taken: 2,
+            ahead,
+            started: vec![],
+            took: vec![],
+        };
+        let estimates: Vec<_> = (0..5).map(|ahead| estimate(&facts(ahead), at(40)).unwrap().as_secs()).collect();
+        assert_eq!(estimates, [10, 10, 70, 70, 130]);
+    }
+}

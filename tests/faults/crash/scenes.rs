@@ -1,0 +1,125 @@
+//! For each crash point: which process dies there, what is prepared, and what makes it pass there.
+
+use reveille_shared::crash::{Act, Commit, Point};
+
+/// How a point is reached.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scene {
+    pub(super) dies: Dies,
+    pub(super) before: Before,
+    pub(super) load: Load,
+    /// The passage at which to die.
+    pub(super) count: u32,
+}
+
+/// Who passes there, where they are processes of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dies {
+    Scheduler,
+    /// The same; in `reveille dev` nobody passes there.
+    SchedulerOnly,
+    Worker,
+    /// The same; in `reveille dev` nobody passes there.
+    WorkerOnly,
+}
+
+/// What is done before the process is started with its point.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Before {
+    Nothing,
+    /// The folder is changed while nobody looks.
+    FolderChanges,
+    /// Triggers are due when it starts.
+    TriggersAreDue,
+    /// Triggers are sent and not claimed when it starts, as those of a killed process are.
+    TriggersAreSent,
+    /// Who held leases was killed.
+    HoldersDie,
+    /// Fires are held, and nothing will let them go.
+    FiresAreStranded,
+}
+
+/// What is done while it runs with its point.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Load {
+    /// Only what starts by itself, fires each second among it.
+    Fires,
+    /// Runs are asked for: short ones, one that fails at first, and one that calls another.
+    Asks,
+    /// More long runs are asked for than there are slots.
+    LongRuns,
+    Cancels,
+    FireByHand,
+    PauseAndResume,
+    Backfill,
+    CanceledBackfill,
+    /// The folder is changed under its eyes.
+    FolderChanges,
+    /// The broker is out of reach.
+    BrokerIsCut,
+    /// The broker loses every message.
+    MessagesAreLost,
+    /// The broker gives messages up.
+    MessagesDie,
+    /// The broker gives a message up for the last time.
+    LastMessageDies,
+    /// It is told to stop.
+    Stops,
+    /// It stands still until it was taken for dead.
+    Freezes,
+}
+
+pub(super) fn scene(point: Point) -> Scene {
+    match point {
+        Point::Before(commit) | Point::After(commit) => of_commit(commit),
+        Point::At(act) => of_act(act),
+    }
+}
+
+fn of_commit(commit: Commit) -> Scene {
+    use Before::{FiresAreStranded, HoldersDie, Nothing, TriggersAreDue, TriggersAreSent};
+    use Dies::{Scheduler, SchedulerOnly, Worker};
+    let (dies, before, load) = match commit {
+        Commit::Lead => (Scheduler, Nothing, Load::Fires),
+        Commit::Resign => (Scheduler, Nothing, Load::Stops),
+        Commit::ApplyDefinitions => (Scheduler, Before::FolderChanges, Load::Fires),
+        Commit::ApplyChanges => (Scheduler, Nothing, Load::FolderChanges),
+        Commit::Pause | Commit::Resume => (Scheduler, Nothing, Load::PauseAndResume),
+        Commit::Record => (Scheduler, Nothing, Load::Fires),
+        Commit::FireByHand => (Scheduler, Nothing, Load::FireByHand),
+        Commit::CreateBackfill | Commit::AdvanceBackfill => (Scheduler, Nothing, Load::Backfill),
+        Commit::CancelBackfill => (Scheduler, Nothing, Load::CanceledBackfill),
+        Commit::Accept => (Scheduler, Nothing, Load::Asks),
+        Commit::Cancel => (Scheduler, Nothing, Load::Cancels),
+        Commit::TakeDue => (Scheduler, TriggersAreDue, Load::Fires),
+        Commit::Unsend => (SchedulerOnly, Nothing, Load::BrokerIsCut),
+        Commit::GiveUp => (SchedulerOnly, Nothing, Load::LastMessageDies),
+        Commit::ResendUnpublished => (Scheduler, TriggersAreSent, Load::Fires),
+        Commit::ResendLost => (Scheduler, TriggersAreSent, Load::MessagesAreLost),
+        Commit::Claim | Commit::Lines | Commit::Progress | Commit::Report => (Worker, Nothing, Load::Asks),
+        Commit::Follow => (Scheduler, Nothing, Load::Asks),
+        Commit::AdmitStranded => (Scheduler, FiresAreStranded, Load::Fires),
+        Commit::RegisterWorker => (Worker, Nothing, Load::Fires),
+        Commit::Beat => (Worker, Nothing, Load::LongRuns),
+        Commit::RetireWorker | Commit::Lose => (Scheduler, HoldersDie, Load::Fires),
+        Commit::PurgeKeys | Commit::PurgeWorkers => (Scheduler, Nothing, Load::Fires),
+    };
+    // The first beat comes before there are leases.
+    let count = if commit == Commit::Beat { 2 } else { 1 };
+    Scene { dies, before, load, count }
+}
+
+fn of_act(act: Act) -> Scene {
+    use Dies::{Scheduler, SchedulerOnly, Worker, WorkerOnly};
+    let (dies, load) = match act {
+        Act::StoreOpened => (Scheduler, Load::Fires),
+        Act::PublishBegun | Act::PublishHalfway | Act::Published => (Scheduler, Load::Fires),
+        Act::LetterTaken | Act::LetterKept | Act::LetterSettled => (SchedulerOnly, Load::MessagesDie),
+        Act::DeliveryTaken | Act::ClaimAcked | Act::AttemptBegun => (Worker, Load::Asks),
+        Act::LineSaid | Act::HandlerEnded | Act::ReportQueued => (Worker, Load::Asks),
+        Act::GaveBack => (Worker, Load::LongRuns),
+        Act::Reviving => (WorkerOnly, Load::Freezes),
+        Act::Drained => (Worker, Load::Stops),
+    };
+    Scene { dies, before: Before::Nothing, load, count: 1 }
+}

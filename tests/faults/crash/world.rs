@@ -1,0 +1,280 @@
+//! A stack with a mixed load, and what was asked of it: all of that has to come true, whoever dies.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use harness::process::tail;
+use harness::stack::{Builder, Service, Stack};
+use harness::wait::eventually;
+use jiff::{SignedDuration, Timestamp};
+use reqwest::{Method, StatusCode};
+use rustix::process::{Pid, Signal};
+use serde_json::{Value, json};
+
+use super::scenes::Dies;
+
+/// How long anything may take.
+pub(super) const LIMIT: Duration = Duration::from_secs(60);
+/// How many runs each worker takes at once.
+pub(super) const SLOTS: u32 = 4;
+/// How many fires a backfill has that is to be made whole.
+const BACKFILLED: i64 = 5;
+
+/// Everything that is defined, but for the jobs that changes of the folder bring.
+const DEFINITIONS: &str = r#"
+version: 1
+defaults: { retry: { max_attempts: 20, initial: 100ms, max: 500ms } }
+jobs:
+  work: { command: [sh, -c, 'echo at it; echo "::progress 50 half"; sleep 0.1'] }
+  flaky: { command: [sh, -c, 'echo again; [ "$REVEILLE_ATTEMPT" -gt 1 ]'] }
+  chain: { command: [echo, done], on_success: [link] }
+  link: { command: [echo, linked] }
+  long: { command: [sleep, '1'] }
+  longer: { command: [sleep, '3'] }
+  endless: { command: [sleep, '15'] }
+schedules:
+  second: { every: 1s, trigger: [work, chain], overlap: allow, catch_up: { policy: all, window: 1h } }
+  pulse: { every: 2s, trigger: work, overlap: allow, catch_up: { policy: all, window: 1h } }
+  aside: { every: 1d, trigger: work }
+"#;
+
+/// A run that was asked for under an idempotency key.
+#[derive(Debug)]
+struct Asked {
+    key: String,
+    job: &'static str,
+    delay: &'static str,
+    /// How it has to end.
+    end: &'static str,
+    /// What the first answer said, if one came.
+    id: Option<String>,
+}
+
+/// A stack, and what was asked of it since it was last looked at.
+pub(super) struct World {
+    pub(super) stack: Stack,
+    asked: Vec<Asked>,
+    /// Backfills, and how they have to end.
+    backfills: Vec<(String, &'static str)>,
+    is_paused: bool,
+    changes: u32,
+    number: u32,
+}
+
+impl World {
+    pub(super) async fn start(builder: Builder) -> Result<Self> {
+        let builder = builder.schedules(DEFINITIONS).slots(SLOTS).env("REVEILLE_WORKER_TTL", "3s");
+        let stack = builder.start().await?;
+        Ok(Self { stack, asked: Vec::new(), backfills: Vec::new(), is_paused: false, changes: 0, number: 0 })
+    }
+
+    pub(super) fn is_one_process(&self) -> bool {
+        self.stack.database.is_none()
+    }
+
+    fn services(&mut self, dies: Dies) -> &mut Vec<Service> {
+        match dies {
+            Dies::Worker | Dies::WorkerOnly if !self.is_one_process() => &mut self.stack.workers,
+            _ => &mut self.stack.schedulers,
+        }
+    }
+
+    /// Takes out the process that is to die, to be put back by [`World::put_back`].
+    pub(super) fn take(&mut self, dies: Dies) -> Service {
+        self.services(dies).remove(0)
+    }
+
+    pub(super) fn put_back(&mut self, dies: Dies, service: Service) {
+        self.services(dies).insert(0, service);
+    }
+
+    pub(super) async fn stop_workers(&mut self) -> Result<()> {
+        for worker in &mut self.stack.workers {
+            stop(worker).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn kill_workers(&mut self) -> Result<()> {
+        self.stack.workers.iter_mut().try_for_each(Service::kill9)
+    }
+
+    /// Starts again what a scene has ended.
+    pub(super) async fn restart_workers(&mut self) -> Result<()> {
+        for worker in &mut self.stack.workers {
+            if worker.exit_status()?.is_some() {
+                worker.restart().await?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn ask(&mut self, job: &'static str, delay: &'static str, end: &'static str) {
+        self.number += 1;
+        self.asked.push(Asked { key: format!("ask-{}", self.number), job, delay, end, id: None });
+    }
+
+    /// Sends what was asked for until all of it was answered; answers the ids.
+    pub(super) async fn insist(&mut self) -> Result<Vec<String>> {
+        let mut ids = Vec::new();
+        for asked in &mut self.asked {
+            let id = match &asked.id {
+                Some(id) => id.clone(),
+                None => eventually("an answer", LIMIT, async || send(&self.stack, asked).await).await?,
+            };
+            asked.id = Some(id.clone());
+            ids.push(id);
+        }
+        Ok(ids)
+    }
+
+    /// Waits until a work request looks as it should.
+    pub(super) async fn wait_for(&self, id: &str, what: &str, is_it: impl Fn(&Value) -> bool) -> Result<()> {
+        eventually(&format!("{id} to be {what}"), LIMIT, async || {
+            let seen = self.stack.api.get(id).await.map_err(|error| format!("{error:#}"))?;
+            if is_it(&seen) { Ok(()) } else { Err(seen.to_string()) }
+        })
+        .await
+    }
+
+    pub(super) async fn wait_in_queue(&self, id: &str) -> Result<()> {
+        let in_queue = |run: &Value| run["waitingFor"].as_str().is_some_and(|text| text.starts_with("in the queue"));
+        self.wait_for(id, "in the queue", in_queue).await
+    }
+
+    /// Asks until it is answered as one of these says.
+    pub(super) async fn call(&self, method: Method, path: &str, body: &Value, good: &[u16]) -> Result<Value> {
+        eventually(&format!("{method} {path} to answer"), LIMIT, async || {
+            let request = self.stack.api.request(method.clone(), path).json(body);
+            let answer = request.send().await.map_err(|error| error.to_string())?;
+            let status = answer.status();
+            let text = answer.text().await.map_err(|error| error.to_string())?;
+            if good.contains(&status.as_u16()) {
+                serde_json::from_str(&text).map_err(|error| format!("{error}: {text}"))
+            } else {
+                Err(format!("{status}: {text}"))
+            }
+        })
+        .await
+    }
+
+    pub(super) async fn cancel(&self, id: &str) -> Result<()> {
+        self.call(Method::DELETE, &format!("/v1/workRequests/{id}"), &json!({}), &[202, 409]).await.map(drop)
+    }
+
+    pub(super) async fn pause_and_resume(&mut self) -> Result<()> {
+        self.is_paused = true;
+        self.call(Method::POST, "/v1/schedules/pulse:pause", &json!({}), &[200, 409]).await?;
+        self.call(Method::POST, "/v1/schedules/pulse:resume", &json!({}), &[200, 409]).await.map(drop)
+    }
+
+    /// Asks for a backfill; one that is to be canceled would take much longer than that.
+    pub(super) async fn backfill(&mut self, end: &'static str) -> Result<String> {
+        self.number += 1;
+        let id = format!("fill-{}", self.number);
+        self.backfills.push((id.clone(), end));
+        self.ask_backfill(&id, end).await?;
+        Ok(id)
+    }
+
+    async fn ask_backfill(&self, id: &str, end: &str) -> Result<Value> {
+        let from: Timestamp = "2026-01-01T00:00:00Z".parse()?;
+        let many = if end == "done" { BACKFILLED } else { 60 };
+        let to = from + SignedDuration::from_secs(many - 1);
+        let body = json!({"id": id, "from": from, "to": to, "maxParallel": 2});
+        self.call(Method::POST, "/v1/schedules/second:backfill", &body, &[202]).await
+    }
+
+    pub(super) async fn cancel_backfill(&self, id: &str) -> Result<()> {
+        let path = format!("/v1/schedules/second/backfills/{id}");
+        self.call(Method::DELETE, &path, &json!({}), &[202]).await.map(drop)
+    }
+
+    /// Adds a job to the folder.
+    pub(super) fn change_folder(&mut self) -> Result<()> {
+        self.changes += 1;
+        let text = format!("version: 1\njobs:\n  extra-{}: {{ command: ['true'] }}\n", self.changes);
+        self.put_file("extra.yaml", &text)
+    }
+
+    pub(super) async fn change_is_in_force(&self) -> Result<()> {
+        self.call(Method::GET, &format!("/v1/jobs/extra-{}", self.changes), &json!({}), &[200]).await.map(drop)
+    }
+
+    /// Takes all schedules out of the folder.
+    pub(super) fn end_schedules(&self) -> Result<()> {
+        self.put_file("test.yaml", DEFINITIONS.split("schedules:").next().context("jobs")?)
+    }
+
+    fn put_file(&self, name: &str, text: &str) -> Result<()> {
+        let folder = self.stack.schedules_folder();
+        std::fs::write(folder.join("next"), text)?;
+        Ok(std::fs::rename(folder.join("next"), folder.join(name))?)
+    }
+
+    /// Everything that was asked for comes true, and what is asked again is the same.
+    pub(super) async fn all_comes_true(&mut self) -> Result<()> {
+        for asked in std::mem::take(&mut self.asked) {
+            let id = eventually("an answer", LIMIT, async || send(&self.stack, &asked).await).await?;
+            let first = asked.id.as_ref().unwrap_or(&id);
+            ensure!(*first == id, "{} was {first} at first and is {id} now", asked.key);
+            if asked.end == "CANCELED" {
+                self.cancel(&id).await?;
+            }
+            self.stack.api.wait_status_within(&id, asked.end, LIMIT).await?;
+        }
+        for (id, end) in std::mem::take(&mut self.backfills) {
+            self.ask_backfill(&id, end).await?;
+            if end == "canceled" {
+                self.cancel_backfill(&id).await?;
+            }
+            eventually(&format!("backfill {id} to be {end}"), LIMIT, async || {
+                let path = format!("/v1/schedules/second/backfills/{id}");
+                let seen = self.stack.api.get_path(&path).await.map_err(|error| format!("{error:#}"))?;
+                let is_whole = end != "done" || seen["triggered"] == BACKFILLED;
+                if seen["status"] == end && is_whole { Ok(()) } else { Err(seen.to_string()) }
+            })
+            .await?;
+        }
+        if std::mem::take(&mut self.is_paused) {
+            self.call(Method::POST, "/v1/schedules/pulse:resume", &json!({}), &[200, 409]).await?;
+        }
+        if self.changes > 0 { self.change_is_in_force().await } else { Ok(()) }
+    }
+}
+
+async fn send(stack: &Stack, asked: &Asked) -> Result<String, String> {
+    let Asked { key, job, delay, .. } = asked;
+    let request = stack.api.request(Method::POST, &format!("/v1/jobs/{job}/trigger")).header("Idempotency-Key", key);
+    let answer = request.json(&json!({"delay": delay})).send().await.map_err(|error| error.to_string())?;
+    let status = answer.status();
+    let text = answer.text().await.map_err(|error| error.to_string())?;
+    let accepted: Value = serde_json::from_str(&text).map_err(|error| format!("{error}: {text}"))?;
+    match accepted["id"].as_str() {
+        Some(id) if status == StatusCode::ACCEPTED => Ok(id.to_owned()),
+        _ => Err(format!("{status}: {text}")),
+    }
+}
+
+/// Ends a process in good order, if it runs.
+pub(super) async fn stop(service: &mut Service) -> Result<()> {
+    if service.exit_status()?.is_none() {
+        heeds_signals(service.pid()).await?;
+        service.signal(Signal::TERM)?;
+        let status = service.wait_exit(LIMIT).await?;
+        ensure!(status.success(), "told to stop, it ended with {status}: {}", tail(&service.log(), 2000));
+    }
+    Ok(())
+}
+
+/// Waits until SIGTERM means "stop in good order" to a process: before it has started everything, it just dies of it.
+pub(super) async fn heeds_signals(pid: Pid) -> Result<()> {
+    eventually("a process to heed signals", LIMIT, async || {
+        let path = format!("/proc/{}/status", pid.as_raw_nonzero());
+        let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+        let caught = text.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or_default().trim();
+        let mask = u64::from_str_radix(caught, 16).map_err(|error| format!("{error}: {caught}"))?;
+        if mask & (1 << (Signal::TERM.as_raw() - 1)) != 0 { Ok(()) } else { Err(format!("it catches {caught}")) }
+    })
+    .await
+}
