@@ -82,14 +82,6 @@ impl Broker for SlowBroker {
         self.inner.dead_letters().await
     }
 
-    async fn pulse(&self) -> Result<(), BrokerError> {
-        self.inner.pulse().await
-    }
-
-    async fn pulses(&self) -> Box<dyn Pulses> {
-        self.inner.pulses().await
-    }
-
     async fn depth(&self, queue: &str) -> Result<u64, BrokerError> {
         self.inner.depth(queue).await
     }
