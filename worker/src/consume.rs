@@ -101,10 +101,8 @@ impl Consumer {
             }
             // As `seat` has seen it: a slot that comes free from there on, while we steer, must wake this loop.
             let full = !is_cut_off && self.free_since.is_none();
-            if !is_cut_off {
-                self.steer().await;
-            }
-            let wake = self.wake();
+            let steered = if is_cut_off { Instant::now() } else { self.steer().await };
+            let wake = self.wake(steered);
             tokio::select! {
                 biased;
                 () = &mut stopped => break Ok(()),
@@ -191,8 +189,8 @@ impl Consumer {
         }
     }
 
-    /// Does what the flows say.
-    async fn steer(&mut self) {
+    /// Does what the flows say. Answers by which instant: the broker may take a while.
+    async fn steer(&mut self) -> Instant {
         let now = Instant::now();
         let permits = u16::try_from(self.slots.available_permits()).unwrap_or(u16::MAX);
         let mut after = Duration::ZERO;
@@ -214,16 +212,16 @@ impl Consumer {
             }
             after += STAGGER;
         }
+        now
     }
 
-    /// Resolves when there is something to do that no event tells.
-    fn wake(&self) -> impl Future<Output = ()> + use<> {
-        let now = Instant::now();
+    /// Resolves when there is something to do that no event tells, and that was not yet to be done when the flows were steered.
+    fn wake(&self, steered: Instant) -> impl Future<Output = ()> + use<> {
         let oldest = |lane: &Lane| lane.waiting.front().map(|(_, since)| *since + HOLD);
         let hold = self.lanes.iter().filter_map(oldest).min();
         let linger = (!self.ready.is_empty() && self.claims.len() < CLAIMS).then(|| self.ready_since + LINGER);
         let turns = self.free_since.into_iter().flat_map(|since| (1..3).map(move |lane| since + STAGGER * lane));
-        let at = hold.into_iter().chain(linger).chain(turns.filter(|at| *at > now)).min();
+        let at = hold.into_iter().chain(linger).chain(turns.filter(|at| *at > steered)).min();
         async move {
             match at {
                 Some(at) => sleep_until(at).await,
