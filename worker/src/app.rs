@@ -238,7 +238,6 @@ pub async fn start(
         next_parcel: 0,
         most_waiting: usize::from(slots).max(claim::BATCH),
         free_since: None,
-        steered_at: now,
         ready: Vec::new(),
         ready_since: now,
         claims: JoinSet::new(),

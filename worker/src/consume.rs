@@ -95,8 +95,6 @@ pub(crate) struct Consumer {
     pub(crate) most_waiting: usize,
     /// Since when a slot is free and nothing waits for one.
     pub(crate) free_since: Option<Instant>,
-    /// What the lanes were last told was right at this instant.
-    pub(crate) steered_at: Instant,
     /// Deliveries with a slot, not yet in the store's hands, and since when.
     pub(crate) ready: Vec<Candidate>,
     pub(crate) ready_since: Instant,
@@ -128,10 +126,8 @@ impl Consumer {
             }
             // As `seat` has seen it: a slot that comes free from there on, while we steer, must wake this loop.
             let full = !is_cut_off && self.free_since.is_none();
-            if !is_cut_off {
-                self.steer().await;
-            }
-            let wake = self.wake();
+            let steered = if is_cut_off { Instant::now() } else { self.steer().await };
+            let wake = self.wake(steered);
             let waiting: usize = self.lanes.iter().map(|lane| lane.waiting.len()).sum();
             let most = self.most_waiting;
             tokio::select! {
@@ -227,10 +223,9 @@ impl Consumer {
         }
     }
 
-    /// Does what the flows say.
-    async fn steer(&mut self) {
+    /// Does what the flows say. Answers by which instant: the broker may take a while.
+    async fn steer(&mut self) -> Instant {
         let now = Instant::now();
-        self.steered_at = now;
         let permits = u16::try_from(self.slots.available_permits()).unwrap_or(u16::MAX);
         let mut after = Duration::ZERO;
         let mut waiting: usize = self.lanes.iter().map(|lane| lane.waiting.len()).sum();
@@ -251,17 +246,16 @@ impl Consumer {
             }
             after += STAGGER;
         }
+        now
     }
 
-    /// Resolves when there is something to do that no event tells.
-    fn wake(&self) -> impl Future<Output = ()> + use<> {
+    /// Resolves when there is something to do that no event tells, and that was not yet to be done when the flows were steered.
+    fn wake(&self, steered: Instant) -> impl Future<Output = ()> + use<> {
         let oldest = |lane: &Lane| lane.waiting.front().map(|waiting| waiting.since + HOLD);
         let hold = self.lanes.iter().filter_map(oldest).min();
         let linger = (!self.ready.is_empty() && self.claims.len() < CLAIMS).then(|| self.ready_since + LINGER);
         let turns = self.free_since.into_iter().flat_map(|since| (1..3).map(move |lane| since + STAGGER * lane));
-        // A turn may have come while another lane's broker took its time.
-        let turns = turns.filter(|at| *at > self.steered_at);
-        let at = hold.into_iter().chain(linger).chain(turns).min();
+        let at = hold.into_iter().chain(linger).chain(turns.filter(|at| *at > steered)).min();
         async move {
             match at {
                 Some(at) => sleep_until(at).await,
