@@ -271,5 +271,7 @@ pub(crate) trait Plain {
     /// Counts a beat; false when the worker is not, or no longer, known to be alive.
     async fn beat(&mut self, worker: Uuid) -> Result<bool>;
     async fn retire_worker(&mut self, worker: Uuid) -> Result<()>;
+    /// The same, unless it has beaten since; answers whether it had not.
+    async fn retire_silent(&mut self, worker: Uuid, beat: i64) -> Result<bool>;
     async fn purge_workers(&mut self, before: Timestamp) -> Result<u64>;
 }
