@@ -210,6 +210,7 @@ pub async fn start(
         reporter: reporter.clone(),
         runs: Arc::clone(&runs),
         tracker: tracker.clone(),
+        lease: last_beat.allowed(),
         jobs: std::sync::Mutex::default(),
     });
     let heart = Heart {
