@@ -36,7 +36,7 @@ impl Reads {
         for id in runs {
             let (took, run) = timed(api, &format!("/v1/workRequests/{id}")).await?;
             single.push(took);
-            let accepted = run["acceptedAt"].as_str().context("when it was accepted")?;
+            let accepted = run["timeAccepted"].as_str().context("when it was accepted")?;
             let (took, _) = timed(api, &format!("/v1/workRequests?job=noop&acceptedBefore={accepted}")).await?;
             old_pages.push(took);
         }
