@@ -40,7 +40,12 @@ pub fn init(filter: &str, format: LogFormat) -> Result<(), Box<dyn Error + Send 
     let terminal = std::io::stderr().is_terminal();
     // What libraries remark in passing is noise here; a directive of the user's own is stronger.
     let filter = EnvFilter::try_new(format!("sqlx=warn,tokio_cron_scheduler=warn,lapin=warn,{filter}"))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(terminal)
+        // It would say so by a macro that panics: a full disk must not end the process.
+        .log_internal_errors(false);
     match format {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
         LogFormat::Auto if !terminal => builder.json().flatten_event(true).try_init(),

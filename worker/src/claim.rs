@@ -10,8 +10,8 @@ use reveille_shared::trigger::Trigger;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
+use crate::heartbeat::Incarnation;
 use crate::runs::Handle;
 
 /// How many claims go into one commit.
@@ -39,7 +39,12 @@ pub(crate) enum Verdict {
 }
 
 /// Claims a batch. While the store fails the same claims are repeated, as the commit may have gone through.
-pub(crate) async fn claim(store: Store, worker: Uuid, batch: Vec<Candidate>, stop: CancellationToken) -> Verdict {
+pub(crate) async fn claim(
+    store: Store,
+    incarnation: Arc<Incarnation>,
+    batch: Vec<Candidate>,
+    stop: CancellationToken,
+) -> Verdict {
     let claims: Vec<Claim> = batch
         .iter()
         .map(|candidate| {
@@ -51,7 +56,8 @@ pub(crate) async fn claim(store: Store, worker: Uuid, batch: Vec<Candidate>, sto
     let deadline = Instant::now() + PATIENCE;
     let mut pause = Duration::from_millis(50);
     loop {
-        match store.claim(worker, &claims).await {
+        // One that was taken for dead goes on under a new name after its next beat.
+        match store.claim(incarnation.get(), &claims).await {
             Ok(answers) => return Verdict::Decided(batch.into_iter().zip(answers).collect()),
             Err(error) if stop.is_cancelled() || Instant::now() + pause > deadline => {
                 tracing::warn!(error = chain(&error), count = claims.len(), "can't claim; giving the triggers back");

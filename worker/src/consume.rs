@@ -218,8 +218,8 @@ impl Consumer {
             && (self.claims.is_empty() || self.ready.len() >= claim::BATCH || self.ready_since.elapsed() >= LINGER)
         {
             let batch: Vec<_> = self.ready.drain(..self.ready.len().min(claim::BATCH)).collect();
-            let worker = self.incarnation.get();
-            self.claims.spawn(claim::claim(self.store.clone(), worker, batch, soft.clone()));
+            let incarnation = Arc::clone(&self.incarnation);
+            self.claims.spawn(claim::claim(self.store.clone(), incarnation, batch, soft.clone()));
         }
     }
 

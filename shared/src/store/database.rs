@@ -190,10 +190,6 @@ pub(crate) trait Limits {
     async fn wake_limits(&mut self, wakes: &[(String, Option<Timestamp>)]) -> Result<()>;
     /// Marks those of these to be woken now for whose slots runs are held.
     async fn wake_holding(&mut self, keys: &[String]) -> Result<()>;
-    /// Those that are to be woken by now.
-    async fn limits_to_wake(&mut self, limit: i64) -> Result<Vec<String>>;
-    /// Marks all to be woken now for which runs are held and that are not to be woken at any time.
-    async fn wake_stranded(&mut self) -> Result<u64>;
     /// Forgets limits that no run has used since this instant.
     async fn purge_limits(&mut self, before: Timestamp, limit: i64) -> Result<u64>;
 }
@@ -251,6 +247,10 @@ pub(crate) trait Plain {
     async fn version_in_force(&mut self) -> Result<Option<i64>>;
     /// Records a set of definitions; answers its version.
     async fn put_in_force(&mut self, digest: &str, revision: Option<u64>, by: &str) -> Result<i64>;
+    /// The limits that are to be woken by now.
+    async fn limits_to_wake(&mut self, limit: i64) -> Result<Vec<String>>;
+    /// Marks all limits to be woken now for which runs are held and that are not to be woken at any time.
+    async fn wake_stranded(&mut self) -> Result<u64>;
     /// Keeps a report under a lease that had ended, of a run that there is.
     async fn keep_late(&mut self, report: &Report) -> Result<()>;
     /// Takes a unique key for `id` unless it is taken; answers who has it and until when, with its row locked.
@@ -270,6 +270,8 @@ pub(crate) trait Plain {
     async fn put_worker(&mut self, worker: &NewWorker) -> Result<()>;
     /// Counts a beat; false when the worker is not, or no longer, known to be alive.
     async fn beat(&mut self, worker: Uuid) -> Result<bool>;
+    /// Whether a worker is not known to have ended; that stays so until the transaction ends.
+    async fn lives(&mut self, worker: Uuid) -> Result<bool>;
     async fn retire_worker(&mut self, worker: Uuid) -> Result<()>;
     /// The same, unless it has beaten since; answers whether it had not.
     async fn retire_silent(&mut self, worker: Uuid, beat: i64) -> Result<bool>;

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::dispatch::expire;
 use super::texts::{error_without_nul, json_without_nul, without_nul};
 use super::transition::{Batch, Hints};
-use super::{Result, Store};
+use super::{Result, Store, StoreError};
 use crate::crash::{self, Commit};
 use crate::state::{Input, Lease, Refusal};
 use crate::work_request::{FireRef, LogLine, RunError, WorkRequestId};
@@ -171,9 +171,13 @@ impl Store {
     /// Opens leases, one answer for each claim in order. Repeating a claim under the same token gives the same lease.
     ///
     /// # Errors
-    /// [`super::StoreError::Query`]: repeat the same claims, as the commit may have gone through.
+    /// [`StoreError::Query`]: repeat the same claims, as the commit may have gone through. [`StoreError::Retired`]: the
+    /// worker was taken for dead; a lease would be lost at once.
     pub async fn claim(&self, worker: Uuid, claims: &[Claim]) -> Result<Vec<std::result::Result<Claimed, Refusal>>> {
         let mut tx = self.begin().await?;
+        if !tx.lives(worker).await? {
+            return Err(StoreError::Retired);
+        }
         let mut batch = Batch::lock_ids(&mut *tx, claims.iter().map(|claim| claim.id)).await?;
         let mut verdicts = Vec::with_capacity(claims.len());
         let mut hints = Hints::default();

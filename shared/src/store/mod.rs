@@ -179,6 +179,9 @@ pub enum StoreError {
     /// The caller no longer leads; nothing was written.
     #[error("another scheduler leads now")]
     Deposed,
+    /// The worker was taken for dead: it must register under a new name before it claims again. Nothing was claimed.
+    #[error("this worker was taken for dead")]
+    Retired,
     /// A definition that the due-time arithmetic refuses.
     #[error("schedule {schedule} can't be planned")]
     Timing {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reveille_shared::duration::HumanDuration;
 use reveille_shared::state::{Phase, Refusal, Status};
-use reveille_shared::store::{Claim, Claimed, Loss, Outcome, Progress, Report, Store};
+use reveille_shared::store::{Claim, Claimed, Loss, NewWorker, Outcome, Progress, Report, Store, StoreError};
 use reveille_shared::work_request::{Happening, WorkRequestId};
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -15,6 +15,7 @@ use crate::bed::{Bed, NAMESPACE, claim, error, failed, on_both, succeeded, worke
 on_both!(
     a_cancel_that_meets_a_failure_is_not_lost,
     one_of_fifty_claims_wins,
+    who_was_taken_for_dead_claims_nothing,
     a_claim_tells_all_that_a_worker_needs,
     a_claim_can_be_repeated_under_its_token,
     a_batch_of_claims_is_answered_one_by_one,
@@ -49,6 +50,23 @@ async fn persist(store: Store, claim: Claim) -> Result<Claimed, Refusal> {
             Err(_) => patience -= 1,
         }
     }
+}
+
+async fn who_was_taken_for_dead_claims_nothing(bed: Bed) {
+    let dead = NewWorker {
+        incarnation: Uuid::from_u128(9),
+        name: "host:9".into(),
+        queues: vec!["main".into()],
+        slots: 1,
+        version: "0".into(),
+        lease_ttl: Duration::from_secs(15),
+    };
+    bed.store.register_worker(&dead).await.unwrap();
+    let trigger = bed.sent().await;
+    bed.store.retire_worker(dead.incarnation).await.unwrap();
+    let refused = bed.store.claim(dead.incarnation, &[claim(&trigger)]).await;
+    assert!(matches!(refused, Err(StoreError::Retired)), "{refused:?}");
+    assert!(bed.claim(&trigger).await.is_ok(), "the trigger is another one's");
 }
 
 async fn one_of_fifty_claims_wins(bed: Bed) {

@@ -126,28 +126,6 @@ impl Limits for PgTx {
         Ok(())
     }
 
-    async fn limits_to_wake(&mut self, limit: i64) -> Result<Vec<String>> {
-        sqlx::query_scalar("SELECT key FROM limits WHERE wake_at <= $1 ORDER BY wake_at LIMIT $2")
-            .bind(At(self.now))
-            .bind(limit)
-            .fetch_all(&mut *self.tx)
-            .await
-            .map_err(step("look for limits to wake"))
-    }
-
-    async fn wake_stranded(&mut self) -> Result<u64> {
-        let woken = sqlx::query(
-            "UPDATE limits SET wake_at = $1 WHERE wake_at IS NULL AND key IN
-             (SELECT concurrency_key FROM deliveries WHERE phase = 'held' AND hold = 'concurrency'
-              UNION SELECT rate_key FROM deliveries WHERE phase = 'held' AND hold = 'rate')",
-        )
-        .bind(At(self.now))
-        .execute(&mut *self.tx)
-        .await
-        .map_err(step("wake limits"))?;
-        Ok(woken.rows_affected())
-    }
-
     async fn purge_limits(&mut self, before: Timestamp, limit: i64) -> Result<u64> {
         let purged = sqlx::query(
             "DELETE FROM limits WHERE key IN

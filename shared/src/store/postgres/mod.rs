@@ -48,7 +48,7 @@ pub(crate) struct PgTx {
 
 impl_read_plans!(Postgres, sqlx::Postgres);
 impl_read_runs!(Postgres, sqlx::Postgres);
-impl_plain!(PgTx);
+impl_plain!(PgTx, " FOR SHARE");
 
 impl Postgres {
     pub(crate) async fn connect(url: &str, process: &str) -> Result<Self> {

@@ -1,8 +1,9 @@
 //! Single statements that write.
 
-/// Implements [`super::super::database::Plain`] for a type with a transaction `tx` and an instant `now`.
+/// Implements [`super::super::database::Plain`] for a type with a transaction `tx` and an instant `now`; `$for_share` is what
+/// keeps others from changing a row that was read.
 macro_rules! impl_plain {
-    ($tx:ty) => {
+    ($tx:ty, $for_share:literal) => {
         #[async_trait::async_trait]
         impl $crate::store::database::Plain for $tx {
             async fn take_key(
@@ -183,6 +184,28 @@ macro_rules! impl_plain {
                 .map_err(step("record the definitions"))
             }
 
+            async fn limits_to_wake(&mut self, limit: i64) -> Result<Vec<String>> {
+                sqlx::query_scalar("SELECT key FROM limits WHERE wake_at <= $1 ORDER BY wake_at LIMIT $2")
+                    .bind(At(self.now))
+                    .bind(limit)
+                    .fetch_all(&mut *self.tx)
+                    .await
+                    .map_err(step("look for limits to wake"))
+            }
+
+            async fn wake_stranded(&mut self) -> Result<u64> {
+                let woken = sqlx::query(
+                    "UPDATE limits SET wake_at = $1 WHERE wake_at IS NULL AND key IN
+                     (SELECT concurrency_key FROM deliveries WHERE phase = 'held' AND hold = 'concurrency'
+                      UNION SELECT rate_key FROM deliveries WHERE phase = 'held' AND hold = 'rate')",
+                )
+                .bind(At(self.now))
+                .execute(&mut *self.tx)
+                .await
+                .map_err(step("wake limits"))?;
+                Ok(woken.rows_affected())
+            }
+
             async fn keep_late(&mut self, report: &Report) -> Result<()> {
                 sqlx::query(
                     "INSERT INTO late_reports (work_request_id, token, at, outcome)
@@ -325,6 +348,16 @@ macro_rules! impl_plain {
                 .await
                 .map_err(step("count a worker's beat"))?;
                 Ok(alive.rows_affected() == 1)
+            }
+
+            async fn lives(&mut self, worker: Uuid) -> Result<bool> {
+                let text = concat!("SELECT ended_at FROM workers WHERE incarnation = $1", $for_share);
+                let ended: Option<Option<At>> = sqlx::query_scalar(text)
+                    .bind(worker)
+                    .fetch_optional(&mut *self.tx)
+                    .await
+                    .map_err(step("look at a worker"))?;
+                Ok(ended.flatten().is_none())
             }
 
             async fn retire_silent(&mut self, worker: Uuid, beat: i64) -> Result<bool> {

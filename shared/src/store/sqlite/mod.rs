@@ -41,7 +41,8 @@ pub(crate) struct SqliteTx {
 
 impl_read_plans!(Sqlite, sqlx::Sqlite);
 impl_read_runs!(Sqlite, sqlx::Sqlite);
-impl_plain!(SqliteTx);
+// The only writer needs no locks.
+impl_plain!(SqliteTx, "");
 
 impl Sqlite {
     pub(crate) async fn open(folder: &Path, clock: Arc<dyn Clock>) -> Result<Self> {
