@@ -4,7 +4,11 @@
 
 mod at_once;
 mod by_hand;
+mod cancel;
+mod limits;
+mod order;
 mod policies;
 mod reload;
 mod scenario;
+mod unique;
 mod views;

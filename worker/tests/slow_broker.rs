@@ -43,8 +43,8 @@ impl Broker for SlowBroker {
         self.inner.declare(queues).await
     }
 
-    async fn publish(&self, triggers: &[(Route, Trigger)]) -> Vec<Result<(), PublishError>> {
-        self.inner.publish(triggers).await
+    async fn publish_bundles(&self, bundles: &[(Route, Vec<Trigger>)]) -> Vec<Result<(), PublishError>> {
+        self.inner.publish_bundles(bundles).await
     }
 
     async fn subscribe(&self, queues: &[String], priority: Priority) -> Result<Box<dyn Subscription>, BrokerError> {
