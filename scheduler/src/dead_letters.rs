@@ -40,9 +40,9 @@ pub async fn run(store: Store, broker: Arc<dyn Broker>, stop: CancellationToken)
         };
         crash::at(Act::LetterTaken);
         match &letter.content {
-            Ok(trigger) => {
+            Ok(triggers) => {
                 metrics::counter!("reveille_dead_letters_total", "kind" => "trigger").increment(1);
-                while let Err(error) = revive(&store, trigger, &letter.reason).await {
+                while let Err(error) = revive_all(&store, triggers, &letter.reason).await {
                     tracing::warn!(error = chain(&error), "can't look after a dead letter; trying again");
                     tokio::select! {
                         () = tokio::time::sleep(Duration::from_secs(1)) => {}
@@ -59,6 +59,13 @@ pub async fn run(store: Store, broker: Arc<dyn Broker>, stop: CancellationToken)
         letters.settle(letter).await;
         crash::at(Act::LetterSettled);
     }
+}
+
+async fn revive_all(store: &Store, triggers: &[Trigger], reason: &str) -> Result<(), StoreError> {
+    for trigger in triggers {
+        revive(store, trigger, reason).await?;
+    }
+    Ok(())
 }
 
 /// Makes a dead trigger due again, or ends its run. One that is not the last that went out changes nothing.

@@ -5,12 +5,13 @@
 //! sent again (see `Store::resend_lost`), and a trigger that arrives twice finds nothing to claim.
 
 use std::collections::HashMap;
+use std::iter::repeat;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use reveille_shared::broker::{Broker, Health, PublishError};
+use reveille_shared::broker::{Broker, Health, PublishError, Route};
 use reveille_shared::clock::Clock;
 use reveille_shared::crash::{self, Act};
 use reveille_shared::store::{Generation, Hint, Outgoing, Store, StoreError};
@@ -21,6 +22,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::bundle::Bundles;
 use crate::lost;
 use crate::status::Status;
 use crate::unpublished::Unpublished;
@@ -91,6 +93,7 @@ impl Dispatcher {
         let mut declare_at = Instant::now();
         let mut refused = None;
         let mut unpublished = Unpublished::new(self.leads.clone());
+        let mut bundles = Bundles::default();
         let mut waiting = None;
         let mut in_a_row = 0;
         while !stop.is_cancelled() {
@@ -124,7 +127,8 @@ impl Dispatcher {
                 in_a_row += 1;
                 match handed {
                     Handed::Sent(batch) => {
-                        in_flight.spawn(self.publish(batch, &feedback));
+                        let parcels = self.pack(&mut bundles, &batch).await;
+                        in_flight.spawn(self.publish(batch, parcels, &feedback));
                         room(&mut in_flight).await;
                     }
                     Handed::Unknown => unpublished.lost(),
@@ -151,7 +155,7 @@ impl Dispatcher {
                 }
                 let batch = unpublished.next(&self.store, BATCH).await?;
                 if !batch.is_empty() {
-                    return Ok(batch);
+                    return Ok((batch, true));
                 }
                 if !rebuilt {
                     self.rebuild(&feedback).await?;
@@ -165,13 +169,13 @@ impl Dispatcher {
                     }
                     let lost = self.find_lost().await?;
                     if !lost.is_empty() {
-                        return Ok(lost);
+                        return Ok((lost, true));
                     }
                 }
-                Ok::<_, DispatchError>(self.store.take_due(BATCH).await?)
+                Ok::<_, DispatchError>((self.store.take_due(BATCH).await?, false))
             };
             match step.await {
-                Ok(batch) if batch.is_empty() => {
+                Ok((batch, _)) if batch.is_empty() => {
                     failing = false;
                     match &refused {
                         None => self.status.tell("dispatcher", true, "publishes what is due at once"),
@@ -191,9 +195,14 @@ impl Dispatcher {
                         Some(ended) = in_flight.join_next() => resume_panic(ended),
                     }
                 }
-                Ok(batch) => {
+                Ok((batch, again)) => {
                     failing = false;
-                    in_flight.spawn(self.publish(batch, &feedback));
+                    let parcels = match again {
+                        // What went wrong once does so alone.
+                        true => singles(&batch),
+                        false => self.pack(&mut bundles, &batch).await,
+                    };
+                    in_flight.spawn(self.publish(batch, parcels, &feedback));
                     room(&mut in_flight).await;
                 }
                 Err(error) => {
@@ -214,7 +223,8 @@ impl Dispatcher {
             None => self.handed.recv().await,
         } {
             if let Handed::Sent(batch) = handed {
-                in_flight.spawn(self.publish(batch, &feedback));
+                let parcels = singles(&batch);
+                in_flight.spawn(self.publish(batch, parcels, &feedback));
             }
         }
         while let Some(ended) = in_flight.join_next().await {
@@ -266,29 +276,52 @@ impl Dispatcher {
             if batch.is_empty() {
                 return Ok(());
             }
-            self.publish(batch, feedback).await;
+            let parcels = singles(&batch);
+            self.publish(batch, parcels, feedback).await;
         }
     }
 
-    /// Publishes a batch and gives back what was not confirmed.
-    fn publish(&self, batch: Vec<Outgoing>, feedback: &Arc<Feedback>) -> impl Future<Output = ()> + Send + 'static {
+    /// Which triggers of a batch go together.
+    async fn pack(&self, bundles: &mut Bundles, batch: &[Outgoing]) -> Vec<Vec<usize>> {
+        match bundles.pack(&self.store, batch).await {
+            Ok(parcels) => parcels,
+            Err(error) => {
+                tracing::debug!(error = chain(&error), "can't tell how long runs take; triggers go one by one");
+                singles(batch)
+            }
+        }
+    }
+
+    /// Publishes a batch in these messages and gives back what was not confirmed.
+    fn publish(
+        &self,
+        batch: Vec<Outgoing>,
+        parcels: Vec<Vec<usize>>,
+        feedback: &Arc<Feedback>,
+    ) -> impl Future<Output = ()> + Send + 'static {
         let (store, broker, clock) = (self.store.clone(), Arc::clone(&self.broker), Arc::clone(&self.clock));
         let feedback = Arc::clone(feedback);
         async move {
-            let triggers: Vec<_> = batch.iter().map(|out| (out.route.clone(), out.trigger.clone())).collect();
+            let bundle = |parcel: &Vec<usize>| {
+                let triggers = parcel.iter().map(|index| batch[*index].trigger.clone()).collect();
+                (batch[parcel[0]].route.clone(), triggers)
+            };
+            let bundles: Vec<(Route, Vec<Trigger>)> = parcels.iter().map(bundle).collect();
             crash::at(Act::PublishBegun);
-            let verdicts = broker.publish(&triggers).await;
+            let verdicts = broker.publish_bundles(&bundles).await;
             crash::at(Act::Published);
             let now = clock.now();
             let mut failures: HashMap<&'static str, u64> = HashMap::new();
             let mut returned = Vec::new();
             let retry = backoff(feedback.failing.load(Ordering::Relaxed));
-            for (out, verdict) in batch.iter().zip(verdicts) {
+            let verdicts =
+                parcels.iter().zip(&verdicts).flat_map(|(parcel, verdict)| parcel.iter().zip(repeat(verdict)));
+            for (out, verdict) in verdicts.map(|(index, verdict)| (&batch[*index], verdict)) {
                 match verdict {
                     Ok(()) => observe(out, now),
                     Err(error) => {
-                        *failures.entry(word(&error)).or_default() += 1;
-                        returned.push(unsend(out, &error, retry));
+                        *failures.entry(word(error)).or_default() += 1;
+                        returned.push(unsend(out, error, retry));
                     }
                 }
             }
@@ -309,6 +342,11 @@ impl Dispatcher {
             }
         }
     }
+}
+
+/// Each trigger in a message of its own.
+fn singles(batch: &[Outgoing]) -> Vec<Vec<usize>> {
+    (0..batch.len()).map(|index| vec![index]).collect()
 }
 
 /// What a batch's failure means for one of its triggers.

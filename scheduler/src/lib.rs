@@ -17,6 +17,7 @@
 
 pub mod api;
 pub mod app;
+mod bundle;
 mod dashboard;
 pub mod dead_letters;
 pub mod definition_plan;

@@ -157,7 +157,10 @@ impl Reconciler {
             let id = worker.worker.incarnation;
             if dead.contains(&id) {
                 tracing::warn!(worker = worker.worker.name, incarnation = %id, "gave no sign of life: taken for dead");
-                self.store.retire_worker(id).await?;
+                // We may have been frozen since the look.
+                if !self.store.retire_silent(id, worker.beat).await? {
+                    continue;
+                }
                 report.dead_workers += 1;
             } else if worker.ended_at.is_none() || worker.leases == 0 {
                 continue;

@@ -52,8 +52,12 @@ list! {
         Accept,
         /// A request to cancel.
         Cancel,
+        /// A request to cancel many.
+        CancelAll,
         /// Due triggers are marked as sent.
         TakeDue,
+        /// Runs that have not started in time end.
+        Expire,
         /// What the broker did not take is due again.
         Unsend,
         /// A run that can't be delivered ends.
@@ -62,6 +66,12 @@ list! {
         ResendUnpublished,
         /// What was lost is marked as sent again.
         ResendLost,
+        /// A marker that is about to follow triggers.
+        PutMarker,
+        /// A marker has come through.
+        MarkerBack,
+        /// Old markers are forgotten.
+        PurgeMarkers,
         /// Leases.
         Claim,
         /// Lines that runs have printed.
@@ -82,8 +92,14 @@ list! {
         RetireWorker,
         /// Leases are lost.
         Lose,
+        /// Limits for which runs wait, and that nobody has woken, are woken.
+        WakeStrandedLimits,
         /// Old idempotency keys are forgotten.
         PurgeKeys,
+        /// Keys of unique runs that ended long ago are forgotten.
+        PurgeUniqueKeys,
+        /// Limits that nothing has used for long are forgotten.
+        PurgeLimits,
         /// Workers that ended long ago are forgotten.
         PurgeWorkers,
     }

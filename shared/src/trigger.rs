@@ -36,6 +36,48 @@ pub enum Malformed {
     Newer(u32),
 }
 
+/// Several triggers of one job: the first one, and id and number of each further one.
+#[derive(Serialize, Deserialize)]
+struct Bundle {
+    v: u32,
+    id: WorkRequestId,
+    n: u32,
+    namespace: String,
+    job: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    more: Vec<(WorkRequestId, u32)>,
+}
+
+/// The bytes of one message for triggers of one job. A worker that knows no bundles reads the first alone; the others are
+/// found as lost and sent again one by one.
+///
+/// # Panics
+/// If there are none.
+#[must_use]
+pub fn encode(triggers: &[Trigger]) -> Vec<u8> {
+    let (first, more) = triggers.split_first().expect("a message holds a trigger");
+    let more = more.iter().map(|trigger| (trigger.id, trigger.n)).collect();
+    let Trigger { v, id, n, namespace, job } = first.clone();
+    let bundle = Bundle { v, id, n, namespace, job, more };
+    serde_json::to_vec(&bundle).expect("a struct of strings and numbers always has a JSON form")
+}
+
+/// Reads a message body: one trigger, or several of one job. Fields that this build doesn't know are ignored.
+///
+/// # Errors
+/// [`Malformed`] says what is wrong with the bytes.
+pub fn decode(body: &[u8]) -> Result<Vec<Trigger>, Malformed> {
+    let Ok(Bundle { v, id, n, namespace, job, more }) = serde_json::from_slice(body) else {
+        return Trigger::decode(body).map(|trigger| vec![trigger]);
+    };
+    if v > VERSION {
+        return Err(Malformed::Newer(v));
+    }
+    let first = Trigger { v, id, n, namespace, job };
+    let others = more.into_iter().map(|(id, n)| Trigger { id, n, ..first.clone() });
+    Ok(std::iter::once(first.clone()).chain(others).collect())
+}
+
 impl Trigger {
     /// A message that names no work request: it goes through a queue to show that what was before it has come through.
     /// A worker that knows no markers finds nothing to claim.
@@ -93,6 +135,16 @@ mod tests {
         json["later"] = true.into();
         let read = Trigger::decode(json.to_string().as_bytes()).unwrap();
         assert_eq!((read.n, read.namespace.as_str()), (3, "a"));
+    }
+
+    #[test]
+    fn a_bundle_is_read_as_its_triggers_and_by_others_as_its_first() {
+        let all: Vec<Trigger> = (1..=3).map(|n| Trigger { n, ..trigger() }).collect();
+        let bytes = encode(&all);
+        assert_eq!(decode(&bytes).unwrap(), all);
+        assert_eq!(Trigger::decode(&bytes).unwrap(), all[0]);
+        assert_eq!(encode(&all[..1]), all[0].encode(), "one alone looks as it always has");
+        assert!(matches!(decode(&bytes[1..]), Err(Malformed::NotATrigger(_))));
     }
 
     #[test]

@@ -172,7 +172,7 @@ async fn receive(mut deliveries: Box<dyn Subscription>, hand_over: mpsc::Sender<
         {
             batch.push((delivery, SystemClock.now()));
         }
-        let triggers: Vec<_> = batch.iter().map(|(delivery, at)| (delivery.trigger.clone(), *at)).collect();
+        let triggers: Vec<_> = batch.iter().map(|(delivery, at)| (delivery.triggers[0].clone(), *at)).collect();
         deliveries.ack(batch.into_iter().map(|(delivery, _)| delivery).collect()).await;
         for trigger in triggers {
             hand_over.send(trigger).await?;

@@ -11,8 +11,9 @@
     reason = "figures for people"
 )]
 
+mod runs;
+
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -30,21 +31,16 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Connection, ConnectionProperties};
 use reveille_shared::clock::{Clock as _, SystemClock};
-use reveille_shared::definition::{Handler, Job};
-use reveille_shared::store::{NewWorkRequest, Store};
 use reveille_shared::trigger::{self, Trigger};
 use reveille_shared::work_request::WorkRequestId;
-use sqlx::Connection as _;
 use tempfile::TempDir;
 
-/// Runs stored in one transaction.
-const ACCEPTED_AT_ONCE: usize = 500;
+use crate::runs::{NOOP, end_to_end, median, per_second};
+
 /// Publishes in flight in the raw measurement: as many as the dispatcher has.
 const CONFIRMS_IN_FLIGHT: usize = 1_000;
 /// Rounds of each throughput measurement; the median counts.
 const ROUNDS: usize = 3;
-
-const NOOP: &str = "version: 1\njobs:\n  noop: { function: noop }\n";
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -59,7 +55,7 @@ async fn main() -> Result<()> {
         let system = System::start(&database, &broker, NOOP, true).await?;
         for round in 1..=ROUNDS {
             raw.push(raw_broker(broker.url(), runs).await?);
-            whole.push(end_to_end(&database, runs).await?);
+            whole.push(end_to_end(database.url(), runs).await?);
             println!("round {round}: raw broker {:.0}/s, end to end {:.0} runs/s", raw[round - 1], whole[round - 1]);
         }
         system.stop().await?;
@@ -177,35 +173,6 @@ async fn raw_broker(url: &str, messages: usize) -> Result<f64> {
     Ok(per_second(messages, start.elapsed()))
 }
 
-/// From the first stored trigger to the last stored end.
-async fn end_to_end(database: &Database, runs: usize) -> Result<f64> {
-    let store = Store::connect(database.url(), "bench", Arc::new(SystemClock)).await?;
-    let job = store.job("default", "noop").await?.context("the job is not in force")?;
-    let mut watcher = sqlx::PgConnection::connect(database.url()).await?;
-    let start = Instant::now();
-    let mut left = runs;
-    while left > 0 {
-        let batch = left.min(ACCEPTED_AT_ONCE);
-        let requests: Vec<_> = (0..batch).map(|_| request(job.version)).collect();
-        store.accept_all(&requests).await?;
-        left -= batch;
-    }
-    eventually("all runs to end", Duration::from_secs(300), async || {
-        let open: i64 = sqlx::query_scalar("SELECT count(*) FROM deliveries")
-            .fetch_one(&mut watcher)
-            .await
-            .map_err(|error| error.to_string())?;
-        if open == 0 { Ok(()) } else { Err(format!("{open} have not ended")) }
-    })
-    .await?;
-    let elapsed = start.elapsed();
-    let failed: i64 = sqlx::query_scalar("SELECT count(*) FROM work_requests WHERE status <> 'SUCCEEDED'")
-        .fetch_one(&mut watcher)
-        .await?;
-    ensure!(failed == 0, "{failed} runs did not succeed");
-    Ok(per_second(runs, elapsed))
-}
-
 /// How late the triggers of many schedules that are due at the same second are with the broker, by the scheduler's
 /// own measure, while nobody consumes. With a consumer: see `bench-lateness`.
 #[allow(clippy::disallowed_methods, reason = "a benchmark lives in real time")]
@@ -243,18 +210,4 @@ async fn lateness(database: &Database, broker: &Broker, schedules: usize) -> Res
         }
     }
     system.stop().await
-}
-
-fn request(job_version: i64) -> NewWorkRequest {
-    let noop = Job::new("default", "noop", Handler::Function("noop".into()));
-    NewWorkRequest::new(WorkRequestId::new(SystemClock.now()), &noop, job_version, "bench")
-}
-
-fn per_second(count: usize, elapsed: Duration) -> f64 {
-    count as f64 / elapsed.as_secs_f64()
-}
-
-fn median(figures: &mut [f64]) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
 }

@@ -128,6 +128,14 @@ async fn prepare(world: &mut World, target: &mut harness::stack::Service, before
             world.kill_workers()?;
             if world.is_one_process() { target.kill9() } else { stop(target).await }
         }
+        Before::RunsExpire => {
+            world.stop_workers().await?;
+            fill_slots(world, "longer").await?;
+            world.ask("fleeting", "0s", "FAILED");
+            let last = world.insist().await?.pop().context("a run")?;
+            world.wait_in_queue(&last).await?;
+            target.kill9()
+        }
         Before::FiresAreStranded => {
             world.stop_workers().await?;
             fill_slots(world, "longer").await?;
@@ -157,13 +165,13 @@ async fn provoke(world: &mut World, pid: Pid, dies: Dies, load: Load) -> Result<
         }
         Load::LongRuns => drop(fill_slots(world, "long").await?),
         Load::Cancels => {
-            world.ask("endless", "0s", "CANCELED");
-            world.ask("work", "1h", "CANCELED");
-            let ids = world.insist().await?;
-            world.wait_for(&ids[0], "started", |run| run["status"] == "IN_PROGRESS").await?;
-            for id in &ids {
-                world.cancel(id).await?;
+            for id in ask_for_endless(world).await? {
+                world.cancel(&id).await?;
             }
+        }
+        Load::CancelsAll => {
+            ask_for_endless(world).await?;
+            world.call(Method::POST, "/v1/workRequests:cancel", &json!({"job": "endless"}), &[200]).await?;
         }
         Load::FireByHand => drop(world.call(Method::POST, "/v1/schedules/second:trigger", &json!({}), &[202]).await?),
         Load::PauseAndResume => world.pause_and_resume().await?,
@@ -179,6 +187,17 @@ async fn provoke(world: &mut World, pid: Pid, dies: Dies, load: Load) -> Result<
         },
         Load::BrokerIsCut => world.stack.broker_proxy.as_ref().context("a proxy")?.cut().await,
         Load::MessagesAreLost => lose_messages(world).await?,
+        Load::MessagesWereLost => {
+            lose_messages(world).await?;
+            loop {
+                tamper(world, "UPDATE markers SET sent_at = sent_at - interval '1 hour'").await?;
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+        Load::Backlog => {
+            ask_for_backlog(world);
+            world.insist().await?;
+        }
         Load::MessagesDie => kill_messages(world).await?,
         Load::LastMessageDies => kill_last_message(world).await?,
         Load::Stops => {
@@ -226,16 +245,34 @@ async fn channel(world: &World) -> Result<lapin::Channel> {
     Ok(connection.create_channel().await?)
 }
 
-/// Purges the work queue again and again. `reveille dev` needs no help: its queue is gone with it.
-async fn lose_messages(world: &World) -> Result<()> {
+/// Runs that have to be canceled: one that goes on, and one that waits.
+async fn ask_for_endless(world: &mut World) -> Result<Vec<String>> {
+    ["0s", "1h"].into_iter().for_each(|delay| world.ask("endless", delay, "CANCELED"));
+    let ids = world.insist().await?;
+    world.wait_for(&ids[0], "started", |run| run["status"] == "IN_PROGRESS").await?;
+    Ok(ids)
+}
+
+/// More runs than can start before it is asked after those that wait.
+fn ask_for_backlog(world: &mut World) {
+    (0..SLOTS * 4).for_each(|_| world.ask("longer", "0s", "SUCCEEDED"));
+}
+
+/// Lets the broker forget what waits for workers; these come back.
+async fn lose_messages(world: &mut World) -> Result<()> {
     if world.is_one_process() {
-        return Ok(());
+        ask_for_backlog(world);
+        return world.insist().await.map(drop);
     }
+    world.stop_workers().await?;
     let channel = channel(world).await?;
-    loop {
-        channel.queue_purge(QUEUE.into(), QueuePurgeOptions::default()).await?;
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    eventually("messages to lose", LIMIT, async || {
+        let lost = channel.queue_purge(QUEUE.into(), QueuePurgeOptions::default()).await;
+        let lost = lost.map_err(|error| error.to_string())?;
+        if lost > 2 { Ok(()) } else { Err(format!("{lost} lost")) }
+    })
+    .await?;
+    world.restart_workers().await
 }
 
 /// Rejects messages, which makes dead letters of them.
@@ -330,7 +367,8 @@ fn every_point_is_passed_somewhere_and_every_commit_of_the_store_has_one() -> Re
     texts.retain(|(path, _)| !path.ends_with("shared/src/crash.rs"));
     let has = |call: &str| texts.iter().any(|(_, text)| text.contains(call));
     for commit in Commit::ALL {
-        ensure!(has(&format!("crash::around(Commit::{commit:?}, ")), "no transaction is {commit:?}");
+        let calls = [", tx", ", |_|", ")"].map(|end| format!("Commit::{commit:?}{end}"));
+        ensure!(calls.iter().any(|call| has(call)), "no transaction is {commit:?}");
     }
     for act in Act::ALL {
         ensure!(has(&format!("crash::at(Act::{act:?})")), "nothing passes {act:?}");
@@ -338,7 +376,7 @@ fn every_point_is_passed_somewhere_and_every_commit_of_the_store_has_one() -> Re
     for (path, text) in texts.iter().filter(|(path, _)| path.starts_with(root.join("shared/src/store"))) {
         // Where the databases commit; whoever calls that has to say what it makes durable.
         let mut lines = text.lines().filter(|line| line.contains(".commit()") && !line.contains("self.tx.commit()"));
-        let bare = lines.find(|line| !line.contains("crash::around(Commit::"));
+        let bare = lines.find(|line| !line.contains("crash::around("));
         ensure!(bare.is_none(), "{} has a commit without crash points: {bare:?}", path.display());
     }
     Ok(())

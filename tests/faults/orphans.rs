@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use harness::process_tree::is_living;
 use harness::stack::Stack;
 use harness::wait::eventually;
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::json;
 
 const TTL: Duration = Duration::from_secs(4);
@@ -27,6 +27,7 @@ jobs:
         while :; do sleep 0.1; done
     timeout: 10m
     retry: { max_attempts: 3, initial: 100ms, max: 100ms }
+  brief: { command: [sh, -c, 'touch FOLDER/begun; sleep 1.5'] }
 "#;
 
 /// One worker that has a stubborn run, and the processes of that.
@@ -119,5 +120,24 @@ async fn a_worker_frozen_for_less_than_its_lease_reports_no_success() -> Result<
     ensure!(events.iter().all(|event| event["type"] != "succeeded"), "{events:?}");
     let run = scene.stack.api.get(&scene.id).await?;
     ensure!(run["status"] == "IN_PROGRESS" && run["attempt"] == 2, "{run}");
+    Ok(())
+}
+
+/// As a terminal does it with Ctrl-C.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_to_the_workers_group_lets_programs_finish() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let yaml = STUBBORN.replace("FOLDER", &folder.path().to_string_lossy());
+    let mut stack = Stack::postgres_rabbit().schedules(yaml).start().await?;
+    let id = stack.api.trigger("brief", json!({})).await?;
+    eventually("the program to run", Duration::from_secs(60), async || {
+        if folder.path().join("begun").exists() { Ok(()) } else { Err("not begun".to_owned()) }
+    })
+    .await?;
+    kill_process_group(stack.workers[0].pid(), Signal::INT)?;
+    let status = stack.workers[0].wait_exit(Duration::from_secs(30)).await?;
+    ensure!(status.success(), "the worker ended with {status}");
+    let run = stack.api.get(&id).await?;
+    ensure!(run["status"] == "SUCCEEDED" && run["attempt"] == 1, "{run}");
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Wiring: settings → a worker that runs until it is told to stop.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use crate::claim;
 use crate::consume::{Consumer, Lane};
 use crate::execute::Executor;
 use crate::guard::Guard;
@@ -208,6 +210,7 @@ pub async fn start(
         reporter: reporter.clone(),
         runs: Arc::clone(&runs),
         tracker: tracker.clone(),
+        lease: last_beat.allowed(),
         jobs: std::sync::Mutex::default(),
     });
     let heart = Heart {
@@ -232,6 +235,9 @@ pub async fn start(
         runs: Arc::clone(&runs),
         executor,
         slots: Arc::new(Semaphore::new(slots.into())),
+        parcels: HashMap::new(),
+        next_parcel: 0,
+        most_waiting: usize::from(slots).max(claim::BATCH),
         free_since: None,
         ready: Vec::new(),
         ready_since: now,

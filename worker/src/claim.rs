@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reveille_shared::broker::Delivery;
 use reveille_shared::state::Refusal;
 use reveille_shared::store::{Claim, Claimed, Store};
 use reveille_shared::telemetry::chain;
+use reveille_shared::trigger::Trigger;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -19,12 +19,12 @@ pub(crate) const BATCH: usize = 256;
 /// How long a store that fails is asked again before the deliveries go back to the broker.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A delivery that has a slot and asks for its lease.
+/// A trigger that has a slot and asks for its lease.
 #[derive(Debug)]
 pub(crate) struct Candidate {
-    /// In which lane it came.
-    pub(crate) lane: usize,
-    pub(crate) delivery: Delivery,
+    /// In which message it came.
+    pub(crate) parcel: u64,
+    pub(crate) trigger: Trigger,
     pub(crate) slot: OwnedSemaphorePermit,
     pub(crate) handle: Arc<Handle>,
 }
@@ -43,7 +43,7 @@ pub(crate) async fn claim(store: Store, worker: Uuid, batch: Vec<Candidate>, sto
     let claims: Vec<Claim> = batch
         .iter()
         .map(|candidate| {
-            let trigger = &candidate.delivery.trigger;
+            let trigger = &candidate.trigger;
             Claim { id: trigger.id, n: trigger.n, token: candidate.handle.token }
         })
         .collect();

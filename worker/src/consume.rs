@@ -1,7 +1,8 @@
 //! Delivery → slot → claim → run, and the delivery's own end: acked once the claim is durable, whatever it says; given
 //! back when there is no slot for it in time or the store can't be asked.
 
-use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use reveille_shared::crash::{self, Act};
 use reveille_shared::definition::Priority;
 use reveille_shared::store::Store;
 use reveille_shared::telemetry::chain;
+use reveille_shared::trigger::Trigger;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -37,8 +39,23 @@ const STAGGER: Duration = Duration::from_millis(10);
 pub(crate) struct Lane {
     pub(crate) subscription: Box<dyn Subscription>,
     pub(crate) flow: Flow,
-    /// Deliveries without a slot, and since when.
-    pub(crate) waiting: VecDeque<(Delivery, Instant)>,
+    /// What waits for a slot.
+    pub(crate) waiting: VecDeque<Waiting>,
+}
+
+/// A trigger without a slot.
+pub(crate) struct Waiting {
+    trigger: Trigger,
+    parcel: u64,
+    since: Instant,
+}
+
+/// A message that is not settled. It is acknowledged when all of its triggers are decided, and given back as a whole: what
+/// is claimed of it by then is refused to whoever has it next.
+pub(crate) struct Parcel {
+    lane: usize,
+    delivery: Delivery,
+    undecided: usize,
 }
 
 impl Lane {
@@ -47,12 +64,13 @@ impl Lane {
         Self { subscription, flow: Flow::new(slots, now), waiting: VecDeque::new() }
     }
 
-    async fn shut(&mut self) {
+    async fn shut(&mut self, parcels: &mut HashMap<u64, Parcel>) {
         self.subscription.demand(0).await;
-        let waiting: Vec<_> = self.waiting.drain(..).map(|(delivery, _)| delivery).collect();
-        if !waiting.is_empty() {
-            tracing::debug!(count = waiting.len(), "all slots are taken; giving triggers back");
-            self.subscription.give_back(waiting).await;
+        let unsettled = self.waiting.drain(..).filter_map(|waiting| parcels.remove(&waiting.parcel));
+        let deliveries: Vec<_> = unsettled.map(|parcel| parcel.delivery).collect();
+        if !deliveries.is_empty() {
+            tracing::debug!(count = deliveries.len(), "all slots are taken; giving triggers back");
+            self.subscription.give_back(deliveries).await;
             crash::at(Act::GaveBack);
         }
     }
@@ -62,6 +80,10 @@ impl Lane {
 pub(crate) struct Consumer {
     /// The first goes first.
     pub(crate) lanes: [Lane; Priority::ALL.len()],
+    /// Messages that are not settled.
+    pub(crate) parcels: HashMap<u64, Parcel>,
+    /// Numbers them.
+    pub(crate) next_parcel: u64,
     /// Nothing is to be taken while this holds.
     pub(crate) is_cut_off: watch::Receiver<bool>,
     pub(crate) store: Store,
@@ -69,6 +91,8 @@ pub(crate) struct Consumer {
     pub(crate) runs: Arc<Runs>,
     pub(crate) executor: Arc<Executor>,
     pub(crate) slots: Arc<Semaphore>,
+    /// The most triggers that wait for a slot.
+    pub(crate) most_waiting: usize,
     /// Since when a slot is free and nothing waits for one.
     pub(crate) free_since: Option<Instant>,
     /// Deliveries with a slot, not yet in the store's hands, and since when.
@@ -95,16 +119,17 @@ impl Consumer {
             let is_cut_off = *self.is_cut_off.borrow_and_update();
             if is_cut_off {
                 self.give_all_back().await;
+                self.free_since = None;
             } else {
                 self.seat();
                 self.send_claims(&soft);
             }
-            // Seen before steering, which may take a while: a slot that comes free meanwhile must wake this loop.
-            let full = self.slots.available_permits() == 0;
-            if !is_cut_off {
-                self.steer().await;
-            }
-            let wake = self.wake();
+            // As `seat` has seen it: a slot that comes free from there on, while we steer, must wake this loop.
+            let full = !is_cut_off && self.free_since.is_none();
+            let steered = if is_cut_off { Instant::now() } else { self.steer().await };
+            let wake = self.wake(steered);
+            let waiting: usize = self.lanes.iter().map(|lane| lane.waiting.len()).sum();
+            let most = self.most_waiting;
             tokio::select! {
                 biased;
                 () = &mut stopped => break Ok(()),
@@ -112,7 +137,8 @@ impl Consumer {
                     Ok(verdict) => self.settle(verdict, &soft).await,
                     Err(error) => break Err(error.into()),
                 },
-                (lane, delivery) = next(&mut self.lanes) => match delivery {
+                // What could not be seated soon stays with the broker.
+                (lane, delivery) = next(&mut self.lanes), if waiting < most => match delivery {
                     Some(delivery) => self.take(lane, delivery).await,
                     None if soft.is_cancelled() => break Ok(()),
                     None => break Err(ConsumeError::Ended),
@@ -135,10 +161,14 @@ impl Consumer {
         let now = Instant::now();
         let mut next = Some(first);
         while let Some(delivery) = next {
-            if delivery.trigger.is_marker() {
+            if delivery.triggers.iter().any(Trigger::is_marker) {
                 self.mark(lane, delivery).await;
             } else {
-                self.lanes[lane].waiting.push_back((delivery, now));
+                let parcel = self.next_parcel;
+                self.next_parcel += 1;
+                let items = delivery.triggers.iter().cloned().map(|trigger| Waiting { trigger, parcel, since: now });
+                self.lanes[lane].waiting.extend(items);
+                self.parcels.insert(parcel, Parcel { lane, undecided: delivery.triggers.len(), delivery });
             }
             let Lane { subscription, waiting, .. } = &mut self.lanes[lane];
             next = if waiting.len() < claim::BATCH { subscription.next().now_or_never().flatten() } else { None };
@@ -147,10 +177,12 @@ impl Consumer {
 
     /// Notes that a marker has come. It needs no slot, and one that can't be noted is like one that was lost.
     async fn mark(&mut self, lane: usize, marker: Delivery) {
-        let (store, trigger) = (self.store.clone(), marker.trigger.clone());
+        let (store, triggers) = (self.store.clone(), marker.triggers.clone());
         self.executor.tracker.spawn(async move {
-            if let Err(error) = store.marker_back(&trigger).await {
-                tracing::debug!(error = chain(&error), "can't note a marker");
+            for trigger in triggers.iter().filter(|trigger| trigger.is_marker()) {
+                if let Err(error) = store.marker_back(trigger).await {
+                    tracing::debug!(error = chain(&error), "can't note a marker");
+                }
             }
         });
         self.lanes[lane].subscription.ack(vec![marker]).await;
@@ -160,17 +192,17 @@ impl Consumer {
     fn seat(&mut self) {
         let now = Instant::now();
         let first = self.ready.len();
-        for (lane, Lane { flow, waiting, .. }) in self.lanes.iter_mut().enumerate() {
+        for Lane { flow, waiting, .. } in &mut self.lanes {
             while !waiting.is_empty()
                 && let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned()
-                && let Some((delivery, since)) = waiting.pop_front()
+                && let Some(Waiting { trigger, parcel, since }) = waiting.pop_front()
             {
                 flow.served(now.duration_since(since));
                 if self.ready.is_empty() {
                     self.ready_since = now;
                 }
-                let handle = Arc::new(Handle::new(delivery.trigger.id));
-                self.ready.push(Candidate { lane, delivery, slot, handle });
+                let handle = Arc::new(Handle::new(trigger.id));
+                self.ready.push(Candidate { parcel, trigger, slot, handle });
             }
         }
         let is_free = self.slots.available_permits() > 0;
@@ -191,8 +223,8 @@ impl Consumer {
         }
     }
 
-    /// Does what the flows say.
-    async fn steer(&mut self) {
+    /// Does what the flows say. Answers by which instant: the broker may take a while.
+    async fn steer(&mut self) -> Instant {
         let now = Instant::now();
         let permits = u16::try_from(self.slots.available_permits()).unwrap_or(u16::MAX);
         let mut after = Duration::ZERO;
@@ -206,24 +238,24 @@ impl Consumer {
                 _ if is_settled => permits,
                 _ => 0,
             };
-            let oldest = lane.waiting.front().map(|(_, since)| *since);
+            let oldest = lane.waiting.front().map(|waiting| waiting.since);
             match lane.flow.step(now, free, oldest) {
                 Some(Action::Demand(demand)) => lane.subscription.demand(demand).await,
-                Some(Action::Shut) => lane.shut().await,
+                Some(Action::Shut) => lane.shut(&mut self.parcels).await,
                 None => {}
             }
             after += STAGGER;
         }
+        now
     }
 
-    /// Resolves when there is something to do that no event tells.
-    fn wake(&self) -> impl Future<Output = ()> + use<> {
-        let now = Instant::now();
-        let oldest = |lane: &Lane| lane.waiting.front().map(|(_, since)| *since + HOLD);
+    /// Resolves when there is something to do that no event tells, and that was not yet to be done when the flows were steered.
+    fn wake(&self, steered: Instant) -> impl Future<Output = ()> + use<> {
+        let oldest = |lane: &Lane| lane.waiting.front().map(|waiting| waiting.since + HOLD);
         let hold = self.lanes.iter().filter_map(oldest).min();
         let linger = (!self.ready.is_empty() && self.claims.len() < CLAIMS).then(|| self.ready_since + LINGER);
         let turns = self.free_since.into_iter().flat_map(|since| (1..3).map(move |lane| since + STAGGER * lane));
-        let at = hold.into_iter().chain(linger).chain(turns.filter(|at| *at > now)).min();
+        let at = hold.into_iter().chain(linger).chain(turns.filter(|at| *at > steered)).min();
         async move {
             match at {
                 Some(at) => sleep_until(at).await,
@@ -238,15 +270,22 @@ impl Consumer {
             Verdict::Decided(batch) => {
                 let mut deliveries: [Vec<Delivery>; Priority::ALL.len()] = Default::default();
                 let mut refused = Vec::new();
-                for (Candidate { lane, delivery, slot, handle }, answer) in batch {
+                for (Candidate { parcel, trigger, slot, handle }, answer) in batch {
                     match answer {
                         Ok(claimed) => self.executor.start(claimed, handle, slot),
                         Err(refusal) => {
-                            tracing::debug!(work_request = %handle.id, n = delivery.trigger.n, %refusal, "nothing to run");
+                            tracing::debug!(work_request = %handle.id, n = trigger.n, %refusal, "nothing to run");
                             refused.push(handle.token);
                         }
                     }
-                    deliveries[lane].push(delivery);
+                    // One that was given back meanwhile is not ours to settle.
+                    if let Entry::Occupied(mut parcel) = self.parcels.entry(parcel) {
+                        parcel.get_mut().undecided -= 1;
+                        if parcel.get().undecided == 0 {
+                            let Parcel { lane, delivery, .. } = parcel.remove();
+                            deliveries[lane].push(delivery);
+                        }
+                    }
                 }
                 if !refused.is_empty() {
                     metrics::counter!("reveille_claims_refused_total").increment(refused.len() as u64);
@@ -277,11 +316,13 @@ impl Consumer {
     /// Gives back everything that is not in the store's hands, and takes no more.
     async fn give_all_back(&mut self) {
         self.runs.remove(self.ready.iter().map(|candidate| candidate.handle.token));
-        for Candidate { lane, delivery, .. } in self.ready.drain(..).rev() {
-            self.lanes[lane].waiting.push_front((delivery, self.ready_since));
+        for Candidate { parcel, trigger, .. } in self.ready.drain(..).rev() {
+            if let Some(Parcel { lane, .. }) = self.parcels.get(&parcel) {
+                self.lanes[*lane].waiting.push_front(Waiting { trigger, parcel, since: self.ready_since });
+            }
         }
         for lane in &mut self.lanes {
-            lane.shut().await;
+            lane.shut(&mut self.parcels).await;
             lane.flow.shut(Instant::now());
         }
     }

@@ -14,7 +14,7 @@ use reveille_shared::store::{Claimed, Outcome, Report, Store};
 use reveille_shared::telemetry::chain;
 use reveille_shared::work_request::{MAX_OUTPUT, RunError, Stream};
 use serde_json::Value;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
 
@@ -44,6 +44,8 @@ pub(crate) struct Executor {
     pub(crate) reporter: Reporter,
     pub(crate) runs: Arc<Runs>,
     pub(crate) tracker: TaskTracker,
+    /// Until when leases are known to be good.
+    pub(crate) lease: watch::Receiver<Instant>,
     /// Versions never change, so what was read once is good forever.
     pub(crate) jobs: Mutex<HashMap<JobKey, Arc<Job>>>,
 }
@@ -83,6 +85,8 @@ impl Executor {
         let sink = self.reporter.sink(id, token, claimed.attempt);
         let name = claimed.job.clone();
         let (end, retry) = match self.job(&claimed, &handle).await {
+            // A process that was frozen here must not begin what another one may have by now.
+            Some(job) if !self.may_begin(&handle).await => (End::Dropped, job.retry),
             Some(job) => (perform(&self.handlers, &job, claimed, &handle, sink.clone()).await, job.retry),
             // Without its definition a run can only fail for good, or be given up for the reason that it was told.
             None => (End::Returned(Err(unknown_job(&claimed))), RetryPolicy::default()),
@@ -104,6 +108,18 @@ impl Executor {
         }
         // Given back only now: the reports that wait are bounded by the slots.
         drop(slot);
+    }
+
+    /// Waits until the lease is known to be good; false if the run is told to stop before.
+    async fn may_begin(&self, handle: &Handle) -> bool {
+        let mut lease = self.lease.clone();
+        while Instant::now() >= *lease.borrow_and_update() {
+            tokio::select! {
+                () = handle.stop.cancelled() => return false,
+                Ok(()) = lease.changed() => {}
+            }
+        }
+        true
     }
 
     /// The definition to run; waits for the store unless the run is told to stop. `None` if there is none.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use reveille_shared::broker::{
     self, Broker, BrokerError, DeadLetters, Delivery, Health, PublishError, Pulses, Route, Subscription,
 };
@@ -18,37 +19,22 @@ use reveille_shared::store::{NewWorkRequest, Store};
 use reveille_shared::trigger::Trigger;
 use reveille_shared::work_request::WorkRequestId;
 use reveille_worker::app::{Settings, start};
+use reveille_worker::handlers::FunctionsBuilder;
 use reveille_worker::{Functions, Guard, Run};
 use serde_json::json;
+use tempfile::TempDir;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// The embedded broker, which is asked to stop the flow only after every slot has come free.
+/// What happens before the broker is told the demand for triggers of a priority.
+type BeforeDemand = Arc<dyn Fn(Priority, u16) -> BoxFuture<'static, ()> + Send + Sync>;
+
+/// The embedded broker, which takes its time.
 struct SlowBroker {
     inner: Arc<dyn Broker>,
-    slow: Slow,
-}
-
-/// Lets the run that goes on end, and waits until it has.
-#[derive(Clone)]
-struct Slow {
-    store: Store,
-    first: WorkRequestId,
-    may_end: Arc<Semaphore>,
-}
-
-impl Slow {
-    async fn wait(&self) {
-        let read = async || self.store.work_request("default", self.first).await.unwrap().unwrap().status;
-        if read().await == Status::InProgress {
-            self.may_end.add_permits(1);
-            while read().await != Status::Succeeded {
-                sleep(Duration::from_millis(2)).await;
-            }
-        }
-    }
+    before_demand: BeforeDemand,
 }
 
 #[async_trait]
@@ -57,20 +43,13 @@ impl Broker for SlowBroker {
         self.inner.declare(queues).await
     }
 
-    async fn publish(&self, triggers: &[(Route, Trigger)]) -> Vec<Result<(), PublishError>> {
-        self.inner.publish(triggers).await
+    async fn publish_bundles(&self, bundles: &[(Route, Vec<Trigger>)]) -> Vec<Result<(), PublishError>> {
+        self.inner.publish_bundles(bundles).await
     }
 
     async fn subscribe(&self, queues: &[String], priority: Priority) -> Result<Box<dyn Subscription>, BrokerError> {
         let inner = self.inner.subscribe(queues, priority).await?;
-        if priority != Priority::Normal {
-            return Ok(inner);
-        }
-        Ok(Box::new(SlowSubscription { inner, slow: self.slow.clone() }))
-    }
-
-    async fn dead_letters(&self) -> Result<Box<dyn DeadLetters>, BrokerError> {
-        self.inner.dead_letters().await
+        Ok(Box::new(SlowSubscription { inner, priority, before_demand: Arc::clone(&self.before_demand) }))
     }
 
     async fn pulse(&self) -> Result<(), BrokerError> {
@@ -79,6 +58,10 @@ impl Broker for SlowBroker {
 
     async fn pulses(&self) -> Box<dyn Pulses> {
         self.inner.pulses().await
+    }
+
+    async fn dead_letters(&self) -> Result<Box<dyn DeadLetters>, BrokerError> {
+        self.inner.dead_letters().await
     }
 
     async fn depth(&self, queue: &str) -> Result<u64, BrokerError> {
@@ -92,7 +75,8 @@ impl Broker for SlowBroker {
 
 struct SlowSubscription {
     inner: Box<dyn Subscription>,
-    slow: Slow,
+    priority: Priority,
+    before_demand: BeforeDemand,
 }
 
 #[async_trait]
@@ -102,9 +86,7 @@ impl Subscription for SlowSubscription {
     }
 
     async fn demand(&mut self, unsettled: u16) {
-        if unsettled == 0 {
-            self.slow.wait().await;
-        }
+        (self.before_demand)(self.priority, unsettled).await;
         self.inner.demand(unsettled).await;
     }
 
@@ -117,60 +99,96 @@ impl Subscription for SlowSubscription {
     }
 }
 
+/// A store with runs whose triggers wait in a broker; what is missing is the worker.
+struct Bed {
+    _folder: TempDir,
+    store: Store,
+    broker: Arc<dyn Broker>,
+    ids: Vec<WorkRequestId>,
+}
+
+impl Bed {
+    async fn with_runs(count: usize) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().display());
+        let store = Store::connect(&url, "test", Arc::new(SystemClock)).await.unwrap();
+        let broker = broker::connect("embedded", "test", CancellationToken::new()).unwrap();
+        broker.declare(&["default".into()]).await.unwrap();
+        let generation = store.lead(Uuid::new_v4(), Duration::from_secs(60)).await.unwrap().unwrap();
+        let job = Job::new("default", "wait", Handler::Function("wait".into()));
+        let definitions = Definitions { revision: None, jobs: vec![job.clone()], schedules: vec![] };
+        store.apply_definitions(generation, &definitions, "digest", "test").await.unwrap();
+        for _ in 0..count {
+            let request = NewWorkRequest::new(WorkRequestId::new(SystemClock.now()), &job, 1, "test");
+            store.accept(request, None).await.unwrap();
+        }
+        let due = store.take_due(10).await.unwrap();
+        let ids: Vec<_> = due.iter().map(|out| out.trigger.id).collect();
+        let due: Vec<_> = due.into_iter().map(|out| (out.route, out.trigger)).collect();
+        assert!(ids.len() == count && broker.publish(&due).await.iter().all(Result::is_ok));
+        Self { _folder: folder, store, broker, ids }
+    }
+
+    /// A worker with one slot has to make all runs succeed.
+    async fn all_succeed(self, functions: FunctionsBuilder, before_demand: BeforeDemand) {
+        let broker = Arc::new(SlowBroker { inner: self.broker, before_demand });
+        let mut lifecycle = Lifecycle::default();
+        let lease_ttl = HumanDuration::from_secs(15);
+        let settings = Settings { queues: vec!["default".into()], slots: 1, name: Some("test".into()), lease_ttl };
+        let (functions, guard) = (functions.build().unwrap(), Guard::of(env!("CARGO_BIN_EXE_reveille-worker")));
+        let (store, clock) = (self.store.clone(), Arc::new(SystemClock));
+        start(settings, functions, guard, store, broker, clock, &mut lifecycle).await.unwrap();
+        let all = async {
+            for id in self.ids {
+                while status(&self.store, id).await != Status::Succeeded {
+                    sleep(Duration::from_millis(10)).await;
+                }
+            }
+        };
+        timeout(Duration::from_secs(30), all).await.expect("the worker consumes");
+        lifecycle.soft.cancel();
+        lifecycle.join().await.unwrap();
+    }
+}
+
+async fn status(store: &Store, id: WorkRequestId) -> Status {
+    store.work_request("default", id).await.unwrap().unwrap().status
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_whose_slots_come_free_while_it_stops_the_flow_consumes_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let url = format!("sqlite://{}", folder.path().display());
-    let store = Store::connect(&url, "test", Arc::new(SystemClock)).await.unwrap();
-    let inner = broker::connect("embedded", "test", CancellationToken::new()).unwrap();
-    inner.declare(&["default".into()]).await.unwrap();
-    let generation = store.lead(Uuid::new_v4(), Duration::from_secs(60)).await.unwrap().unwrap();
-    let job = Job::new("default", "wait", Handler::Function("wait".into()));
-    let definitions = Definitions { revision: None, jobs: vec![job.clone()], schedules: vec![] };
-    store.apply_definitions(generation, &definitions, "digest", "test").await.unwrap();
-    let mut ids = Vec::new();
-    for _ in 0..2 {
-        let request = NewWorkRequest::new(WorkRequestId::new(SystemClock.now()), &job, 1, "test");
-        ids.push(request.id);
-        store.accept(request, None).await.unwrap();
-    }
-    let due = store.take_due(10).await.unwrap();
-    let due: Vec<_> = due.into_iter().map(|out| (out.route, out.trigger)).collect();
-    assert!(due.len() == 2 && inner.publish(&due).await.iter().all(Result::is_ok));
-
-    // The first run ends when the worker, whose only slot it has, gives the second trigger back.
-    let may_end = Arc::new(Semaphore::new(0));
-    let (gate, first) = (Arc::clone(&may_end), due[0].1.id);
-    let functions = Functions::builder().register("wait", move |run: Run| {
+    let bed = Bed::with_runs(2).await;
+    let (store, first, gate) = (bed.store.clone(), bed.ids[0], Arc::new(Semaphore::new(0)));
+    // The first run, which has the only slot, ends while the broker is told to send nothing more.
+    let functions = Functions::builder().register("wait", {
         let gate = Arc::clone(&gate);
-        async move {
-            if run.id == first {
-                gate.acquire().await.unwrap().forget();
+        move |run: Run| {
+            let gate = Arc::clone(&gate);
+            async move {
+                if run.id == first {
+                    gate.acquire().await.unwrap().forget();
+                }
+                Ok(json!({}))
             }
-            Ok(json!({}))
         }
     });
-    let functions = functions.build().unwrap();
-    let slow = Slow { store: store.clone(), first: due[0].1.id, may_end };
-    let broker = Arc::new(SlowBroker { inner, slow });
-    let mut lifecycle = Lifecycle::default();
-    let settings = Settings {
-        queues: vec!["default".into()],
-        slots: 1,
-        name: Some("test".into()),
-        lease_ttl: HumanDuration::from_secs(15),
-    };
-    start(settings, functions, Guard::of("/nowhere"), store.clone(), broker, Arc::new(SystemClock), &mut lifecycle)
-        .await
-        .unwrap();
-    let all_succeed = async {
-        for id in ids {
-            while store.work_request("default", id).await.unwrap().unwrap().status != Status::Succeeded {
-                sleep(Duration::from_millis(10)).await;
+    let before_demand = move |priority, demand| -> BoxFuture<'static, ()> {
+        let (store, gate) = (store.clone(), Arc::clone(&gate));
+        Box::pin(async move {
+            if priority == Priority::Normal && demand == 0 && status(&store, first).await == Status::InProgress {
+                gate.add_permits(1);
+                while status(&store, first).await != Status::Succeeded {
+                    sleep(Duration::from_millis(2)).await;
+                }
             }
-        }
+        })
     };
-    timeout(Duration::from_secs(30), all_succeed).await.expect("the worker consumes again");
-    lifecycle.soft.cancel();
-    lifecycle.join().await.unwrap();
+    bed.all_succeed(functions, Arc::new(before_demand)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_far_from_its_broker_asks_for_every_priority() {
+    let functions = Functions::builder().register("wait", |_: Run| async { Ok(json!({})) });
+    let far = |_, _| -> BoxFuture<'static, ()> { Box::pin(sleep(Duration::from_millis(50))) };
+    Bed::with_runs(1).await.all_succeed(functions, Arc::new(far)).await;
 }

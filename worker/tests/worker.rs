@@ -345,7 +345,7 @@ async fn an_old_trigger_is_acked_and_runs_nothing() {
     let mut subscription = stack.broker.subscribe(&["default".into()], Priority::Normal).await.unwrap();
     subscription.demand(1).await;
     let delivery = subscription.next().await.unwrap();
-    let trigger = delivery.trigger.clone();
+    let trigger = delivery.triggers[0].clone();
     subscription.give_back(vec![delivery]).await;
     drop(subscription);
     let repeated: Vec<_> = (0..5).map(|_| (default_route(), trigger.clone())).collect();
@@ -407,7 +407,7 @@ async fn the_beat_mends_what_store_and_memory_disagree_on() {
     let delivery = subscription.next().await.unwrap();
     let worker = stack.worker("one", 2, gated(&gate, &started)).await;
     let name = stack.store.workers().await.unwrap()[0].worker.incarnation;
-    let claim = Claim { id: orphan, n: delivery.trigger.n, token: Uuid::new_v4() };
+    let claim = Claim { id: orphan, n: delivery.triggers[0].n, token: Uuid::new_v4() };
     assert!(stack.store.claim(name, &[claim]).await.unwrap()[0].is_ok());
     subscription.ack(vec![delivery]).await;
     let seen = stack.until(orphan, |seen| seen.attempt == 2).await;

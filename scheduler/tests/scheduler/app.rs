@@ -33,7 +33,7 @@ async fn from_a_file_to_triggers_and_a_clean_end() {
     subscription.demand(10).await;
     for _ in 0..2 {
         let trigger = tokio::time::timeout(Duration::from_secs(10), subscription.next()).await;
-        assert_eq!(trigger.expect("no trigger came").unwrap().trigger.job, "j");
+        assert_eq!(trigger.expect("no trigger came").unwrap().triggers[0].job, "j");
     }
     until("a scheduler that is ready", async || running.status.is_ready().then_some(())).await;
     let names: Vec<_> = running.status.parts().into_iter().map(|part| part.name).collect();

@@ -63,7 +63,7 @@ async fn a_trigger_waits_for_its_time_and_no_longer() {
     let id = accept(&world, HumanDuration::from_millis(700)).await;
     let delivery = receive(&world.broker, "default").await;
     let waited = world.clock.now().duration_since(before).as_millis();
-    assert_eq!((delivery.trigger.id, delivery.trigger.n), (id, 1));
+    assert_eq!((delivery.triggers[0].id, delivery.triggers[0].n), (id, 1));
     assert!((700..2_500).contains(&waited), "{waited} ms");
 }
 
@@ -85,7 +85,7 @@ async fn a_trigger_for_a_queue_that_is_missing_goes_out_again_once_it_is_declare
     .await;
     let delivery = receive(&world.broker, "fresh").await;
     // Looking around may have found the new queue just before.
-    assert_eq!((delivery.trigger.id, delivery.trigger.n), (id, if returned { 2 } else { 1 }));
+    assert_eq!((delivery.triggers[0].id, delivery.triggers[0].n), (id, if returned { 2 } else { 1 }));
 }
 
 #[tokio::test]
@@ -98,5 +98,5 @@ async fn what_an_earlier_incarnation_had_sent_is_sent_again_at_once() {
     let mut tasks = JoinSet::new();
     dispatch(&world, true, &mut tasks);
     let delivery = receive(&world.broker, "default").await;
-    assert_eq!((delivery.trigger.id, delivery.trigger.n), (id, 1));
+    assert_eq!((delivery.triggers[0].id, delivery.triggers[0].n), (id, 1));
 }

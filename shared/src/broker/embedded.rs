@@ -50,12 +50,12 @@ impl Broker for EmbeddedBroker {
         Ok(())
     }
 
-    async fn publish(&self, triggers: &[(Route, Trigger)]) -> Vec<Result<(), PublishError>> {
+    async fn publish_bundles(&self, bundles: &[(Route, Vec<Trigger>)]) -> Vec<Result<(), PublishError>> {
         if self.stop.is_cancelled() {
             let why: Arc<str> = "the broker has shut down".into();
-            return triggers.iter().map(|_| Err(PublishError::Unconfirmed(Arc::clone(&why)))).collect();
+            return bundles.iter().map(|_| Err(PublishError::Unconfirmed(Arc::clone(&why)))).collect();
         }
-        self.queues.publish(triggers)
+        self.queues.publish(bundles)
     }
 
     async fn subscribe(&self, queues: &[String], priority: Priority) -> Result<Box<dyn Subscription>, BrokerError> {
@@ -136,16 +136,17 @@ impl Queues {
         }
     }
 
-    fn publish(&self, triggers: &[(Route, Trigger)]) -> Vec<Result<(), PublishError>> {
+    /// A message costs nothing here: each trigger waits alone.
+    fn publish(&self, bundles: &[(Route, Vec<Trigger>)]) -> Vec<Result<(), PublishError>> {
         let verdicts = {
             let mut ready = self.ready();
-            let put = |(route, trigger): &(Route, Trigger)| {
+            let put = |(route, triggers): &(Route, Vec<Trigger>)| {
                 let queue = ready.get_mut(route).ok_or(PublishError::Returned)?;
-                queue.push_back(Ready { trigger: trigger.clone(), redelivered: false });
+                queue.extend(triggers.iter().map(|trigger| Ready { trigger: trigger.clone(), redelivered: false }));
                 crash::at(Act::PublishHalfway);
                 Ok(())
             };
-            triggers.iter().map(put).collect()
+            bundles.iter().map(put).collect()
         };
         self.changed.send_replace(());
         verdicts
@@ -191,7 +192,7 @@ impl EmbeddedSubscription {
         self.first = (found + 1) % count;
         self.last_tag += 1;
         self.unsettled.insert(self.last_tag, (self.routes[found].clone(), trigger.clone()));
-        Some(Delivery { trigger, redelivered, session: self.session, tag: self.last_tag })
+        Some(Delivery { triggers: vec![trigger], redelivered, session: self.session, tag: self.last_tag })
     }
 
     /// Forgets those of the deliveries that are this subscription's and not settled, in order.

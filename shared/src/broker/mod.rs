@@ -37,7 +37,13 @@ pub trait Broker: Send + Sync + 'static {
     /// Publishes each trigger on its route and waits until the broker has taken charge of all of them,
     /// or has not within the confirm time-out. One verdict for each, in order; an error means
     /// that the message may or may not have arrived.
-    async fn publish(&self, triggers: &[(Route, Trigger)]) -> Vec<Result<(), PublishError>>;
+    async fn publish(&self, triggers: &[(Route, Trigger)]) -> Vec<Result<(), PublishError>> {
+        let alone = |(route, trigger): &(Route, Trigger)| (route.clone(), vec![trigger.clone()]);
+        self.publish_bundles(&triggers.iter().map(alone).collect::<Vec<_>>()).await
+    }
+
+    /// The same, with several triggers of one job in a message. One verdict for each message. None may be empty.
+    async fn publish_bundles(&self, bundles: &[(Route, Vec<Trigger>)]) -> Vec<Result<(), PublishError>>;
 
     /// Consumes the triggers of one priority from work queues, with no demand yet (see [`Subscription::demand`]). Lives through
     /// reconnects, until it is dropped.
@@ -92,11 +98,11 @@ pub trait Subscription: Send {
     async fn give_back(&mut self, deliveries: Vec<Delivery>);
 }
 
-/// One trigger handed to a worker, to be settled by [`Subscription::ack`] or [`Subscription::give_back`].
+/// A message handed to a worker, to be settled by [`Subscription::ack`] or [`Subscription::give_back`].
 #[derive(Debug)]
 pub struct Delivery {
-    /// What it says.
-    pub trigger: Trigger,
+    /// What it says: one trigger, or several of one job.
+    pub triggers: Vec<Trigger>,
     /// The broker has handed it out before.
     pub redelivered: bool,
     /// Which connection it came over; a tag means nothing on another.
@@ -142,8 +148,8 @@ pub trait DeadLetters: Send {
 /// A message that no worker could take.
 #[derive(Debug)]
 pub struct DeadLetter {
-    /// The trigger, or why the bytes are none.
-    pub content: Result<Trigger, String>,
+    /// The triggers, or why the bytes are none.
+    pub content: Result<Vec<Trigger>, String>,
     /// The queue that it was in, where the broker says so.
     pub queue: Option<String>,
     /// The broker's reason: `rejected`, `expired`, `delivery_limit`, `maxlen`.

@@ -94,8 +94,10 @@ pub(crate) trait ReadRuns {
     async fn leases_of(&self, worker: Uuid) -> Result<Vec<HeldLease>>;
     /// Up to `limit` unended work requests that the filter lets through, the first accepted first.
     async fn unended(&self, filter: &ListFilter, limit: i64) -> Result<Vec<WorkRequestId>>;
-    /// What is known of the limit that holds a run, with up to `sample` of the job's last runs that succeeded.
-    async fn wait_facts(&self, run: &WorkRequest, hold: Hold, sample: i64) -> Result<Option<WaitFacts>>;
+    /// What is known of the limit that holds a run.
+    async fn wait_facts(&self, run: &WorkRequest, hold: Hold) -> Result<Option<WaitFacts>>;
+    /// How long up to `sample` of a job's last runs that succeeded took.
+    async fn durations(&self, namespace: &str, job: &str, sample: i64) -> Result<Vec<SignedDuration>>;
     async fn late_reports(&self, id: WorkRequestId) -> Result<Vec<LateReport>>;
     async fn markers(&self) -> Result<Vec<Marker>>;
     /// The first route behind this one with a trigger that is sent and not claimed, and when the oldest was.
@@ -269,5 +271,7 @@ pub(crate) trait Plain {
     /// Counts a beat; false when the worker is not, or no longer, known to be alive.
     async fn beat(&mut self, worker: Uuid) -> Result<bool>;
     async fn retire_worker(&mut self, worker: Uuid) -> Result<()>;
+    /// The same, unless it has beaten since; answers whether it had not.
+    async fn retire_silent(&mut self, worker: Uuid, beat: i64) -> Result<bool>;
     async fn purge_workers(&mut self, before: Timestamp) -> Result<u64>;
 }

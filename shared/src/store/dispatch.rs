@@ -126,7 +126,7 @@ impl Store {
             }
         }
         batch.save(&mut *tx).await?;
-        tx.commit().await?;
+        crash::around(Commit::Expire, tx.commit()).await?;
         hints.give(self);
         Ok(expired)
     }

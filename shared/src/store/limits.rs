@@ -14,6 +14,7 @@ use super::database::{Locking, Tx, Which};
 use super::dispatch::expire;
 use super::transition::{Batch, Locked};
 use super::{Hint, Result, Store};
+use crate::crash::{self, Commit};
 use crate::duration::HumanDuration;
 use crate::state::{Hold, Input};
 use crate::work_request::WorkRequestId;
@@ -255,7 +256,7 @@ impl Store {
     pub async fn wake_stranded_limits(&self) -> Result<u64> {
         let mut tx = self.begin().await?;
         let woken = tx.wake_stranded().await?;
-        tx.commit().await?;
+        crash::around(Commit::WakeStrandedLimits, tx.commit()).await?;
         if woken > 0 {
             self.hint(Hint::Due);
         }
@@ -269,7 +270,7 @@ impl Store {
     pub async fn purge_limits(&self, before: Timestamp, limit: i64) -> Result<u64> {
         let mut tx = self.begin().await?;
         let purged = tx.purge_limits(before, limit).await?;
-        tx.commit().await?;
+        crash::around(Commit::PurgeLimits, tx.commit()).await?;
         Ok(purged)
     }
 }

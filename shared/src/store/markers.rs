@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::{Result, Store};
 use crate::broker::Route;
+use crate::crash::{self, Commit};
 use crate::trigger::Trigger;
 
 /// A marker that was sent.
@@ -32,7 +33,7 @@ impl Store {
         let mut tx = self.begin().await?;
         let trigger = Trigger::marker(tx.now());
         tx.put_marker(trigger.id.0, route).await?;
-        tx.commit().await?;
+        crash::around(Commit::PutMarker, tx.commit()).await?;
         Ok(trigger)
     }
 
@@ -43,7 +44,7 @@ impl Store {
     pub async fn marker_back(&self, marker: &Trigger) -> Result<()> {
         let mut tx = self.begin().await?;
         tx.marker_back(marker.id.0).await?;
-        tx.commit().await
+        crash::around(Commit::MarkerBack, tx.commit()).await
     }
 
     /// All markers that are remembered, the oldest first.
@@ -61,6 +62,6 @@ impl Store {
     pub async fn purge_markers(&self, sent_before: Timestamp) -> Result<()> {
         let mut tx = self.begin().await?;
         tx.purge_markers(sent_before).await?;
-        tx.commit().await
+        crash::around(Commit::PurgeMarkers, tx.commit()).await
     }
 }

@@ -172,7 +172,7 @@ impl Store {
             }
         }
         batch.save(&mut *tx).await?;
-        tx.commit().await?;
+        crash::around(Commit::CancelAll, tx.commit()).await?;
         hints.give(self);
         Ok(answer)
     }

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use super::accept::NewWorkRequest;
 use super::database::Tx;
 use super::{Result, Store};
+use crate::crash::{self, Commit};
 use crate::definition::UniqueSpan;
 use crate::state::Status;
 use crate::work_request::WorkRequestId;
@@ -82,7 +83,7 @@ impl Store {
     pub async fn purge_unique_keys(&self, before: Timestamp, limit: i64) -> Result<u64> {
         let mut tx = self.begin().await?;
         let purged = tx.purge_unique(before, limit).await?;
-        tx.commit().await?;
+        crash::around(Commit::PurgeUniqueKeys, tx.commit()).await?;
         Ok(purged)
     }
 }

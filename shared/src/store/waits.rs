@@ -1,5 +1,7 @@
 //! For what a run waits that is held by a limit, and for about how long.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Result, Store};
@@ -35,8 +37,6 @@ pub(crate) struct WaitFacts {
     pub(crate) ahead: i64,
     /// When those that have a slot have started, if they have.
     pub(crate) started: Vec<Timestamp>,
-    /// How long runs of the job took of late.
-    pub(crate) took: Vec<SignedDuration>,
 }
 
 impl Store {
@@ -46,9 +46,21 @@ impl Store {
     /// [`super::StoreError::Query`].
     pub async fn wait_of(&self, run: &WorkRequest) -> Result<Option<Wait>> {
         let Phase::Held { hold: hold @ (Hold::Concurrency | Hold::Rate), .. } = run.phase else { return Ok(None) };
-        let facts = self.db.wait_facts(run, hold, SAMPLE).await?;
+        let Some(facts) = self.db.wait_facts(run, hold).await? else { return Ok(None) };
+        let usual = self.usual_duration(&run.namespace, &run.job).await?;
         let now = self.db.now().await?;
-        Ok(facts.map(|facts| Wait { estimate: estimate(&facts, now), ..facts.into() }))
+        Ok(Some(Wait { estimate: estimate(&facts, usual, now), ..facts.into() }))
+    }
+
+    /// How long a run of a job usually takes, from its start to its end, by the last ones that succeeded; none if none has.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn usual_duration(&self, namespace: &str, job: &str) -> Result<Option<Duration>> {
+        let took = self.db.durations(namespace, job, SAMPLE).await?;
+        let Some(count) = i32::try_from(took.len()).ok().filter(|count| *count > 0) else { return Ok(None) };
+        let sum = took.into_iter().fold(SignedDuration::ZERO, SignedDuration::saturating_add);
+        Ok(Some((sum / count).unsigned_abs()))
     }
 }
 
@@ -60,14 +72,13 @@ impl From<WaitFacts> for Wait {
 
 /// When the run's turn comes: of a rate, when so many starts more may be; of slots, when so many of those under way have
 /// ended, if each takes as long as the last ones did.
-fn estimate(facts: &WaitFacts, now: Timestamp) -> Option<SignedDuration> {
+fn estimate(facts: &WaitFacts, usual: Option<Duration>, now: Timestamp) -> Option<SignedDuration> {
     if let Some(per) = facts.per {
         let rounds = i32::try_from(facts.ahead / facts.most.max(1)).unwrap_or(i32::MAX);
         let first = facts.wake_at?.duration_since(now).max(SignedDuration::ZERO);
         return Some(first.saturating_add(per.saturating_mul(rounds)));
     }
-    let count = i32::try_from(facts.took.len()).ok().filter(|count| *count > 0)?;
-    let usual = facts.took.iter().fold(SignedDuration::ZERO, |sum, took| sum.saturating_add(*took)) / count;
+    let usual = SignedDuration::try_from(usual?).ok()?;
     let mut left: Vec<_> = facts.started.iter().map(|start| usual.saturating_sub(now.duration_since(*start))).collect();
     // Those that are sent and have not started have all of it before them.
     let most = usize::try_from(facts.most).unwrap_or(1).max(1);
@@ -101,13 +112,13 @@ mod tests {
             taken: 3,
             ahead,
             started: vec![at(0), at(30)],
-            took: vec![secs(50), secs(70)],
         };
+        let estimate = |facts: &WaitFacts, now| estimate(facts, Some(Duration::from_secs(60)), now);
         // At 40: the first has 20 s left, the second 50 s, and the one that has not started 60 s.
         let estimates: Vec<_> = (0..5).map(|ahead| estimate(&facts(ahead), at(40)).unwrap().as_secs()).collect();
         assert_eq!(estimates, [20, 50, 60, 80, 110]);
         assert_eq!(estimate(&facts(0), at(1000)), Some(secs(0)), "overdue: at any moment");
-        assert_eq!(estimate(&WaitFacts { took: vec![], ..facts(0) }, at(40)), None, "nobody knows");
+        assert_eq!(super::estimate(&facts(0), None, at(40)), None, "nobody knows");
     }
 
     #[test]
@@ -120,8 +131,8 @@ mod tests {
             taken: 2,
             ahead,
             started: vec![],
-            took: vec![],
         };
+        let estimate = |facts: &WaitFacts, now| estimate(facts, None, now);
         let estimates: Vec<_> = (0..5).map(|ahead| estimate(&facts(ahead), at(40)).unwrap().as_secs()).collect();
         assert_eq!(estimates, [10, 10, 70, 70, 130]);
     }

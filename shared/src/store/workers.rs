@@ -66,7 +66,19 @@ impl Store {
         if alive { self.db.leases_of(worker).await.map(Some) } else { Ok(None) }
     }
 
-    /// Takes a worker for dead, or lets it say goodbye. Its leases are not touched: see [`Store::lose`].
+    /// Takes a worker for dead whose beat was seen to stand still at this count. False: it has beaten since, or has ended.
+    /// Its leases are not touched: see [`Store::lose`].
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn retire_silent(&self, worker: Uuid, beat: i64) -> Result<bool> {
+        let mut tx = self.begin().await?;
+        let retired = tx.retire_silent(worker, beat).await?;
+        crash::around(Commit::RetireWorker, tx.commit()).await?;
+        Ok(retired)
+    }
+
+    /// Lets a worker say goodbye. Its leases are not touched: see [`Store::lose`].
     ///
     /// # Errors
     /// [`super::StoreError::Query`].

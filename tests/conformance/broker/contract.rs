@@ -21,7 +21,7 @@ pub(crate) async fn a_trigger_reaches_a_worker_once_and_is_gone_when_acked(world
     let mut worker = subscribe(&*broker, &[&queue], 10).await;
     let deliveries = take(&mut worker, 3).await;
     for (delivery, (_, trigger)) in deliveries.iter().zip(&sent) {
-        assert_eq!(&delivery.trigger, trigger);
+        assert_eq!(&delivery.triggers[0], trigger);
         assert!(!delivery.redelivered);
     }
     worker.ack(deliveries).await;
@@ -60,7 +60,7 @@ pub(crate) async fn each_priority_has_its_own_way(world: &World) {
         let mut worker = broker.subscribe(std::slice::from_ref(&queue), priority).await.unwrap();
         worker.demand(10).await;
         let delivery = next(&mut worker).await;
-        assert_eq!(delivery.trigger.n, n, "{priority:?}");
+        assert_eq!(delivery.triggers[0].n, n, "{priority:?}");
         assert_quiet(&mut worker).await;
         worker.ack(vec![delivery]).await;
     }
@@ -69,6 +69,31 @@ pub(crate) async fn each_priority_has_its_own_way(world: &World) {
         broker.publish(&triggers(&queue, [7])).await.remove(0).unwrap();
         assert_eq!(broker.depth(&queue).await.unwrap(), 1);
     }
+}
+
+/// How many messages that makes is the broker's own matter.
+pub(crate) async fn a_bundle_brings_all_of_its_triggers(world: &World) {
+    let (broker, [queue]) = world.with_queues().await;
+    let route = Route { queue: queue.clone(), priority: Priority::Normal };
+    let missing = Route { queue: unused_queue(), ..route.clone() };
+    let some = |numbers: std::ops::Range<u32>| -> Vec<_> {
+        triggers(&queue, numbers).into_iter().map(|(_, trigger)| trigger).collect()
+    };
+    let bundles = [(route.clone(), some(1..4)), (missing, some(4..6)), (route, some(6..7))];
+    let verdicts = broker.publish_bundles(&bundles).await;
+    assert!(matches!(verdicts[..], [Ok(()), Err(PublishError::Returned), Ok(())]), "{verdicts:?}");
+    let mut worker = subscribe(&*broker, &[&queue], 10).await;
+    let (mut arrived, mut deliveries) = (Vec::new(), Vec::new());
+    while arrived.len() < 4 {
+        let delivery = next(&mut worker).await;
+        arrived.extend(delivery.triggers.clone());
+        deliveries.push(delivery);
+    }
+    assert_eq!(arrived, [bundles[0].1.clone(), bundles[2].1.clone()].concat());
+    worker.give_back(deliveries).await;
+    let again = next(&mut worker).await;
+    assert!(again.redelivered && again.triggers[0] == bundles[0].1[0], "{again:?}");
+    worker.ack(vec![again]).await;
 }
 
 pub(crate) async fn without_demand_nothing_flows_and_zero_gives_back(world: &World) {
@@ -101,7 +126,7 @@ pub(crate) async fn demand_can_change_without_loss(world: &World) {
         let wanted = usize::from(demand).min(100 - seen.len());
         let deliveries = take(&mut worker, wanted).await;
         for delivery in &deliveries {
-            assert!(seen.insert(delivery.trigger.n), "{} came again after its ack", delivery.trigger.n);
+            assert!(seen.insert(delivery.triggers[0].n), "{} came again after its ack", delivery.triggers[0].n);
         }
         worker.ack(deliveries).await;
         if seen.len() == 100 {
@@ -138,10 +163,10 @@ pub(crate) async fn what_is_given_back_comes_first_and_says_so(world: &World) {
     let mut worker = subscribe(&*broker, &[&queue], 1).await;
     for n in 0..3 {
         let delivery = next(&mut worker).await;
-        assert_eq!((delivery.trigger.n, delivery.redelivered), (n, false));
+        assert_eq!((delivery.triggers[0].n, delivery.redelivered), (n, false));
         worker.give_back(vec![delivery]).await;
         let delivery = next(&mut worker).await;
-        assert_eq!((delivery.trigger.n, delivery.redelivered), (n, true));
+        assert_eq!((delivery.triggers[0].n, delivery.redelivered), (n, true));
         worker.ack(vec![delivery]).await;
     }
     drop(worker);
@@ -160,7 +185,7 @@ pub(crate) async fn a_dropped_subscription_gives_back(world: &World) {
     let mut second = subscribe(&*broker, &[&queue], 20).await;
     let deliveries = take(&mut second, 17).await;
     assert_eq!(number_set(&deliveries), (0..20).filter(|n| !(3..6).contains(n)).collect());
-    assert!(deliveries.iter().filter(|delivery| delivery.trigger.n < 10).all(|delivery| delivery.redelivered));
+    assert!(deliveries.iter().filter(|delivery| delivery.triggers[0].n < 10).all(|delivery| delivery.redelivered));
     second.ack(deliveries).await;
     drop(second);
     assert_empty(&*broker, &queue).await;
@@ -189,7 +214,7 @@ pub(crate) async fn a_busy_queue_does_not_starve_a_quiet_one(world: &World) {
     let mut worker = subscribe(&*broker, &[&busy, &quiet], 10).await;
     for count in 1.. {
         let delivery = next(&mut worker).await;
-        if delivery.trigger.n == 5000 {
+        if delivery.triggers[0].n == 5000 {
             break;
         }
         assert!(count < 500, "{count} messages of the busy queue went before");

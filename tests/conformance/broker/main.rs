@@ -43,6 +43,7 @@ cases!(
     a_trigger_reaches_a_worker_once_and_is_gone_when_acked,
     every_message_has_its_own_verdict,
     each_priority_has_its_own_way,
+    a_bundle_brings_all_of_its_triggers,
     without_demand_nothing_flows_and_zero_gives_back,
     demand_can_change_without_loss,
     no_more_is_handed_out_than_demanded,

@@ -27,7 +27,7 @@ async fn what_is_no_trigger_is_kept_for_people() {
     // Demand of one: garbage must not use it up.
     let mut worker = subscribe(&*broker, &[&queue], 1).await;
     let delivery = next(&mut worker).await;
-    assert_eq!(delivery.trigger.n, 7);
+    assert_eq!(delivery.triggers[0].n, 7);
     worker.ack(vec![delivery]).await;
 
     let mut dead = broker.dead_letters().await.unwrap();
@@ -72,7 +72,7 @@ async fn a_trigger_that_nobody_keeps_becomes_a_dead_letter() {
         () = give_back_for_ever => unreachable!("it has no end"),
     };
     assert_eq!((letter.reason.as_str(), letter.queue.as_deref()), ("delivery_limit", Some(queue.as_str())));
-    assert_eq!(letter.content.as_ref().unwrap(), &sent[0].1);
+    assert_eq!(letter.content.as_ref().unwrap()[..], [sent[0].1.clone()]);
     // Not settled, it is handed out again; settled, it is gone.
     drop((dead, letter));
     let mut dead = broker.dead_letters().await.unwrap();
@@ -149,7 +149,7 @@ async fn a_deleted_queue_is_declared_again() {
     raw.queue_delete(rabbit_name(&queue).into(), QueueDeleteOptions::default()).await.unwrap();
     // Published at once, this takes RabbitMQ too little time to tell the consumer of its queue's end.
     publish(&*broker, &queue, [2]).await;
-    assert_eq!(next(&mut worker).await.trigger.n, 2);
+    assert_eq!(next(&mut worker).await.triggers[0].n, 2);
     node.stop().await.unwrap();
 }
 

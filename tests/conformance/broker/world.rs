@@ -103,16 +103,16 @@ pub(crate) async fn assert_empty(broker: &dyn Broker, queue: &String) {
     publish(broker, queue, [u32::MAX]).await;
     let mut subscription = subscribe(broker, &[queue], 1).await;
     let last = next(&mut subscription).await;
-    assert_eq!(last.trigger.n, u32::MAX, "the queue is not empty: {last:?}");
+    assert_eq!(last.triggers[0].n, u32::MAX, "the queue is not empty: {last:?}");
     subscription.ack(vec![last]).await;
 }
 
 pub(crate) fn numbers(deliveries: &[Delivery]) -> Vec<u32> {
-    deliveries.iter().map(|delivery| delivery.trigger.n).collect()
+    deliveries.iter().map(|delivery| delivery.triggers[0].n).collect()
 }
 
 pub(crate) fn number_set(deliveries: &[Delivery]) -> BTreeSet<u32> {
-    deliveries.iter().map(|delivery| delivery.trigger.n).collect()
+    deliveries.iter().map(|delivery| delivery.triggers[0].n).collect()
 }
 
 /// For those who look at the output of a test that passed.

@@ -10,6 +10,7 @@ use crate::bed::{Bed, NAMESPACE, claim, on_both, succeeded};
 
 on_both!(
     a_worker_lives_as_long_as_it_beats,
+    one_that_has_beaten_since_is_not_taken_for_dead,
     a_retired_worker_is_told_so,
     a_beat_answers_with_the_leases,
     workers_are_forgotten_when_they_hold_nothing,
@@ -27,6 +28,18 @@ fn new_worker(incarnation: Uuid) -> NewWorker {
         version: "0.1.0".into(),
         lease_ttl: Duration::from_secs(15),
     }
+}
+
+async fn one_that_has_beaten_since_is_not_taken_for_dead(bed: Bed) {
+    let incarnation = Uuid::from_u128(1);
+    bed.store.register_worker(&new_worker(incarnation)).await.unwrap();
+    let seen = bed.store.workers().await.unwrap().remove(0).beat;
+    bed.store.beat(incarnation).await.unwrap();
+    assert!(!bed.store.retire_silent(incarnation, seen).await.unwrap());
+    assert!(bed.store.beat(incarnation).await.unwrap().is_some());
+    assert!(bed.store.retire_silent(incarnation, seen + 2).await.unwrap());
+    assert!(!bed.store.retire_silent(incarnation, seen + 2).await.unwrap(), "once");
+    assert_eq!(bed.store.beat(incarnation).await.unwrap(), None);
 }
 
 async fn a_worker_lives_as_long_as_it_beats(bed: Bed) {

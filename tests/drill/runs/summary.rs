@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use crate::check::{Breach, Findings};
 use crate::faults::What as Trouble;
 use crate::ledger::What;
+use crate::legal::backwards_us;
 use crate::records::Story;
 use crate::trouble::Suffered;
 
@@ -90,7 +91,11 @@ pub(crate) fn tables(found: &[(&Story, Findings)], suffered: &[Suffered]) -> Str
         let other = all - ended.iter().sum::<usize>();
         let _ = writeln!(text, "{job:23} {:10} {:9} {:9} {other:9}", ended[0], ended[1], ended[2]);
     }
-    text += &recoveries(found, suffered);
+    let (table, slowest) = recoveries(found, suffered);
+    text += &table;
+    if let Some(story) = slowest {
+        let _ = write!(text, "\nthe slowest of those that were lost: {}", tell(story, suffered));
+    }
     let _ = writeln!(text, "\nbreaches");
     let breaches = || found.iter().flat_map(|(_, findings)| &findings.breaches);
     for breach in Breach::ALL {
@@ -102,11 +107,16 @@ pub(crate) fn tables(found: &[(&Story, Findings)], suffered: &[Suffered]) -> Str
     let _ = writeln!(text, "\nwithin the documented limits");
     let _ = writeln!(text, "{:30} {thawed:7}, for {} ms at most", "at work after a thaw", longest / 1_000);
     let _ = writeln!(text, "{:30} {calls:7}", "calls of a frozen worker");
+    let backwards = || found.iter().map(|(story, _)| backwards_us(&story.history)).filter(|us| *us > 0);
+    let (times, ms) = (backwards().count(), backwards().max().unwrap_or_default() / 1_000);
+    let _ = writeln!(text, "{:30} {times:7}, by {ms} ms at most", "histories out of time's order");
     text
 }
 
-/// How long runs waited: for their first attempt, and for another one after a worker was lost.
-fn recoveries(found: &[(&Story, Findings)], suffered: &[Suffered]) -> String {
+/// How long runs waited: for their first attempt, and for another one after a worker was lost; which lost one waited
+/// longest.
+fn recoveries<'a>(found: &[(&'a Story, Findings)], suffered: &[Suffered]) -> (String, Option<&'a Story>) {
+    let mut slowest: Option<(i64, &Story)> = None;
     let (mut waits, mut recoveries) = (Vec::new(), BTreeMap::<&str, Vec<i64>>::new());
     for (story, _) in found {
         let mut lost: Option<(&str, i64)> = None;
@@ -120,7 +130,11 @@ fn recoveries(found: &[(&Story, Findings)], suffered: &[Suffered]) -> String {
                 "released" => lost = Some(("given back", event.at_us)),
                 "started" => {
                     if let Some((why, since)) = lost.take() {
-                        recoveries.entry(why).or_default().push(event.at_us - since);
+                        let waited = event.at_us - since;
+                        if why == "lost" && slowest.is_none_or(|(longest, _)| waited > longest) {
+                            slowest = Some((waited, story));
+                        }
+                        recoveries.entry(why).or_default().push(waited);
                     } else if let Some(since) = accepted.take() {
                         waits.push(event.at_us - since);
                     }
@@ -137,7 +151,7 @@ fn recoveries(found: &[(&Story, Findings)], suffered: &[Suffered]) -> String {
         let (median, longest) = (seconds(median.unwrap_or_default()), seconds(longest.unwrap_or_default()));
         let _ = writeln!(text, "{name:34} {:8} {median:6.2} s {longest:6.2} s", all.len());
     }
-    text
+    (text, slowest.map(|(_, story)| story))
 }
 
 /// When the trouble of the attempt's worker began that cost it its lease; without any, when the attempt last gave a

@@ -35,6 +35,8 @@ pub(super) enum Before {
     TriggersAreSent,
     /// Who held leases was killed.
     HoldersDie,
+    /// A run that waits for a worker has expired when it starts.
+    RunsExpire,
     /// Fires are held, and nothing will let them go.
     FiresAreStranded,
 }
@@ -49,6 +51,7 @@ pub(super) enum Load {
     /// More long runs are asked for than there are slots.
     LongRuns,
     Cancels,
+    CancelsAll,
     FireByHand,
     PauseAndResume,
     Backfill,
@@ -57,8 +60,12 @@ pub(super) enum Load {
     FolderChanges,
     /// The broker is out of reach.
     BrokerIsCut,
-    /// The broker loses every message.
+    /// The broker loses messages; `reveille dev` has none to lose, and is just busy.
     MessagesAreLost,
+    /// The same, long ago.
+    MessagesWereLost,
+    /// Runs wait for so long that it is asked after them.
+    Backlog,
     /// The broker gives messages up.
     MessagesDie,
     /// The broker gives a message up for the last time.
@@ -77,7 +84,7 @@ pub(super) fn scene(point: Point) -> Scene {
 }
 
 fn of_commit(commit: Commit) -> Scene {
-    use Before::{FiresAreStranded, HoldersDie, Nothing, TriggersAreDue, TriggersAreSent};
+    use Before::{FiresAreStranded, HoldersDie, Nothing, RunsExpire, TriggersAreDue, TriggersAreSent};
     use Dies::{Scheduler, SchedulerOnly, Worker};
     let (dies, before, load) = match commit {
         Commit::Lead => (Scheduler, Nothing, Load::Fires),
@@ -91,18 +98,25 @@ fn of_commit(commit: Commit) -> Scene {
         Commit::CancelBackfill => (Scheduler, Nothing, Load::CanceledBackfill),
         Commit::Accept => (Scheduler, Nothing, Load::Asks),
         Commit::Cancel => (Scheduler, Nothing, Load::Cancels),
+        Commit::CancelAll => (Scheduler, Nothing, Load::CancelsAll),
         Commit::TakeDue => (Scheduler, TriggersAreDue, Load::Fires),
+        Commit::Expire => (Scheduler, RunsExpire, Load::Fires),
         Commit::Unsend => (SchedulerOnly, Nothing, Load::BrokerIsCut),
         Commit::GiveUp => (SchedulerOnly, Nothing, Load::LastMessageDies),
         Commit::ResendUnpublished => (Scheduler, TriggersAreSent, Load::Fires),
-        Commit::ResendLost => (Scheduler, TriggersAreSent, Load::MessagesAreLost),
+        Commit::PutMarker => (Scheduler, Nothing, Load::MessagesAreLost),
+        Commit::MarkerBack => (Worker, Nothing, Load::Backlog),
+        Commit::ResendLost => (SchedulerOnly, Nothing, Load::MessagesAreLost),
+        Commit::PurgeMarkers => (SchedulerOnly, Nothing, Load::MessagesWereLost),
         Commit::Claim | Commit::Lines | Commit::Progress | Commit::Report => (Worker, Nothing, Load::Asks),
         Commit::Follow => (Scheduler, Nothing, Load::Asks),
         Commit::AdmitStranded => (Scheduler, FiresAreStranded, Load::Fires),
         Commit::RegisterWorker => (Worker, Nothing, Load::Fires),
         Commit::Beat => (Worker, Nothing, Load::LongRuns),
         Commit::RetireWorker | Commit::Lose => (Scheduler, HoldersDie, Load::Fires),
-        Commit::PurgeKeys | Commit::PurgeWorkers => (Scheduler, Nothing, Load::Fires),
+        Commit::WakeStrandedLimits => (Scheduler, Nothing, Load::Fires),
+        Commit::PurgeKeys | Commit::PurgeUniqueKeys => (Scheduler, Nothing, Load::Fires),
+        Commit::PurgeLimits | Commit::PurgeWorkers => (Scheduler, Nothing, Load::Fires),
     };
     // The first beat comes before there are leases.
     let count = if commit == Commit::Beat { 2 } else { 1 };

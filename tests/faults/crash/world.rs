@@ -30,6 +30,7 @@ jobs:
   chain: { command: [echo, done], on_success: [link] }
   link: { command: [echo, linked] }
   long: { command: [sleep, '1'] }
+  fleeting: { command: [echo, here], expires: 500ms }
   longer: { command: [sleep, '3'] }
   endless: { command: [sleep, '15'] }
 schedules:
@@ -63,7 +64,7 @@ pub(super) struct World {
 
 impl World {
     pub(super) async fn start(builder: Builder) -> Result<Self> {
-        let builder = builder.schedules(DEFINITIONS).slots(SLOTS).env("REVEILLE_WORKER_TTL", "3s");
+        let builder = builder.schedules(DEFINITIONS).slots(SLOTS).env("REVEILLE_LEASE_TTL", "3s");
         let stack = builder.start().await?;
         Ok(Self { stack, asked: Vec::new(), backfills: Vec::new(), is_paused: false, changes: 0, number: 0 })
     }

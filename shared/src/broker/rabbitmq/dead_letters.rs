@@ -13,7 +13,7 @@ use super::publisher::{self, Publisher};
 use super::topology::{self, plain_name};
 use crate::broker::{DeadLetter, DeadLetters};
 use crate::telemetry::chain;
-use crate::trigger::Trigger;
+use crate::trigger;
 
 /// Letters handed out and not settled at a time.
 pub(super) const UNSETTLED: u16 = 100;
@@ -50,7 +50,7 @@ impl DeadLetters for RabbitDeadLetters {
         let Message { session, delivery } = self.consumer.next().await?;
         let (reason, queue) = death(delivery.properties.headers().as_ref());
         Some(DeadLetter {
-            content: Trigger::decode(&delivery.data).map_err(|malformed| chain(&malformed)),
+            content: trigger::decode(&delivery.data).map_err(|malformed| chain(&malformed)),
             queue,
             reason,
             body: delivery.data,

@@ -36,7 +36,7 @@ use super::{
 };
 use crate::definition::Priority;
 use crate::telemetry::chain;
-use crate::trigger::Trigger;
+use crate::trigger::{self, Trigger};
 
 /// How long the broker may take to answer to anything but a publish.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
@@ -86,14 +86,17 @@ impl Broker for RabbitBroker {
         }
     }
 
-    async fn publish(&self, triggers: &[(Route, Trigger)]) -> Vec<Result<(), PublishError>> {
+    async fn publish_bundles(&self, bundles: &[(Route, Vec<Trigger>)]) -> Vec<Result<(), PublishError>> {
         let queue = |Route { queue, priority }: &Route| match is_queue_name(queue) {
             true => work_queue(queue, *priority),
             // A name that can't exist takes the way of all names that don't.
             false => topology::NO_QUEUE.to_owned(),
         };
-        let message = |(route, trigger): &(Route, Trigger)| Message { queue: queue(route), body: trigger.encode() };
-        let messages: Vec<_> = triggers.iter().map(message).collect();
+        let message = |(route, triggers): &(Route, Vec<Trigger>)| Message {
+            queue: queue(route),
+            body: trigger::encode(triggers),
+        };
+        let messages: Vec<_> = bundles.iter().map(message).collect();
         self.publisher.publish(&messages).await
     }
 

@@ -7,7 +7,7 @@ use super::consumer::{Consumer, Fate, Message};
 use super::topology::plain_name;
 use crate::broker::{Delivery, Subscription};
 use crate::telemetry::chain;
-use crate::trigger::Trigger;
+use crate::trigger;
 
 /// A worker's view of its queues.
 pub(super) struct RabbitSubscription {
@@ -26,8 +26,8 @@ impl Subscription for RabbitSubscription {
         loop {
             let Message { session, delivery } = self.consumer.next().await?;
             let (redelivered, tag) = (delivery.redelivered, delivery.delivery_tag);
-            match Trigger::decode(&delivery.data) {
-                Ok(trigger) => return Some(Delivery { trigger, redelivered, session, tag }),
+            match trigger::decode(&delivery.data) {
+                Ok(triggers) => return Some(Delivery { triggers, redelivered, session, tag }),
                 Err(malformed) => {
                     let queue = plain_name(delivery.routing_key.as_str());
                     warn!(queue, error = chain(&malformed), "not a trigger: moved to the dead letters");

@@ -327,6 +327,19 @@ macro_rules! impl_plain {
                 Ok(alive.rows_affected() == 1)
             }
 
+            async fn retire_silent(&mut self, worker: Uuid, beat: i64) -> Result<bool> {
+                let retired = sqlx::query(
+                    "UPDATE workers SET ended_at = $2 WHERE incarnation = $1 AND beat = $3 AND ended_at IS NULL",
+                )
+                .bind(worker)
+                .bind(At(self.now))
+                .bind(beat)
+                .execute(&mut *self.tx)
+                .await
+                .map_err(step("retire a worker"))?;
+                Ok(retired.rows_affected() == 1)
+            }
+
             async fn retire_worker(&mut self, worker: Uuid) -> Result<()> {
                 sqlx::query("UPDATE workers SET ended_at = $2 WHERE incarnation = $1 AND ended_at IS NULL")
                     .bind(worker)

@@ -88,7 +88,7 @@ macro_rules! impl_read_runs {
                 Ok(ids.into_iter().map(WorkRequestId).collect())
             }
 
-            async fn wait_facts(&self, run: &WorkRequest, hold: Hold, sample: i64) -> Result<Option<WaitFacts>> {
+            async fn wait_facts(&self, run: &WorkRequest, hold: Hold) -> Result<Option<WaitFacts>> {
                 let column = if hold == Hold::Rate { "rate_key" } else { "concurrency_key" };
                 let limit: Option<(String, i64, Option<i64>, Option<At>, i16)> = sqlx::QueryBuilder::<$db>::new(
                     "SELECT l.key, l.most, l.period_ms, l.wake_at, d.priority FROM deliveries d JOIN limits l ON l.key = d.",
@@ -124,16 +124,6 @@ macro_rules! impl_read_runs {
                 .fetch_all(&self.read)
                 .await
                 .map_err(step("read runs under way"))?;
-                let took: Vec<(At, At)> = sqlx::query_as(
-                    "SELECT started_at, finished_at FROM work_requests
-                     WHERE namespace = $1 AND job = $2 AND status = 'SUCCEEDED' ORDER BY id DESC LIMIT $3",
-                )
-                .bind(&run.namespace)
-                .bind(&run.job)
-                .bind(sample)
-                .fetch_all(&self.read)
-                .await
-                .map_err(step("read how long runs took"))?;
                 let taken = if period_ms.is_some() { most } else { i64::try_from(started.len()).unwrap_or(i64::MAX) };
                 Ok(Some(WaitFacts {
                     key,
@@ -143,8 +133,21 @@ macro_rules! impl_read_runs {
                     taken,
                     ahead,
                     started: started.into_iter().flatten().map(|at| at.0).collect(),
-                    took: took.into_iter().map(|(start, end)| end.0.duration_since(start.0)).collect(),
                 }))
+            }
+
+            async fn durations(&self, namespace: &str, job: &str, sample: i64) -> Result<Vec<jiff::SignedDuration>> {
+                let took: Vec<(At, At)> = sqlx::query_as(
+                    "SELECT started_at, finished_at FROM work_requests
+                     WHERE namespace = $1 AND job = $2 AND status = 'SUCCEEDED' ORDER BY id DESC LIMIT $3",
+                )
+                .bind(namespace)
+                .bind(job)
+                .bind(sample)
+                .fetch_all(&self.read)
+                .await
+                .map_err(step("read how long runs took"))?;
+                Ok(took.into_iter().map(|(start, end)| end.0.duration_since(start.0)).collect())
             }
 
             async fn output(&self, id: WorkRequestId) -> Result<Option<Value>> {

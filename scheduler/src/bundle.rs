@@ -1,0 +1,112 @@
+//! Several triggers in one message: under backlog, for jobs whose runs are short, the broker's part is most of the cost.
+//!
+//! Runs of a bundle go to one worker, one after the other if it has few free slots; so no bundle takes longer than a
+//! moment, and what takes long goes alone.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use reveille_shared::broker::Route;
+use reveille_shared::store::{Outgoing, Store, StoreError};
+use tokio::time::Instant;
+
+/// So many triggers of one job that are due at once are a backlog.
+const BACKLOG: usize = 32;
+/// The most triggers in a bundle.
+const MOST: u32 = 16;
+/// The longest that the runs of a bundle usually take together.
+const MOMENT: Duration = Duration::from_millis(250);
+/// How long it is believed how long a job's runs take.
+const FRESH: Duration = Duration::from_secs(10);
+/// The most jobs about which that is known.
+const JOBS: usize = 10_000;
+
+/// Namespace and name.
+type JobKey = (String, String);
+
+/// How many triggers of which job go into one message.
+#[derive(Debug, Default)]
+pub(crate) struct Bundles {
+    sizes: HashMap<JobKey, (usize, Instant)>,
+}
+
+impl Bundles {
+    /// Puts a batch's triggers into messages, as indices of the batch.
+    ///
+    /// # Errors
+    /// [`StoreError::Query`]: nobody knows how long runs take; everything may go alone.
+    pub(crate) async fn pack(&mut self, store: &Store, batch: &[Outgoing]) -> Result<Vec<Vec<usize>>, StoreError> {
+        let groups = groups(batch);
+        let mut parcels = Vec::with_capacity(batch.len());
+        for group in groups {
+            let size = if group.len() < BACKLOG { 1 } else { self.size(store, &batch[group[0]]).await? };
+            parcels.extend(group.chunks(size).map(<[usize]>::to_vec));
+        }
+        Ok(parcels)
+    }
+
+    async fn size(&mut self, store: &Store, out: &Outgoing) -> Result<usize, StoreError> {
+        let key = (out.trigger.namespace.clone(), out.trigger.job.clone());
+        if let Some((size, at)) = self.sizes.get(&key)
+            && at.elapsed() < FRESH
+        {
+            return Ok(*size);
+        }
+        let size = store.usual_duration(&key.0, &key.1).await?.map_or(1, size_for);
+        if self.sizes.len() >= JOBS {
+            self.sizes.clear();
+        }
+        self.sizes.insert(key, (size, Instant::now()));
+        Ok(size)
+    }
+}
+
+/// As many runs as usually end within a moment.
+fn size_for(usual: Duration) -> usize {
+    let runs = MOMENT.as_micros() / usual.as_micros().max(1);
+    usize::try_from(runs.clamp(1, u128::from(MOST))).unwrap_or(1)
+}
+
+/// What may go together, in the order of the first of each.
+fn groups(batch: &[Outgoing]) -> Vec<Vec<usize>> {
+    let mut places: HashMap<(&Route, &str, &str), usize> = HashMap::new();
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    for (index, out) in batch.iter().enumerate() {
+        let key = (&out.route, out.trigger.namespace.as_str(), out.trigger.job.as_str());
+        let place = *places.entry(key).or_insert_with(|| {
+            groups.push(Vec::new());
+            groups.len() - 1
+        });
+        groups[place].push(index);
+    }
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use reveille_shared::definition::Priority;
+    use reveille_shared::trigger::{Trigger, VERSION};
+    use reveille_shared::work_request::WorkRequestId;
+
+    use super::*;
+
+    fn out(queue: &str, job: &str) -> Outgoing {
+        let id = WorkRequestId::new(Timestamp::UNIX_EPOCH);
+        let trigger = Trigger { v: VERSION, id, n: 1, namespace: "default".into(), job: job.into() };
+        let route = Route { queue: queue.into(), priority: Priority::Normal };
+        Outgoing { route, trigger, due_at: Timestamp::UNIX_EPOCH, fire: None }
+    }
+
+    #[test]
+    fn only_triggers_of_one_job_on_one_route_go_together() {
+        let batch = [out("a", "x"), out("a", "y"), out("a", "x"), out("b", "x"), out("a", "y")];
+        assert_eq!(groups(&batch), [vec![0, 2], vec![1, 4], vec![3]]);
+    }
+
+    #[test]
+    fn the_shorter_the_runs_the_larger_the_bundle() {
+        let sizes = [0, 1, 15, 50, 125, 126, 10_000].map(|ms| size_for(Duration::from_millis(ms)));
+        assert_eq!(sizes, [16, 16, 16, 5, 2, 1, 1]);
+    }
+}
