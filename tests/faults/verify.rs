@@ -89,7 +89,8 @@ async fn a_program_is_asked(builder: Builder) -> Result<()> {
     let busy = stack.api.trigger("pay", json!({"case": "busy"})).await?;
     let once = stack.api.trigger("pay-once", json!({})).await?;
     eventually("all programs to have begun", LONG, async || {
-        let missing: Vec<_> = ["early", "late", "busy", "once"].into_iter().filter(|c| begun(at, c).is_empty()).collect();
+        let missing: Vec<_> =
+            ["early", "late", "busy", "once"].into_iter().filter(|c| begun(at, c).is_empty()).collect();
         if missing.is_empty() { Ok(()) } else { Err(format!("{missing:?} have not")) }
     })
     .await?;
