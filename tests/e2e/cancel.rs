@@ -25,7 +25,7 @@ const JOBS: &str = r#"
 version: 1
 jobs:
   later: { command: ['true'], rate: 1/h }
-  broken: { command: ['false'], retry: { max_attempts: 5, initial: 1h } }
+  broken: { command: ['false'], retry: { max_attempts: 5, initial: 5m } }
   nap: { command: [sleep, '600'] }
   obliging:
     command:

@@ -138,9 +138,12 @@ async fn a_rate(builder: Builder) -> Result<()> {
     for _ in 0..15 {
         ids.push(stack.api.trigger("call", json!({})).await?);
     }
-    let last = stack.api.get(&ids[14]).await?;
-    let words = last["waitingFor"].as_str().unwrap_or_default();
-    ensure!(words.contains("call: 5 of 5") && words.contains("about"), "{last}");
+    eventually("the last run to say what it waits for", LONG, async || {
+        let run = stack.api.get(&ids[14]).await.map_err(|error| format!("{error:#}"))?;
+        let words = run["waitingFor"].as_str().unwrap_or_default();
+        if words.contains("call: 5 of 5") && words.contains("about") { Ok(()) } else { Err(run.to_string()) }
+    })
+    .await?;
     let ended = all_at_once(&stack, "SUCCEEDED", 15, LONG).await?;
     let mut starts = ended.iter().map(|run| instant(run, "timeStarted")).collect::<Result<Vec<_>>>()?;
     starts.sort_unstable();

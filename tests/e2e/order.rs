@@ -14,6 +14,8 @@ use crate::scenario::{all_at_once, instant};
 const LONG: Duration = Duration::from_secs(90);
 /// Of the one worker.
 const SLOTS: usize = 2;
+/// A worker gives back within half a second what it can't start; by then it has.
+const GIVEN_BACK: Duration = Duration::from_secs(2);
 
 /// Both slots are taken until there is a file `go`.
 const JOBS: &str = r#"
@@ -56,12 +58,14 @@ async fn starts(stack: &Stack, job: &str, count: usize) -> Result<Vec<Timestamp>
     Ok(starts)
 }
 
-/// With a backlog of normal runs come a few low and a few high ones: the high ones overtake all but those normal ones that
-/// the worker has in its hands already, and the low ones come last.
+/// With a backlog of normal runs wait a few low ones and come a few high ones: these overtake all but those normal ones that
+/// the worker takes meanwhile (at first, and again while it has no high one in its hands: as many as it has slots), and the
+/// low ones come last.
 async fn backlog(builder: Builder, normal: usize, seconds: &str) -> Result<()> {
     let (stack, folder) = saturated(builder, SLOTS, seconds).await?;
     trigger(&stack, "normal", normal).await?;
     trigger(&stack, "low", 5).await?;
+    tokio::time::sleep(GIVEN_BACK).await;
     trigger(&stack, "high", 5).await?;
     std::fs::write(folder.path().join("go"), "")?;
     let (normals, highs) = (starts(&stack, "normal", normal).await?, starts(&stack, "high", 5).await?);

@@ -29,7 +29,7 @@ schedules:
 async fn ask(stacks: &[&harness::client::Client], job: &str, day: &str) -> Result<String> {
     let all = (0..20).map(|n| stacks[n % stacks.len()].trigger(job, json!({ "day": day })));
     let ids: BTreeSet<_> = try_join_all(all).await?.into_iter().collect();
-    ensure!(ids.len() == 1, "one run for all: {ids:?}");
+    ensure!(ids.len() == 1, "one run of {job} for all on {day}: {ids:?}");
     ids.into_iter().next().context("an id")
 }
 
@@ -66,8 +66,10 @@ async fn while_it_runs(stack: &Stack, apis: &[&harness::client::Client], folder:
         std::fs::write(folder.join(day), "")?;
     }
     stack.api.wait_status(&first, "SUCCEEDED").await?;
+    std::fs::remove_file(folder.join("mon"))?;
     let next = ask(apis, "close", "mon").await?;
     ensure!(next != first, "after its end a new one is made");
+    std::fs::write(folder.join("mon"), "")?;
     stack.api.wait_status(&next, "SUCCEEDED").await?;
     Ok(())
 }

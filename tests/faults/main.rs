@@ -11,3 +11,5 @@ mod isolation;
 mod killed;
 mod long_runs;
 mod orphans;
+mod purged;
+mod verify;

@@ -41,6 +41,8 @@ pub(crate) struct Lane {
     pub(crate) flow: Flow,
     /// What waits for a slot.
     pub(crate) waiting: VecDeque<Waiting>,
+    /// Messages that are not settled.
+    unsettled: usize,
 }
 
 /// A trigger without a slot.
@@ -61,7 +63,12 @@ pub(crate) struct Parcel {
 impl Lane {
     /// Shut, as subscriptions start.
     pub(crate) fn new(subscription: Box<dyn Subscription>, slots: u16, now: Instant) -> Self {
-        Self { subscription, flow: Flow::new(slots, now), waiting: VecDeque::new() }
+        Self { subscription, flow: Flow::new(slots, now), waiting: VecDeque::new(), unsettled: 0 }
+    }
+
+    /// The broker has given all that it was asked for, and may have more.
+    fn is_used_up(&self) -> bool {
+        self.flow.is_used_up(self.unsettled)
     }
 
     async fn shut(&mut self, parcels: &mut HashMap<u64, Parcel>) {
@@ -69,6 +76,7 @@ impl Lane {
         let unsettled = self.waiting.drain(..).filter_map(|waiting| parcels.remove(&waiting.parcel));
         let deliveries: Vec<_> = unsettled.map(|parcel| parcel.delivery).collect();
         if !deliveries.is_empty() {
+            self.unsettled -= deliveries.len();
             tracing::debug!(count = deliveries.len(), "all slots are taken; giving triggers back");
             self.subscription.give_back(deliveries).await;
             crash::at(Act::GaveBack);
@@ -168,6 +176,7 @@ impl Consumer {
                 self.next_parcel += 1;
                 let items = delivery.triggers.iter().cloned().map(|trigger| Waiting { trigger, parcel, since: now });
                 self.lanes[lane].waiting.extend(items);
+                self.lanes[lane].unsettled += 1;
                 self.parcels.insert(parcel, Parcel { lane, undecided: delivery.triggers.len(), delivery });
             }
             let Lane { subscription, waiting, .. } = &mut self.lanes[lane];
@@ -229,9 +238,13 @@ impl Consumer {
         let permits = u16::try_from(self.slots.available_permits()).unwrap_or(u16::MAX);
         let mut after = Duration::ZERO;
         let mut waiting: usize = self.lanes.iter().map(|lane| lane.waiting.len()).sum();
+        let mut is_higher_used_up = false;
         for lane in &mut self.lanes {
             waiting -= lane.waiting.len();
             let is_settled = self.free_since.is_some_and(|since| now.duration_since(since) >= after);
+            // What a higher lane has asked for is being claimed: the next one of it comes when that is done.
+            let is_settled = is_settled && !is_higher_used_up;
+            is_higher_used_up |= lane.is_used_up();
             let free = match permits {
                 // What waits in a lower lane gives up its turn.
                 0 => u16::from(lane.waiting.is_empty() && waiting > 0),
@@ -293,8 +306,14 @@ impl Consumer {
                 }
                 for (lane, deliveries) in self.lanes.iter_mut().zip(deliveries) {
                     if !deliveries.is_empty() {
+                        let was_used_up = lane.is_used_up();
+                        lane.unsettled -= deliveries.len();
                         lane.subscription.ack(deliveries).await;
                         crash::at(Act::ClaimAcked);
+                        if was_used_up {
+                            // Lower ones wait for their turn anew.
+                            self.free_since = self.free_since.map(|_| Instant::now());
+                        }
                     }
                 }
             }

@@ -55,6 +55,11 @@ impl Flow {
         self.quick = if waited <= QUICK { self.quick.saturating_add(1) } else { 0 };
     }
 
+    /// Whether as many deliveries as were asked for are unsettled.
+    pub(crate) fn is_used_up(&self, unsettled: usize) -> bool {
+        self.demand > 0 && unsettled >= usize::from(self.demand)
+    }
+
     /// What to do at `now`, with so many slots free and the oldest delivery waiting for one since `oldest`.
     pub(crate) fn step(&mut self, now: Instant, free: u16, oldest: Option<Instant>) -> Option<Action> {
         match self.mode {

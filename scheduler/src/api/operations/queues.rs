@@ -17,6 +17,8 @@ use crate::api::page::Page;
 pub(crate) struct QueueView {
     /// Its name.
     name: String,
+    /// Runs that are held, by a limit or by runs of an earlier fire.
+    held: i64,
     /// Runs whose trigger is to go out, now or later.
     due: i64,
     /// Runs whose trigger is out and that no worker has taken.
@@ -42,6 +44,7 @@ pub(crate) async fn list_queues(State(state): State<ApiState>) -> Result<Json<Pa
             .entry(depth.queue.clone())
             .or_insert_with(|| QueueView { name: depth.queue, ..QueueView::default() });
         match depth.phase.as_str() {
+            "held" => queue.held = depth.count,
             "due" => queue.due = depth.count,
             "sent" => queue.sent = depth.count,
             _ => queue.leased = depth.count,
