@@ -32,6 +32,8 @@ use self::world::{LIMIT, SLOTS, World, stop};
 const QUEUE: &str = "reveille.q.default";
 /// A run with more triggers than this is given up.
 const MOST_TRIGGERS: u32 = 20;
+/// Somewhat longer than a run of job `fleeting` may wait.
+const EXPIRY: Duration = Duration::from_millis(600);
 
 /// How often a process is told to stop before it has to have passed the point.
 const MOST_STOPS: u32 = 5;
@@ -134,7 +136,10 @@ async fn prepare(world: &mut World, target: &mut harness::stack::Service, before
             world.ask("fleeting", "0s", "FAILED");
             let last = world.insist().await?.pop().context("a run")?;
             world.wait_in_queue(&last).await?;
-            target.kill9()
+            target.kill9()?;
+            // Until its time is over: a quick restart would let it start.
+            tokio::time::sleep(EXPIRY).await;
+            Ok(())
         }
         Before::FiresAreStranded => {
             world.stop_workers().await?;
@@ -265,6 +270,8 @@ async fn lose_messages(world: &mut World) -> Result<()> {
         return world.insist().await.map(drop);
     }
     world.stop_workers().await?;
+    // Those that earlier deaths have lost make the next one wait for longer.
+    tamper(world, "DELETE FROM markers").await?;
     let channel = channel(world).await?;
     eventually("messages to lose", LIMIT, async || {
         let lost = channel.queue_purge(QUEUE.into(), QueuePurgeOptions::default()).await;
