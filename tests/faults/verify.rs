@@ -72,6 +72,16 @@ async fn is_told(stack: &Stack, id: &str, expected: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// Waits until a run was found to be still running.
+async fn is_asked_after_again(stack: &Stack, id: &str) -> Result<()> {
+    eventually("the run that goes on to be asked after again", LONG, async || {
+        let (types, _) = story(stack, id).await.map_err(|error| format!("{error:#}"))?;
+        let expected = ["accepted", "started", "attemptFailed", "started", "deferred"];
+        if types == expected { Ok(()) } else { Err(format!("{types:?}")) }
+    })
+    .await
+}
+
 /// The attempts in which the program of a case has begun.
 fn begun(folder: &Path, case: &str) -> Vec<String> {
     let text = std::fs::read_to_string(folder.join(format!("{case}.runs"))).unwrap_or_default();
@@ -108,11 +118,7 @@ async fn a_program_is_asked(builder: Builder) -> Result<()> {
     ensure!(run["error"]["code"] == "Lost" && begun(at, "once") == ["1"], "it may not be run again: {run}");
     is_told(&stack, &once, &lost(&["failed"])).await?;
 
-    eventually("the run that goes on to be asked after again", LONG, async || {
-        let (types, _) = story(&stack, &busy).await.map_err(|error| format!("{error:#}"))?;
-        if types == lost(&["deferred"]) { Ok(()) } else { Err(format!("{types:?}")) }
-    })
-    .await?;
+    is_asked_after_again(&stack, &busy).await?;
     std::fs::write(at.join("busy.effect"), "")?;
     std::fs::remove_file(at.join("busy.running"))?;
     stack.api.wait_status(&busy, "SUCCEEDED").await?;
@@ -197,6 +203,7 @@ async fn an_endpoint_is_asked(builder: Builder) -> Result<()> {
         let run = stack.api.wait_status(id, "SUCCEEDED").await?;
         ensure!(run["attempt"] == 2 && asked(id) == times, "called {} times: {run}", asked(id));
     }
+    is_asked_after_again(&stack, &ids[2]).await?;
     invoices.lock().unwrap().entry(ids[2].clone()).or_default().state = Some("done");
     let run = stack.api.wait_status(&ids[2], "SUCCEEDED").await?;
     ensure!(run["attempt"] == 3 && asked(&ids[2]) == 1, "called {} times: {run}", asked(&ids[2]));
