@@ -31,7 +31,7 @@ const SCHEDULES: &str = "deploy/schedules";
 /// when Reveille does.
 const GRACE: Duration = Duration::from_secs(10);
 /// Scheduler and worker live and die together, so that this only matters to a process that stood still.
-const WORKER_TTL: HumanDuration = HumanDuration::from_secs(15);
+const LEASE_TTL: HumanDuration = HumanDuration::from_secs(15);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use reveille_shared::broker::Route;
 use reveille_shared::store::{Outgoing, Store, StoreError};
+use reveille_shared::telemetry::chain;
 use tokio::time::Instant;
 
 /// So many triggers of one job that are due at once are a backlog.
@@ -31,11 +32,16 @@ pub(crate) struct Bundles {
 }
 
 impl Bundles {
-    /// Puts a batch's triggers into messages, as indices of the batch.
-    ///
-    /// # Errors
-    /// [`StoreError::Query`]: nobody knows how long runs take; everything may go alone.
-    pub(crate) async fn pack(&mut self, store: &Store, batch: &[Outgoing]) -> Result<Vec<Vec<usize>>, StoreError> {
+    /// Puts a batch's triggers into messages, as indices of the batch. If the store can't tell how long runs take, each goes
+    /// alone.
+    pub(crate) async fn pack(&mut self, store: &Store, batch: &[Outgoing]) -> Vec<Vec<usize>> {
+        self.together(store, batch).await.unwrap_or_else(|error| {
+            tracing::debug!(error = chain(&error), "can't tell how long runs take; triggers go one by one");
+            singles(batch)
+        })
+    }
+
+    async fn together(&mut self, store: &Store, batch: &[Outgoing]) -> Result<Vec<Vec<usize>>, StoreError> {
         let groups = groups(batch);
         let mut parcels = Vec::with_capacity(batch.len());
         for group in groups {
@@ -59,6 +65,11 @@ impl Bundles {
         self.sizes.insert(key, (size, Instant::now()));
         Ok(size)
     }
+}
+
+/// Each trigger in a message of its own.
+pub(crate) fn singles(batch: &[Outgoing]) -> Vec<Vec<usize>> {
+    (0..batch.len()).map(|index| vec![index]).collect()
 }
 
 /// As many runs as usually end within a moment.

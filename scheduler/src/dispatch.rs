@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::bundle::Bundles;
+use crate::bundle::{Bundles, singles};
 use crate::lost;
 use crate::status::Status;
 use crate::unpublished::Unpublished;
@@ -127,7 +127,7 @@ impl Dispatcher {
                 in_a_row += 1;
                 match handed {
                     Handed::Sent(batch) => {
-                        let parcels = self.pack(&mut bundles, &batch).await;
+                        let parcels = bundles.pack(&self.store, &batch).await;
                         in_flight.spawn(self.publish(batch, parcels, &feedback));
                         room(&mut in_flight).await;
                     }
@@ -200,7 +200,7 @@ impl Dispatcher {
                     let parcels = match again {
                         // What went wrong once does so alone.
                         true => singles(&batch),
-                        false => self.pack(&mut bundles, &batch).await,
+                        false => bundles.pack(&self.store, &batch).await,
                     };
                     in_flight.spawn(self.publish(batch, parcels, &feedback));
                     room(&mut in_flight).await;
@@ -281,17 +281,6 @@ impl Dispatcher {
         }
     }
 
-    /// Which triggers of a batch go together.
-    async fn pack(&self, bundles: &mut Bundles, batch: &[Outgoing]) -> Vec<Vec<usize>> {
-        match bundles.pack(&self.store, batch).await {
-            Ok(parcels) => parcels,
-            Err(error) => {
-                tracing::debug!(error = chain(&error), "can't tell how long runs take; triggers go one by one");
-                singles(batch)
-            }
-        }
-    }
-
     /// Publishes a batch in these messages and gives back what was not confirmed.
     fn publish(
         &self,
@@ -342,11 +331,6 @@ impl Dispatcher {
             }
         }
     }
-}
-
-/// Each trigger in a message of its own.
-fn singles(batch: &[Outgoing]) -> Vec<Vec<usize>> {
-    (0..batch.len()).map(|index| vec![index]).collect()
 }
 
 /// What a batch's failure means for one of its triggers.

@@ -2,14 +2,13 @@
 //! claimed is sent again.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use reveille_shared::broker::{Broker, Route};
 use reveille_shared::store::{Marker, Outgoing, Store, StoreError};
 
 /// A trigger that nobody has claimed for so long is asked after, and sent again no earlier; doubled with each time.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: SignedDuration = SignedDuration::from_secs(5);
 /// How long after its marker has come back a trigger may be in the hands of a worker that has not claimed it yet.
 const GRACE: SignedDuration = SignedDuration::from_secs(5);
 /// How often a route is asked, doubled with each marker that does not come back.
@@ -26,8 +25,7 @@ const REMEMBERED: SignedDuration = SignedDuration::from_mins(30);
 /// [`StoreError::Query`]: the next look finds the same.
 pub(crate) async fn look(store: &Store, broker: &Arc<dyn Broker>, limit: i64) -> Result<Vec<Outgoing>, StoreError> {
     let now = store.now().await?;
-    let patience = SignedDuration::try_from(PATIENCE).unwrap_or(SignedDuration::MAX);
-    let routes = store.unclaimed(now.saturating_sub(patience).unwrap_or(Timestamp::MIN)).await?;
+    let routes = store.unclaimed(now.saturating_sub(PATIENCE).unwrap_or(Timestamp::MIN)).await?;
     if routes.is_empty() {
         return Ok(Vec::new());
     }
@@ -45,7 +43,7 @@ pub(crate) async fn look(store: &Store, broker: &Arc<dyn Broker>, limit: i64) ->
     if markers.first().is_some_and(|oldest| oldest.sent_at < forgotten) {
         store.purge_markers(forgotten).await?;
     }
-    store.resend_lost(&back, PATIENCE, limit).await
+    store.resend_lost(&back, PATIENCE.unsigned_abs(), limit).await
 }
 
 /// Of these routes, where triggers wait: those to be asked now, and for those that have answered their latest answer.

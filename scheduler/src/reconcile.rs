@@ -140,15 +140,12 @@ impl Reconciler {
     async fn reconcile(&mut self) -> Result<ReconcileReport, StoreError> {
         let mut report = ReconcileReport::default();
         let workers = self.store.workers().await?;
-        let is_alive = |worker: &&Worker| worker.ended_at.is_none();
-        let alive = || workers.iter().filter(is_alive).map(|worker| &worker.worker);
-        self.period = alive()
-            .map(|worker| worker.lease_ttl / 8)
-            .min()
-            .map_or(PERIOD, |period| period.clamp(Duration::from_millis(50), PERIOD));
+        let alive = workers.iter().filter(|worker| worker.ended_at.is_none());
+        let looks: Vec<Look> = alive.map(|w| (w.worker.incarnation, w.beat, w.worker.lease_ttl)).collect();
+        let shortest = looks.iter().map(|(_, _, ttl)| *ttl).min();
+        self.period = shortest.map_or(PERIOD, |ttl| (ttl / 8).clamp(Duration::from_millis(50), PERIOD));
         let dead = if self.pulse().await {
-            let looks = workers.iter().filter(is_alive).map(|w| (w.worker.incarnation, w.beat, w.worker.lease_ttl));
-            self.beats.dead(looks, Instant::now())
+            self.beats.dead(looks.into_iter(), Instant::now())
         } else {
             self.beats.forget();
             Vec::new()
@@ -214,9 +211,7 @@ impl Reconciler {
         }
         !self.is_mute
     }
-}
 
-impl Reconciler {
     /// Forgets what has served its time.
     async fn purge(&mut self) -> Result<u64, StoreError> {
         let now = self.store.now().await?;

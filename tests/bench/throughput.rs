@@ -11,6 +11,7 @@
     reason = "figures for people"
 )]
 
+mod raw_queue;
 mod runs;
 
 use std::fmt::Write as _;
@@ -24,17 +25,13 @@ use harness::process::{Process, Program};
 use harness::services::{Broker, Database};
 use harness::wait::eventually;
 use jiff::{Timestamp, ToSpan as _, Unit};
-use lapin::options::{
-    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
-    QueueDeclareOptions,
-};
-use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Connection, ConnectionProperties};
+use lapin::options::BasicAckOptions;
 use reveille_shared::clock::{Clock as _, SystemClock};
 use reveille_shared::trigger::{self, Trigger};
 use reveille_shared::work_request::WorkRequestId;
 use tempfile::TempDir;
 
+use crate::raw_queue::RawQueue;
 use crate::runs::{NOOP, end_to_end, median, per_second};
 
 /// Publishes in flight in the raw measurement: as many as the dispatcher has.
@@ -121,20 +118,7 @@ impl System {
 
 /// Every message published with a confirm, consumed and acknowledged, both at the same time.
 async fn raw_broker(url: &str, messages: usize) -> Result<f64> {
-    const QUEUE: &str = "bench-raw";
-    let publishing = Connection::connect(url, ConnectionProperties::default()).await?;
-    let consuming = Connection::connect(url, ConnectionProperties::default()).await?;
-    let channel = publishing.create_channel().await?;
-    channel.confirm_select(ConfirmSelectOptions::default()).await?;
-    let mut quorum = FieldTable::default();
-    quorum.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
-    let durable = QueueDeclareOptions { durable: true, ..Default::default() };
-    channel.queue_declare(QUEUE.into(), durable, quorum).await?;
-    let consumer_channel = consuming.create_channel().await?;
-    consumer_channel.basic_qos(CONFIRMS_IN_FLIGHT as u16, BasicQosOptions::default()).await?;
-    let options = BasicConsumeOptions::default();
-    let mut consumer =
-        consumer_channel.basic_consume(QUEUE.into(), "bench".into(), options, FieldTable::default()).await?;
+    let mut queue = RawQueue::open(url, CONFIRMS_IN_FLIGHT as u16).await?;
     let body = Trigger {
         v: trigger::VERSION,
         id: WorkRequestId::new(SystemClock.now()),
@@ -146,14 +130,12 @@ async fn raw_broker(url: &str, messages: usize) -> Result<f64> {
 
     let start = Instant::now();
     let publish = async {
-        let mandatory = BasicPublishOptions { mandatory: true, ..Default::default() };
         let mut left = messages;
         while left > 0 {
             let batch = left.min(CONFIRMS_IN_FLIGHT);
             let mut confirms = Vec::with_capacity(batch);
             for _ in 0..batch {
-                let persistent = BasicProperties::default().with_delivery_mode(2);
-                confirms.push(channel.basic_publish("".into(), QUEUE.into(), mandatory, &body, persistent).await?);
+                confirms.push(raw_queue::publish(&queue.publishing, &body).await?);
             }
             for confirm in confirms {
                 ensure!(confirm.await?.is_ack(), "a publish was refused");
@@ -164,7 +146,7 @@ async fn raw_broker(url: &str, messages: usize) -> Result<f64> {
     };
     let consume = async {
         for _ in 0..messages {
-            let delivery = consumer.next().await.context("the consumer ended")??;
+            let delivery = queue.consumer.next().await.context("the consumer ended")??;
             delivery.ack(BasicAckOptions::default()).await?;
         }
         anyhow::Ok(())

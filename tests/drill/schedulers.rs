@@ -6,6 +6,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
 
+mod folder;
 mod ledger;
 mod rounds;
 mod stand;
@@ -19,7 +20,6 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 use clap::{Parser as _, ValueEnum as _};
 use harness::wait::eventually;
-use tempfile::TempDir;
 
 use crate::rounds::{Round, What, Whom};
 use crate::stand::Stand;
@@ -74,12 +74,7 @@ async fn main() -> Result<()> {
         rounds.iter().for_each(|round| println!("{round}"));
         return Ok(());
     }
-    let temporary = TempDir::with_prefix("reveille-drill-")?;
-    let folder = arguments.logs.as_deref().unwrap_or(temporary.path());
-    if arguments.logs.is_some() {
-        std::fs::create_dir(folder)?;
-    }
-    let folder = folder.canonicalize()?;
+    let (folder, _temporary) = folder::open(arguments.logs.as_deref())?;
     let mut stand = Stand::start(&folder).await?;
     let drilled = drill(&mut stand, &rounds).await;
     if drilled.is_err() {

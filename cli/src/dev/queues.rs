@@ -14,7 +14,7 @@ use reveille_worker::app::Settings;
 use reveille_worker::{Functions, Guard};
 use tokio::task::JoinSet;
 
-use super::WORKER_TTL;
+use super::LEASE_TTL;
 
 /// How often to look for queues that nobody serves.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ impl Workers {
     /// Starts a worker that serves these queues.
     pub(super) async fn start(&self, queues: &BTreeSet<String>, lifecycle: &mut Lifecycle) -> anyhow::Result<()> {
         let settings =
-            Settings { queues: queues.iter().cloned().collect(), slots: self.slots, name: None, lease_ttl: WORKER_TTL };
+            Settings { queues: queues.iter().cloned().collect(), slots: self.slots, name: None, lease_ttl: LEASE_TTL };
         let (store, broker, clock) = (self.store.clone(), Arc::clone(&self.broker), Arc::clone(&self.clock));
         let (functions, guard) = (Functions::default(), self.guard.clone());
         reveille_worker::app::start(settings, functions, guard, store, broker, clock, lifecycle).await?;

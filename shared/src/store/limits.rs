@@ -6,7 +6,6 @@
 //! and the next taking of due triggers lets go as many of those held as there is room for, before any newcomer.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -24,7 +23,7 @@ const WOKEN: i64 = 200;
 /// How soon a limit is looked at again whose runs wait for another limit that someone else was counting.
 const SOON: SignedDuration = SignedDuration::from_millis(50);
 /// A limit's row is marked as used at most so often, and kept for much longer.
-pub(crate) const USED: SignedDuration = SignedDuration::from_hours(1);
+const USED: SignedDuration = SignedDuration::from_hours(1);
 
 /// How many runs of one key may be under way, or may start within a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,19 +41,18 @@ pub struct Limit {
 pub(crate) struct LimitRow {
     pub(crate) key: String,
     pub(crate) most: i64,
-    pub(crate) per: Option<Duration>,
+    pub(crate) per: Option<HumanDuration>,
     pub(crate) used_at: Timestamp,
 }
 
 impl LimitRow {
     fn says(&self, limit: &Limit) -> bool {
-        (self.most, self.per) == (i64::from(limit.most), limit.per.map(HumanDuration::get))
+        (self.most, self.per) == (i64::from(limit.most), limit.per)
     }
 
     /// When the span that counts at `now` has begun.
     fn since(&self, now: Timestamp) -> Option<Timestamp> {
-        let per = SignedDuration::try_from(self.per?).unwrap_or(SignedDuration::MAX);
-        Some(now.saturating_sub(per).unwrap_or(Timestamp::MIN))
+        Some(now.saturating_sub(self.per?.signed()).unwrap_or(Timestamp::MIN))
     }
 }
 
@@ -203,8 +201,8 @@ impl Gate {
                 return Err(hold);
             }
         }
-        for room in keys_of(row).map(str::to_owned).collect::<Vec<_>>() {
-            if let Some(room) = self.rooms.get_mut(&room) {
+        for key in keys_of(row) {
+            if let Some(room) = self.rooms.get_mut(key) {
                 room.left -= 1;
             }
         }
@@ -231,8 +229,7 @@ impl Gate {
             let at = match (self.again.contains(key), room.oldest, room.row.per) {
                 (true, ..) => Some(now.saturating_add(SOON).unwrap_or(now)),
                 (false, Some(oldest), Some(per)) if room.holds => {
-                    let per = SignedDuration::try_from(per).unwrap_or(SignedDuration::MAX);
-                    Some(oldest.saturating_add(per).unwrap_or(Timestamp::MAX))
+                    Some(oldest.saturating_add(per.signed()).unwrap_or(Timestamp::MAX))
                 }
                 _ => None,
             };

@@ -56,7 +56,7 @@ pub struct Canceled {
 pub struct QueueDepth {
     /// The work queue.
     pub queue: String,
-    /// `due`, `sent` or `leased`.
+    /// `due`, `held`, `sent` or `leased`.
     pub phase: String,
     /// How many.
     pub count: i64,

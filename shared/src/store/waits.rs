@@ -49,7 +49,9 @@ impl Store {
         let Some(facts) = self.db.wait_facts(run, hold).await? else { return Ok(None) };
         let usual = self.usual_duration(&run.namespace, &run.job).await?;
         let now = self.db.now().await?;
-        Ok(Some(Wait { estimate: estimate(&facts, usual, now), ..facts.into() }))
+        let estimate = estimate(&facts, usual, now);
+        let WaitFacts { key, most, taken, ahead, .. } = facts;
+        Ok(Some(Wait { key, most, taken, ahead, estimate }))
     }
 
     /// How long a run of a job usually takes, from its start to its end, by the last ones that succeeded; none if none has.
@@ -61,12 +63,6 @@ impl Store {
         let Some(count) = i32::try_from(took.len()).ok().filter(|count| *count > 0) else { return Ok(None) };
         let sum = took.into_iter().fold(SignedDuration::ZERO, SignedDuration::saturating_add);
         Ok(Some((sum / count).unsigned_abs()))
-    }
-}
-
-impl From<WaitFacts> for Wait {
-    fn from(facts: WaitFacts) -> Self {
-        Self { key: facts.key, most: facts.most, taken: facts.taken, ahead: facts.ahead, estimate: None }
     }
 }
 

@@ -4,11 +4,8 @@ use std::collections::HashMap;
 
 use anyhow::{Context as _, Result, ensure};
 use futures_util::StreamExt as _;
-use lapin::options::{
-    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
-};
-use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer};
+use lapin::Channel;
+use lapin::options::BasicAckOptions;
 use reveille_shared::clock::{Clock as _, SystemClock};
 use reveille_shared::trigger::{self, Trigger};
 use reveille_shared::work_request::WorkRequestId;
@@ -17,37 +14,26 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::pace::Pace;
+use crate::raw_queue::{self, RawQueue};
 use crate::sample::millis;
 
-const QUEUE: &str = "bench-raw";
 /// Commits that may be under way at one time, so that a slow one holds up no other.
 const CONNECTIONS: u32 = 8;
 
 /// From publishing a trigger to its arrival on another connection, in ms; publishes are confirmed, deliveries
 /// acknowledged.
 pub(crate) async fn messages(url: &str, warm_up: &Pace, pace: &Pace) -> Result<Vec<f64>> {
-    let publishing = Connection::connect(url, ConnectionProperties::default()).await?;
-    let consuming = Connection::connect(url, ConnectionProperties::default()).await?;
-    let channel = publishing.create_channel().await?;
-    channel.confirm_select(ConfirmSelectOptions::default()).await?;
-    let mut quorum = FieldTable::default();
-    quorum.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
-    let durable = QueueDeclareOptions { durable: true, ..Default::default() };
-    channel.queue_declare(QUEUE.into(), durable, quorum).await?;
-    let options = BasicConsumeOptions::default();
-    let consumer_channel = consuming.create_channel().await?;
-    let mut consumer =
-        consumer_channel.basic_consume(QUEUE.into(), "bench".into(), options, FieldTable::default()).await?;
-    round_trips(&channel, &mut consumer, warm_up).await?;
-    round_trips(&channel, &mut consumer, pace).await
+    let mut queue = RawQueue::open(url, 0).await?;
+    round_trips(&mut queue, warm_up).await?;
+    round_trips(&mut queue, pace).await
 }
 
-async fn round_trips(channel: &Channel, consumer: &mut Consumer, pace: &Pace) -> Result<Vec<f64>> {
-    let publish = pace.keep(|_| publish(channel.clone()));
+async fn round_trips(queue: &mut RawQueue, pace: &Pace) -> Result<Vec<f64>> {
+    let publish = pace.keep(|_| publish(queue.publishing.clone()));
     let receive = async {
         let mut received = HashMap::new();
         for _ in 0..pace.rate * pace.seconds {
-            let delivery = consumer.next().await.context("the consumer ended")??;
+            let delivery = queue.consumer.next().await.context("the consumer ended")??;
             let now = Instant::now();
             received.insert(Trigger::decode(&delivery.data)?.id, now);
             delivery.ack(BasicAckOptions::default()).await?;
@@ -62,10 +48,8 @@ async fn round_trips(channel: &Channel, consumer: &mut Consumer, pace: &Pace) ->
 async fn publish(channel: Channel) -> Result<(WorkRequestId, Instant)> {
     let trigger = trigger();
     let body = trigger.encode();
-    let mandatory = BasicPublishOptions { mandatory: true, ..Default::default() };
-    let persistent = BasicProperties::default().with_delivery_mode(2);
     let sent = Instant::now();
-    let confirm = channel.basic_publish("".into(), QUEUE.into(), mandatory, &body, persistent).await?;
+    let confirm = raw_queue::publish(&channel, &body).await?;
     ensure!(confirm.await?.is_ack(), "a publish was refused");
     Ok((trigger.id, sent))
 }

@@ -9,6 +9,8 @@
 
 mod floor;
 mod pace;
+#[path = "../raw_queue.rs"]
+mod raw_queue;
 #[path = "../sample.rs"]
 mod sample;
 

@@ -12,6 +12,8 @@
 mod callee;
 mod check;
 mod faults;
+#[path = "../folder.rs"]
+mod folder;
 mod ledger;
 mod legal;
 mod load;
@@ -29,7 +31,6 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Parser as _, ValueEnum as _};
 use harness::wait::eventually;
 use reveille_shared::clock::{Clock as _, SystemClock};
-use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -99,12 +100,7 @@ async fn main() -> Result<()> {
         faults.iter().for_each(|fault| println!("{:6.2} s later, {fault}", fault.after.as_secs_f64()));
         return Ok(());
     }
-    let temporary = TempDir::with_prefix("reveille-drill-")?;
-    let folder = arguments.logs.as_deref().unwrap_or(temporary.path());
-    if arguments.logs.is_some() {
-        std::fs::create_dir(folder)?;
-    }
-    let folder = folder.canonicalize()?;
+    let (folder, _temporary) = folder::open(arguments.logs.as_deref())?;
     drill(&folder, seed, &arguments, &faults).await
 }
 
@@ -113,11 +109,9 @@ async fn drill(folder: &Path, seed: u64, arguments: &Arguments, faults: &[faults
     std::fs::write(&ledger, "")?;
     let callee = Callee::start().await?;
     let definitions = |with_schedules| load::definitions(&ledger, callee.address(), with_schedules);
-    let ttl = format!("{}s", arguments.ttl);
     let environment = [
         ("DRILL_LEDGER", ledger.to_string_lossy().into_owned()),
-        ("REVEILLE_WORKER_TTL", ttl.clone()),
-        ("REVEILLE_LEASE_TTL", ttl),
+        ("REVEILLE_LEASE_TTL", format!("{}s", arguments.ttl)),
         ("REVEILLE_GRACE", "3s".to_owned()),
     ];
     let stand = Stand::start(folder, &definitions(true)?, &environment).await?;

@@ -162,24 +162,10 @@ async fn progress_lines_are_no_log() {
 #[tokio::test]
 async fn endless_output_is_drained_and_counted() {
     // 125,000 lines of 31 bytes, of which a line counts as 32.
-    let script = call(&["sh", "-c", "yes 0123456789012345678901234567890 | head -c 4000000"]);
-    let (attempt, mut notes) = run_with(Value::Null);
-    let (variables, guards) = (variables(), guards());
-    let printing = async {
-        let result = run(&script, &attempt, &variables, &guards).await;
-        attempt.sink.close().await;
-        drop(attempt);
-        result
-    };
-    let reading = async {
-        let mut lines = Vec::new();
-        while let Some(Note::Line(_, line)) = notes.recv().await {
-            lines.push(line);
-        }
-        lines
-    };
-    let (result, mut lines) = tokio::join!(printing, reading);
+    let (result, notes) = flooded("yes 0123456789012345678901234567890 | head -c 4000000").await;
     result.unwrap();
+    let lines = notes.into_iter().map_while(|note| if let Note::Line(_, line) = note { Some(line) } else { None });
+    let mut lines: Vec<_> = lines.collect();
     let remark = lines.pop().unwrap();
     assert_eq!((lines.len(), remark.stream), (32_768, Stream::System));
     assert!(remark.text.starts_with("92232 lines ("), "{}", remark.text);
@@ -264,7 +250,7 @@ async fn what_outlives_the_leader_is_killed_and_not_waited_for() {
     }
 }
 
-/// Runs a script whose output is read by nobody but the test, and answers with its last note.
+/// Runs a script whose output is read by nobody but the test, and answers with all its notes.
 async fn flooded(script: &str) -> (RunResult, Vec<Note>) {
     let (attempt, mut notes) = run_with(Value::Null);
     let (variables, guards, script) = (variables(), guards(), call(&["sh", "-c", script]));
