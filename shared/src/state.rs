@@ -1,18 +1,21 @@
-//! The work request's whole state machine: one pure function, [`apply`].
+//! The work request's whole state machine: what a run is, what can happen to it, and one pure function, [`apply`].
 //!
 //! A run has a public [`Status`] and a delivery [`Phase`]. Whatever happens to it is an [`Input`];
 //! `apply` answers with the next state and the history entry, or refuses. Stores keep the result
 //! in the transaction that read the state; no rule is written again in SQL. The table of all states
 //! and inputs is `snapshots/` beside this crate's tests and doubles as the documentation (I3, I4).
 
+mod apply;
+
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use self::apply::apply;
 use crate::work_request::{Happening, RunError};
 
 /// How long a worker may take to answer a cancel before its lease is taken for lost.
@@ -26,7 +29,8 @@ pub enum Status {
     Accepted,
     /// An attempt was opened; retries stay here.
     InProgress,
-    /// Someone asked a run that holds a lease to stop; its report or the loss of its lease ends it.
+    /// Someone asked a run that holds a lease, has begun something elsewhere or has children to stop; a report, the loss of
+    /// its lease or the end of its children ends it.
     Canceling,
     /// Terminal: took effect.
     Succeeded,
@@ -102,6 +106,13 @@ pub enum Phase {
     },
     /// A worker may execute and report.
     Leased(Lease),
+    /// What its attempt has begun elsewhere goes on: a trigger is to go out at this time, for a worker to ask after it.
+    Parked {
+        /// When.
+        at: Timestamp,
+    },
+    /// Runs that it has called for are under way; of its own nothing is to be delivered.
+    Children,
     /// Nothing more is to be delivered.
     Done,
 }
@@ -152,6 +163,25 @@ pub struct Lease {
     pub worker: Uuid,
     /// When the attempt is past its time-out and grace, by the database's clock.
     pub deadline: Timestamp,
+    /// Until when its holder may be silent, likewise; none for one whose beats tell that it lives.
+    pub silent_until: Option<Timestamp>,
+}
+
+impl Lease {
+    /// When it is to be taken for lost.
+    #[must_use]
+    pub fn ends_at(&self) -> Timestamp {
+        self.silent_until.map_or(self.deadline, |until| until.min(self.deadline))
+    }
+}
+
+/// What an attempt has begun elsewhere and that goes on without a lease, until a later lease finds out how it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Operation {
+    /// The lease under which it was looked after last.
+    pub token: Uuid,
+    /// When the attempt is past its time-out and grace.
+    pub until: Timestamp,
 }
 
 /// All that the rules look at.
@@ -169,6 +199,8 @@ pub struct Run {
     pub failures: u32,
     /// An attempt was lost, and whether it took effect is to be asked before anything else.
     pub doubt: bool,
+    /// What the present attempt has begun elsewhere, if it has: the next lease goes on with that, and opens no attempt.
+    pub operation: Option<Operation>,
 }
 
 /// What can happen to a run.
@@ -223,6 +255,41 @@ pub enum Input {
         /// What it was told.
         reason: String,
     },
+    /// What the attempt has begun elsewhere goes on, and the worker need not wait for it.
+    Park {
+        /// Its lease.
+        token: Uuid,
+        /// When to ask after it.
+        after: Duration,
+    },
+    /// The holder of a lease without beats gives a sign of life.
+    Extend {
+        /// Its lease.
+        token: Uuid,
+        /// Until when it may be silent from here on.
+        until: Timestamp,
+    },
+    /// What was begun elsewhere is past its time, and no worker is there to say so.
+    Abandon {
+        /// What is known of it.
+        error: RunError,
+        /// As for [`Input::Fail`].
+        retry: Option<Duration>,
+        /// As for [`Input::Lose`].
+        verify: bool,
+    },
+    /// It has called for other runs, its children, and ends as they do.
+    Split {
+        /// Its lease; none for one that was born for that.
+        token: Option<Uuid>,
+        /// How many.
+        children: u32,
+    },
+    /// Its children have ended.
+    Join {
+        /// What that means for it.
+        end: Joined,
+    },
     /// The worker reports success.
     Succeed {
         /// Its lease.
@@ -269,6 +336,17 @@ pub enum Input {
     },
 }
 
+/// What the ends of all of its children mean for a run.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Joined {
+    /// As many have succeeded as had to.
+    Succeeded,
+    /// They have not.
+    Failed(RunError),
+    /// They were canceled with it.
+    Canceled,
+}
+
 /// Why an input changes nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
@@ -303,173 +381,4 @@ pub struct Transition {
     pub run: Run,
     /// The entry in the history, if it is worth one.
     pub event: Option<Happening>,
-}
-
-/// What `input` does to `run` at `now`.
-///
-/// # Errors
-/// [`Refusal`]: the run stays as it is.
-pub fn apply(run: &Run, input: &Input, now: Timestamp) -> Result<Transition, Refusal> {
-    if run.status.is_terminal() {
-        return Err(Refusal::Ended);
-    }
-    match input {
-        Input::Hold { hold } => match run.phase {
-            Phase::Due { at } if at <= now => silently(Run { phase: Phase::Held { since: now, hold: *hold }, ..*run }),
-            Phase::Held { hold: held, .. } if held == *hold => Err(Refusal::Repeated),
-            // From one limit to another; what waits for earlier fires is let go first.
-            Phase::Held { since, hold: held } if held != Hold::Overlap => {
-                silently(Run { phase: Phase::Held { since, hold: *hold }, ..*run })
-            }
-            _ => Err(Refusal::NotDue),
-        },
-        Input::Admit => match run.phase {
-            Phase::Held { hold, .. } => {
-                let run = Run { phase: due(now, Duration::ZERO), ..*run };
-                // Limits hold and let go too many to tell of each.
-                Ok(Transition { run, event: (hold == Hold::Overlap).then_some(Happening::Admitted) })
-            }
-            _ => Err(Refusal::NotHeld),
-        },
-        Input::Expire { error } => match run.phase {
-            Phase::Held { .. } | Phase::Due { .. } | Phase::Sent { .. } if run.attempt == 0 => {
-                end(run, Status::Failed, Happening::Failed { attempt: 0, token: None, error: error.clone() })
-            }
-            _ => Err(Refusal::Started),
-        },
-        Input::Refuse { error } => match run.phase {
-            Phase::Held { .. } | Phase::Due { .. } if run.attempt == 0 => {
-                end(run, Status::Failed, Happening::Failed { attempt: 0, token: None, error: error.clone() })
-            }
-            _ => Err(Refusal::NotDue),
-        },
-        Input::Send => match run.phase {
-            Phase::Due { at } if at <= now => {
-                silently(Run { phase: Phase::Sent { at: now }, sends: run.sends + 1, ..*run })
-            }
-            _ => Err(Refusal::NotDue),
-        },
-        Input::Unsend { n, after, reason } => {
-            the_sent(run, *n)?;
-            let event = reason.clone().map(|reason| Happening::Returned { reason });
-            Ok(Transition { run: Run { phase: due(now, *after), ..*run }, event })
-        }
-        Input::Claim { n, lease } => match run.phase {
-            Phase::Leased(held) if held.token == lease.token => Err(Refusal::Repeated),
-            _ => {
-                the_sent(run, *n)?;
-                let attempt = run.attempt + 1;
-                let run = Run { status: Status::InProgress, phase: Phase::Leased(*lease), attempt, ..*run };
-                Ok(Transition { run, event: Some(Happening::Started { attempt, worker: lease.worker }) })
-            }
-        },
-        Input::Release { token } => {
-            the_lease(run, *token)?;
-            if run.status == Status::Canceling {
-                return end(run, Status::Canceled, Happening::Canceled { attempt: run.attempt, token: Some(*token) });
-            }
-            let event = Happening::Released { attempt: run.attempt, token: *token };
-            Ok(Transition { run: Run { phase: due(now, Duration::ZERO), ..*run }, event: Some(event) })
-        }
-        Input::Defer { token, after, reason } => {
-            the_lease(run, *token)?;
-            if run.status == Status::Canceling {
-                return end(run, Status::Canceled, Happening::Canceled { attempt: run.attempt, token: Some(*token) });
-            }
-            let at = due_at(now, *after);
-            let reason = reason.clone();
-            let event = Happening::Deferred { attempt: run.attempt, token: *token, reason, retry_at: at };
-            Ok(Transition { run: Run { phase: Phase::Due { at }, ..*run }, event: Some(event) })
-        }
-        Input::Succeed { token, verified } => {
-            the_lease(run, *token)?;
-            let event = Happening::Succeeded { attempt: run.attempt, token: *token, verified: *verified };
-            end(run, Status::Succeeded, event)
-        }
-        Input::Fail { token, error, retry } => {
-            the_lease(run, *token)?;
-            let retry = retry.filter(|_| run.status != Status::Canceling);
-            fail(&Run { doubt: false, ..*run }, Some(*token), error, retry, now)
-        }
-        Input::Stopped { token } => {
-            the_lease(run, *token)?;
-            end(run, Status::Canceled, Happening::Canceled { attempt: run.attempt, token: Some(*token) })
-        }
-        Input::Lose { token, error, retry, verify } => {
-            the_lease(run, *token)?;
-            if run.status == Status::Canceling {
-                return end(run, Status::Canceled, Happening::Canceled { attempt: run.attempt, token: None });
-            }
-            let retry = retry.or_else(|| verify.then_some(Duration::ZERO));
-            fail(&Run { doubt: *verify, ..*run }, None, error, retry, now)
-        }
-        Input::Cancel { by } => match (run.phase, run.status) {
-            (Phase::Leased(_), Status::Canceling) => Err(Refusal::Repeated),
-            (Phase::Leased(lease), _) => {
-                // A worker that lives and does not answer loses the lease, like one that is overdue.
-                let deadline = lease.deadline.min(due_at(now, CANCEL_LIMIT));
-                let phase = Phase::Leased(Lease { deadline, ..lease });
-                let event = Some(Happening::CancelRequested { by: by.clone() });
-                Ok(Transition { run: Run { status: Status::Canceling, phase, ..*run }, event })
-            }
-            _ => end(run, Status::Canceled, Happening::Canceled { attempt: run.attempt, token: None }),
-        },
-        Input::GiveUp { n, error } => {
-            the_sent(run, *n)?;
-            let event = Happening::Failed { attempt: run.attempt, token: None, error: error.clone() };
-            end(run, Status::Failed, event)
-        }
-    }
-}
-
-/// Accepts only the trigger that is out.
-fn the_sent(run: &Run, n: u32) -> Result<(), Refusal> {
-    match run.phase {
-        Phase::Sent { .. } if run.sends == n => Ok(()),
-        _ => Err(Refusal::OldTrigger),
-    }
-}
-
-/// Accepts only the lease that is held.
-fn the_lease(run: &Run, token: Uuid) -> Result<(), Refusal> {
-    match run.phase {
-        Phase::Leased(lease) if lease.token == token => Ok(()),
-        _ => Err(Refusal::StaleToken),
-    }
-}
-
-fn fail(
-    run: &Run,
-    reporter: Option<Uuid>,
-    error: &RunError,
-    retry: Option<Duration>,
-    now: Timestamp,
-) -> Result<Transition, Refusal> {
-    let (attempt, error) = (run.attempt, error.clone());
-    let run = Run { failures: run.failures + 1, ..*run };
-    match retry {
-        Some(after) => {
-            let retry_at = due_at(now, after);
-            let event = Happening::AttemptFailed { attempt, token: reporter, error, retry_at };
-            Ok(Transition { run: Run { phase: Phase::Due { at: retry_at }, ..run }, event: Some(event) })
-        }
-        None => end(&run, Status::Failed, Happening::Failed { attempt, token: reporter, error }),
-    }
-}
-
-fn end(run: &Run, status: Status, event: Happening) -> Result<Transition, Refusal> {
-    Ok(Transition { run: Run { status, phase: Phase::Done, ..*run }, event: Some(event) })
-}
-
-fn silently(run: Run) -> Result<Transition, Refusal> {
-    Ok(Transition { run, event: None })
-}
-
-fn due(now: Timestamp, after: Duration) -> Phase {
-    Phase::Due { at: due_at(now, after) }
-}
-
-fn due_at(now: Timestamp, after: Duration) -> Timestamp {
-    let after = SignedDuration::try_from(after).unwrap_or(SignedDuration::MAX);
-    crate::clock::whole_micros(now.saturating_add(after).unwrap_or(Timestamp::MAX))
 }

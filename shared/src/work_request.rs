@@ -221,6 +221,29 @@ pub enum Happening {
         /// When it is asked again.
         retry_at: Timestamp,
     },
+    /// What the attempt has begun elsewhere goes on without it, and is asked after.
+    Parked {
+        /// The attempt.
+        attempt: u32,
+        /// Under which lease; none if that was lost.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        token: Option<Uuid>,
+        /// Why it is told again, if it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        /// When it is asked after next.
+        poll_at: Timestamp,
+    },
+    /// It has called for other runs, its children, and ends as they do.
+    Split {
+        /// The attempt that did; 0 if it was accepted for that.
+        attempt: u32,
+        /// Under which lease, if under any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        token: Option<Uuid>,
+        /// How many.
+        children: u32,
+    },
     /// Someone asked for the run to stop.
     CancelRequested {
         /// Who and why.
@@ -235,10 +258,11 @@ pub enum Happening {
     Resent,
     /// It ended well.
     Succeeded {
-        /// The attempt that brought it about, or that has found out.
+        /// The attempt that brought it about, or that has found out; 0 if only its children have.
         attempt: u32,
-        /// Under which lease.
-        token: Uuid,
+        /// Under which lease; none if it ended with its children.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        token: Option<Uuid>,
         /// This attempt has run nothing: an earlier one that was lost is known to have taken effect.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         verified: bool,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
-use reveille_shared::state::{Hold, Input, Lease, Phase, Refusal, Run, Status, Transition, apply};
+use reveille_shared::state::{Hold, Input, Joined, Lease, Operation, Phase, Refusal, Run, Status, Transition, apply};
 use reveille_shared::work_request::{Happening, RunError};
 use uuid::Uuid;
 
@@ -25,7 +25,15 @@ fn start() -> Timestamp {
 
 /// The birth of every run.
 fn accepted(at: Timestamp) -> Run {
-    Run { status: Status::Accepted, phase: Phase::Due { at }, sends: 0, attempt: 0, failures: 0, doubt: false }
+    Run {
+        status: Status::Accepted,
+        phase: Phase::Due { at },
+        sends: 0,
+        attempt: 0,
+        failures: 0,
+        doubt: false,
+        operation: None,
+    }
 }
 
 fn error() -> RunError {
@@ -61,7 +69,18 @@ fn check(run: &Run, input: &Input, transition: &Transition) {
     };
     assert!(forward, "a step backwards: {context}");
     if after.status == Status::Canceling {
-        assert!(held(run).is_some() && held(after) == held(run), "CANCELING without the lease to stop: {context}");
+        let is_there_to_stop = held(after).is_some() || after.operation.is_some() || after.phase == Phase::Children;
+        assert!(is_there_to_stop, "CANCELING with nothing to stop: {context}");
+    }
+    // What goes on elsewhere ends with its attempt, and neither is prolonged.
+    if let (Some(before), Some(now)) = (run.operation, after.operation) {
+        assert!(now.until <= before.until, "an operation prolonged: {context}");
+    }
+    if let Phase::Parked { .. } = after.phase {
+        assert!(after.operation.is_some() && after.attempt > 0, "parked for nothing: {context}");
+    }
+    if after.failures > run.failures || after.status.is_terminal() {
+        assert_eq!(after.operation, None, "an operation outlives its attempt: {context}");
     }
     assert_eq!(after.phase == Phase::Done, after.status.is_terminal(), "DONE is not the end: {context}");
     if after.status == Status::Accepted {
@@ -70,10 +89,11 @@ fn check(run: &Run, input: &Input, transition: &Transition) {
 
     // Attempts are opened by claims, triggers numbered by sends, failures counted by failing.
     let is_claim = matches!(input, Input::Claim { .. });
-    assert_eq!(after.attempt, run.attempt + u32::from(is_claim), "attempts: {context}");
+    let opens = is_claim && run.operation.is_none();
+    assert_eq!(after.attempt, run.attempt + u32::from(opens), "attempts: {context}");
     assert_eq!(after.sends, run.sends + u32::from(matches!(input, Input::Send)), "sends: {context}");
     assert!(after.failures >= run.failures && after.failures <= after.attempt, "failures: {context}");
-    let failing = matches!(input, Input::Fail { .. } | Input::Lose { .. });
+    let failing = matches!(input, Input::Fail { .. } | Input::Lose { .. } | Input::Abandon { .. });
     assert!(failing || after.failures == run.failures, "a failure of what did not fail: {context}");
 
     // At most one lease: a claim takes the only trigger, and until it ends no other lease can come.
@@ -100,21 +120,35 @@ fn check(run: &Run, input: &Input, transition: &Transition) {
 fn wait(run: &Run) -> Option<Run> {
     match run.phase {
         Phase::Due { at } if at > start() => Some(Run { phase: Phase::Due { at: start() }, ..*run }),
+        Phase::Parked { at } if at > start() => Some(Run { phase: Phase::Parked { at: start() }, ..*run }),
+        Phase::Parked { .. } | Phase::Sent { .. } => run
+            .operation
+            .filter(|operation| operation.until > start())
+            .map(|known| Run { operation: Some(Operation { until: start(), ..known }), ..*run }),
         _ => None,
     }
 }
 
 /// Every kind of input, with matching and other names, by its name in the table.
 fn inputs(run: &Run) -> Vec<(&'static str, Input)> {
-    let lease = |attempt: u32| Lease { token: token_of(attempt), worker: Uuid::from_u128(77), deadline: start() };
-    let held = held(run).unwrap_or_else(|| token_of(run.attempt + 1));
-    let stale = token_of(run.attempt.wrapping_sub(1));
+    // Each lease that takes over an operation has a token of its own, although its attempt is the same.
+    let number = run.sends;
+    let lease = |number: u32| Lease {
+        token: token_of(number),
+        worker: Uuid::from_u128(77),
+        deadline: start().saturating_add(SignedDuration::from_secs(60)).unwrap(),
+        silent_until: Some(start()),
+    };
+    let held = held(run).unwrap_or_else(|| token_of(number + 1));
+    let stale = token_of(number.wrapping_sub(7));
     let unsend = |n, after, reason: Option<&str>| Input::Unsend { n, after, reason: reason.map(str::to_owned) };
     let fail = |token, retry| Input::Fail { token, error: error(), retry };
     let lose = |token, retry, verify| Input::Lose { token, error: error(), retry, verify };
     let older = run.sends.wrapping_sub(1);
     // A token belongs to one trigger; while it is held that is the last one.
     let claimed_with = if self::held(run).is_some() { run.sends } else { older };
+    let abandon = |retry, verify| Input::Abandon { error: error(), retry, verify };
+    let join = |end| Input::Join { end };
     vec![
         ("hold for a slot", Input::Hold { hold: Hold::Concurrency }),
         ("hold for a rate", Input::Hold { hold: Hold::Rate }),
@@ -125,10 +159,10 @@ fn inputs(run: &Run) -> Vec<(&'static str, Input)> {
         ("unsend", unsend(run.sends, Duration::ZERO, None)),
         ("unsend, wait, with a reason", unsend(run.sends, LATER, Some("no route"))),
         ("unsend an older trigger", unsend(older, Duration::ZERO, None)),
-        ("claim", Input::Claim { n: run.sends, lease: lease(run.attempt + 1) }),
-        ("claim again under the same token", Input::Claim { n: claimed_with, lease: lease(run.attempt) }),
-        ("claim an older trigger", Input::Claim { n: older, lease: lease(run.attempt + 1) }),
-        ("claim a trigger not sent yet", Input::Claim { n: run.sends + 1, lease: lease(run.attempt + 1) }),
+        ("claim", Input::Claim { n: run.sends, lease: lease(number) }),
+        ("claim again under the same token", Input::Claim { n: claimed_with, lease: lease(claimed_with) }),
+        ("claim an older trigger", Input::Claim { n: older, lease: lease(number + 1) }),
+        ("claim a trigger not sent yet", Input::Claim { n: run.sends + 1, lease: lease(number + 1) }),
         ("release", Input::Release { token: held }),
         ("release, stale token", Input::Release { token: stale }),
         ("succeed", Input::Succeed { token: held, verified: false }),
@@ -148,6 +182,20 @@ fn inputs(run: &Run) -> Vec<(&'static str, Input)> {
         ("lose, retry, stale token", lose(stale, Some(LATER), true)),
         ("defer", Input::Defer { token: held, after: LATER, reason: "still running".into() }),
         ("defer, stale token", Input::Defer { token: stale, after: LATER, reason: "still running".into() }),
+        ("park", Input::Park { token: held, after: LATER }),
+        ("park, stale token", Input::Park { token: stale, after: LATER }),
+        ("extend", Input::Extend { token: held, until: start().saturating_add(SignedDuration::from_secs(9)).unwrap() }),
+        ("extend, no longer", Input::Extend { token: held, until: start() }),
+        ("extend, stale token", Input::Extend { token: stale, until: start() }),
+        ("abandon", abandon(None, false)),
+        ("abandon, retry later", abandon(Some(LATER), false)),
+        ("abandon, verify", abandon(None, true)),
+        ("split", Input::Split { token: Some(held), children: 3 }),
+        ("split, stale token", Input::Split { token: Some(stale), children: 3 }),
+        ("split from birth", Input::Split { token: None, children: 3 }),
+        ("join, succeeded", join(Joined::Succeeded)),
+        ("join, failed", join(Joined::Failed(error()))),
+        ("join, canceled", join(Joined::Canceled)),
         ("verified", Input::Succeed { token: held, verified: true }),
         ("cancel", Input::Cancel { by: "someone".into() }),
         ("give up", Input::GiveUp { n: run.sends, error: error() }),
@@ -162,10 +210,19 @@ fn name(run: &Run) -> String {
         Phase::Due { at } if at <= start() => "due",
         Phase::Due { .. } => "due later",
         Phase::Sent { .. } => "sent",
+        Phase::Leased(lease) if lease.silent_until.is_some_and(|until| until > start()) => "leased, heard of lately",
         Phase::Leased(_) => "leased",
+        Phase::Parked { at } if at <= start() => "parked",
+        Phase::Parked { .. } => "parked for later",
+        Phase::Children => "children",
         Phase::Done => "done",
     };
-    format!("{} {phase}", run.status)
+    let operation = match run.operation {
+        Some(operation) if operation.until <= start() => " for an operation out of time",
+        Some(_) => " for an operation",
+        None => "",
+    };
+    format!("{} {phase}{operation}", run.status)
 }
 
 fn answer(run: &Run, result: &Result<Transition, Refusal>) -> String {
@@ -234,10 +291,11 @@ fn walk(births: &[Run]) -> Walk {
     walk
 }
 
-fn births() -> [Run; 3] {
+fn births() -> [Run; 4] {
     let later = start().saturating_add(SignedDuration::from_secs(60)).unwrap();
     let held = Phase::Held { since: start(), hold: Hold::Overlap };
-    [accepted(start()), accepted(later), Run { phase: held, ..accepted(start()) }]
+    let parent = Run { phase: Phase::Children, ..accepted(start()) };
+    [accepted(start()), accepted(later), Run { phase: held, ..accepted(start()) }, parent]
 }
 
 /// A list over as many indented lines as it needs.
@@ -270,8 +328,11 @@ fn table() {
 
 #[test]
 fn only_these_states_can_be_reached() {
-    let reached: BTreeSet<String> = walk(&births()).order.into_iter().collect();
+    let plain =
+        |state: &str| state.split(" for an operation").next().unwrap_or_default().replace(", heard of lately", "");
+    let reached: BTreeSet<String> = walk(&births()).order.iter().map(|state| plain(state)).collect();
     let expected = [
+        "ACCEPTED children",
         "ACCEPTED due",
         "ACCEPTED due later",
         "ACCEPTED held for concurrency",
@@ -279,13 +340,20 @@ fn only_these_states_can_be_reached() {
         "ACCEPTED held for rate",
         "ACCEPTED sent",
         "CANCELED done",
+        "CANCELING children",
         "CANCELING leased",
+        "CANCELING parked",
+        "CANCELING parked for later",
+        "CANCELING sent",
         "FAILED done",
+        "IN_PROGRESS children",
         "IN_PROGRESS due",
         "IN_PROGRESS due later",
         "IN_PROGRESS held for concurrency",
         "IN_PROGRESS held for rate",
         "IN_PROGRESS leased",
+        "IN_PROGRESS parked",
+        "IN_PROGRESS parked for later",
         "IN_PROGRESS sent",
         "SUCCEEDED done",
     ];
@@ -349,6 +417,20 @@ enum Step {
         token: Pick,
         after: u64,
     },
+    Park {
+        token: Pick,
+        after: u64,
+    },
+    Extend {
+        token: Pick,
+        by: u64,
+    },
+    Abandon {
+        retry: Option<u64>,
+        verify: bool,
+    },
+    Split(Pick),
+    Join(usize),
     Hold(Hold),
     Admit,
     Expire,
@@ -391,6 +473,11 @@ fn step() -> impl Strategy<Value = Step> {
         1 => pick().prop_map(Step::Stopped),
         3 => (pick(), retry(), any::<bool>()).prop_map(|(token, retry, verify)| Step::Lose { token, retry, verify }),
         2 => (pick(), 0..100_u64).prop_map(|(token, after)| Step::Defer { token, after }),
+        4 => (pick(), 0..100_u64).prop_map(|(token, after)| Step::Park { token, after }),
+        1 => (pick(), 0..100_u64).prop_map(|(token, by)| Step::Extend { token, by }),
+        2 => (retry(), any::<bool>()).prop_map(|(retry, verify)| Step::Abandon { retry, verify }),
+        1 => pick().prop_map(Step::Split),
+        1 => (0..3_usize).prop_map(Step::Join),
         2 => (0..3_usize).prop_map(|which| Step::Hold(Hold::ALL[which])),
         3 => Just(Step::Admit),
         1 => Just(Step::Expire),
@@ -445,7 +532,9 @@ impl Life {
             }
             Step::Claim { which } => {
                 let n = n(which);
-                let lease = Lease { token: self.token(Pick::Fresh), worker: Uuid::from_u128(77), deadline: self.now };
+                let (deadline, silent_until) = (shift(300), Some(self.now));
+                let (token, worker) = (self.token(Pick::Fresh), Uuid::from_u128(77));
+                let lease = Lease { token, worker, deadline, silent_until };
                 Input::Claim { n, lease }
             }
             Step::Release(token) => Input::Release { token: self.token(token) },
@@ -460,6 +549,17 @@ impl Life {
             Step::Defer { token, after } => {
                 let after = Duration::from_secs(after);
                 Input::Defer { token: self.token(token), after, reason: "still running".into() }
+            }
+            Step::Park { token, after } => Input::Park { token: self.token(token), after: Duration::from_secs(after) },
+            Step::Extend { token, by } => {
+                let until = shift(i64::try_from(by).unwrap());
+                Input::Extend { token: self.token(token), until }
+            }
+            Step::Abandon { retry, verify } => Input::Abandon { error: error(), retry: seconds(retry), verify },
+            Step::Split(token) => Input::Split { token: Some(self.token(token)), children: 2 },
+            Step::Join(which) => {
+                let ends = [Joined::Succeeded, Joined::Failed(error()), Joined::Canceled];
+                Input::Join { end: ends[which].clone() }
             }
             Step::Hold(hold) => Input::Hold { hold },
             Step::Admit => Input::Admit,
@@ -483,7 +583,10 @@ impl Life {
                 self.run = transition.run;
                 let repeated = apply(&self.run, &input, self.now);
                 assert!(repeated.is_err(), "{input:?}, repeated at once, did {repeated:?}");
-                let is_named = !matches!(input, Input::Send | Input::Cancel { .. } | Input::Hold { .. } | Input::Admit);
+                let is_named = !matches!(
+                    input,
+                    Input::Send | Input::Cancel { .. } | Input::Hold { .. } | Input::Admit | Input::Abandon { .. }
+                );
                 if is_named {
                     self.done.push(input.clone());
                 }
@@ -502,6 +605,9 @@ impl Life {
         | Input::Fail { token, .. }
         | Input::Stopped { token }
         | Input::Defer { token, .. }
+        | Input::Park { token, .. }
+        | Input::Extend { token, .. }
+        | Input::Split { token: Some(token), .. }
         | Input::Lose { token, .. } = input
         {
             assert_eq!(held(&self.run), Some(*token), "a stale token was accepted: {input:?}");
@@ -541,6 +647,11 @@ proptest! {
         }
         // Whatever it is in, cancelling and the end of the lease is one way out.
         let _ = apply(&life.run, &Input::Cancel { by: "test".into() }, life.now).map(|t| life.run = t.run);
+        let late = Step::Wait(10_000);
+        let _waited = life.input(&late);
+        let abandon = Input::Abandon { error: error(), retry: Some(LATER), verify: true };
+        let _ = apply(&life.run, &abandon, life.now).map(|t| life.run = t.run);
+        let _ = apply(&life.run, &Input::Join { end: Joined::Canceled }, life.now).map(|t| life.run = t.run);
         if let Some(token) = held(&life.run) {
             life.run = apply(&life.run, &Input::Lose { token, error: error(), retry: Some(LATER), verify: false }, life.now).unwrap().run;
         }

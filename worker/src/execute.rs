@@ -299,6 +299,7 @@ fn label(outcome: Option<&Outcome>) -> &'static str {
         Some(Outcome::Succeeded { .. }) => "succeeded",
         Some(Outcome::Verified { .. }) => "verified",
         Some(Outcome::Deferred { .. }) => "deferred",
+        Some(Outcome::Parked { .. }) => "parked",
         Some(Outcome::Failed { retry: None, .. }) => "failed",
         Some(Outcome::Failed { retry: Some(_), .. }) => "retried",
         Some(Outcome::Stopped) => "canceled",

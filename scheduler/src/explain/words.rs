@@ -67,6 +67,10 @@ pub(super) fn run(run: &WorkRequest, now: Timestamp) -> String {
             Phase::Due { at } if *at > now => format!("goes out at {}", exact(*at)),
             Phase::Due { at } => format!("is to be sent to its queue since {}", exact(*at)),
             Phase::Sent { at } => format!("is in queue {} since {}, and no worker has taken it", run.queue, exact(*at)),
+            Phase::Parked { at } => format!("goes on elsewhere, and is asked after at {}", exact(*at)),
+            Phase::Children => {
+                format!("waits since {} for its children", exact(run.started_at.unwrap_or(run.accepted_at)))
+            }
             Phase::Leased(_) | Phase::Done => {
                 let attempt = if run.attempt > 1 { format!(", attempt {}", run.attempt) } else { String::new() };
                 format!("has run for {}{attempt}", took(now))

@@ -123,6 +123,8 @@ pub(crate) enum Which<'a> {
     OfSchedules(&'a [ScheduleKey]),
     /// Some whose trigger is due at `now`, earliest first, passing over those that others have locked.
     Due { limit: i64 },
+    /// Some whose attempt has begun something elsewhere that is to be asked after now; likewise.
+    Parked { limit: i64 },
     /// Some that are held for a slot of this limit, the first to go first; likewise.
     Held { key: &'a str, hold: Hold, limit: i64 },
     /// Some that have not started by the time at which they expire; likewise.

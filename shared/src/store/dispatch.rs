@@ -46,8 +46,8 @@ impl Outgoing {
 
     fn of(row: &Locked) -> Self {
         let due_at = match row.before.phase {
-            Phase::Due { at } | Phase::Sent { at } | Phase::Held { since: at, .. } => at,
-            Phase::Leased(_) | Phase::Done => Timestamp::UNIX_EPOCH,
+            Phase::Due { at } | Phase::Sent { at } | Phase::Parked { at } | Phase::Held { since: at, .. } => at,
+            Phase::Leased(_) | Phase::Children | Phase::Done => Timestamp::UNIX_EPOCH,
         };
         Self {
             route: Route { queue: row.queue.clone(), priority: row.priority },
@@ -104,6 +104,14 @@ impl Store {
         }
         due.save(&mut *tx).await?;
         gate.save(&mut *tx).await?;
+        // What goes on elsewhere has its slot already.
+        let mut parked = Batch::lock(&mut *tx, Which::Parked { limit }).await?;
+        for id in parked.names() {
+            if let Ok(row) = parked.apply(id, &Input::Send) {
+                outgoing.push(Outgoing::of(row));
+            }
+        }
+        parked.save(&mut *tx).await?;
         crash::around(Commit::TakeDue, tx.commit()).await?;
         hints.give(self);
         Ok(outgoing)

@@ -13,7 +13,7 @@ use super::texts::{error_without_nul, json_without_nul, without_nul};
 use super::transition::{Batch, Hints};
 use super::{Result, Store, StoreError};
 use crate::crash::{self, Commit};
-use crate::state::{Input, Lease, Refusal};
+use crate::state::{Input, Lease, Refusal, Status};
 use crate::work_request::{FireRef, LogLine, RunError, WorkRequestId};
 
 /// How long past its time-out an attempt may live before its lease is taken for lost.
@@ -49,6 +49,10 @@ pub struct Claimed {
     pub failures: u32,
     /// An attempt was lost: whether it took effect is to be asked before anything is run.
     pub doubt: bool,
+    /// What an earlier lease of this attempt has noted on what it has begun elsewhere: go on with that.
+    pub operation: Option<Value>,
+    /// Someone has asked for what goes on elsewhere to stop.
+    pub canceling: bool,
     /// What to run it with.
     pub input: Value,
     /// The fire that called for it, if any.
@@ -81,6 +85,13 @@ pub enum Outcome {
         after: Duration,
         /// What was found.
         reason: String,
+    },
+    /// What the attempt has begun elsewhere goes on, and is to be asked after.
+    Parked {
+        /// How long to wait before that.
+        after: Duration,
+        /// What whoever asks needs to know: no secret.
+        notes: Value,
     },
     /// It did not.
     Failed {
@@ -185,7 +196,7 @@ impl Store {
             let timeout = batch.get(claim.id).map_or(0, |row| row.timeout_ms);
             let allowed = jiff::SignedDuration::from_millis(timeout).saturating_add(DEADLINE_GRACE);
             let deadline = batch.now.saturating_add(allowed).unwrap_or(Timestamp::MAX);
-            let lease = Lease { token: claim.token, worker, deadline };
+            let lease = Lease { token: claim.token, worker, deadline, silent_until: None };
             let expired = batch.get(claim.id).filter(|row| row.has_expired(batch.now)).map(expire);
             let input = expired.unwrap_or(Input::Claim { n: claim.n, lease });
             verdicts.push(match batch.apply(claim.id, &input) {
@@ -223,6 +234,8 @@ impl Store {
                     attempt: row.run.attempt,
                     failures: row.run.failures,
                     doubt: row.run.doubt,
+                    operation: row.run.operation.and_then(|_| row.notes.clone()),
+                    canceling: row.run.status == Status::Canceling,
                     input: facts.input.clone(),
                     fire: row.fire.clone(),
                     accepted_at: facts.accepted_at,
@@ -247,6 +260,7 @@ impl Store {
         let mut stale = Vec::new();
         for (index, report) in reports.into_iter().enumerate() {
             let Report { id, token, outcome } = report.clone();
+            let mut noted = None;
             let (input, output) = match outcome {
                 Outcome::Succeeded { output } => {
                     (Input::Succeed { token, verified: false }, Some(json_without_nul(output)))
@@ -257,6 +271,10 @@ impl Store {
                 Outcome::Deferred { after, reason } => {
                     (Input::Defer { token, after, reason: without_nul(reason) }, None)
                 }
+                Outcome::Parked { after, notes } => {
+                    noted = Some(json_without_nul(notes));
+                    (Input::Park { token, after }, None)
+                }
                 Outcome::Failed { error, retry } => {
                     (Input::Fail { token, error: error_without_nul(error), retry }, None)
                 }
@@ -266,6 +284,7 @@ impl Store {
             verdicts.push(match batch.apply(id, &input) {
                 Ok(row) => {
                     row.output = output;
+                    row.notes = noted.or_else(|| row.notes.take());
                     hints.after(row);
                     Ok(())
                 }

@@ -12,7 +12,7 @@ pub(crate) use self::runs::{impl_read_runs, let_through};
 
 /// A work request with its delivery phase.
 pub(crate) const WORK_REQUEST: &str = "SELECT w.id, w.namespace, w.job, w.job_version, w.queue, w.schedule, w.due_at,
-       w.origin, w.chained_from, w.status, d.phase, d.phase_at, d.hold, d.token, d.worker, w.attempt, w.input, w.resource,
+       w.origin, w.chained_from, w.status, d.phase, d.phase_at, d.hold, d.token, d.worker, d.attempt_until, w.attempt, w.input, w.resource,
        w.percent, w.message, w.error_code, w.error_message, w.accepted_at, w.started_at, w.finished_at
 FROM work_requests w LEFT JOIN deliveries d ON d.id = w.id";
 
@@ -28,8 +28,8 @@ FROM backfills b";
 /// What a transition looks at, of the delivery `d` and its work request `w`.
 pub(crate) const LOCKED: &str =
     "SELECT w.id, w.namespace, w.job, w.job_version, w.queue, w.schedule, w.due_at, w.origin, w.status,
-       d.phase, d.phase_at, d.hold, d.token, d.worker, d.sends, d.resends, d.attempt, d.failures, d.timeout_ms, d.seq,
-       d.follow, d.priority, d.concurrency_key, d.rate_key, d.expires_at, d.doubt
+       d.phase, d.phase_at, d.hold, d.token, d.worker, d.attempt_until, d.sends, d.resends, d.attempt, d.failures, d.timeout_ms, d.seq,
+       d.follow, d.priority, d.concurrency_key, d.rate_key, d.expires_at, d.doubt, d.operation_token, d.operation
 FROM deliveries d JOIN work_requests w USING (id) ";
 
 /// A lower bound, `hours` off, of the ids made at an instant: it lets a list filtered by time use the index by id.

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::transition::Locked;
 use super::{Result, StoreError};
 use crate::definition::Priority;
-use crate::state::{Hold, Lease, Phase, Run, Status};
+use crate::state::{Hold, Lease, Operation, Phase, Run, Status};
 use crate::work_request::{
     FireRef, Happening, HistoryEvent, LogLine, Origin, RunError, Stream, WorkRequest, WorkRequestId,
 };
@@ -122,6 +122,7 @@ pub(crate) struct PhaseColumns {
     hold: Option<String>,
     token: Option<Uuid>,
     worker: Option<Uuid>,
+    attempt_until: Option<At>,
 }
 
 impl PhaseColumns {
@@ -133,11 +134,17 @@ impl PhaseColumns {
             Some("held") => Ok(Phase::Held { since: at()?, hold: self.hold()? }),
             Some("due") => Ok(Phase::Due { at: at()? }),
             Some("sent") => Ok(Phase::Sent { at: at()? }),
-            Some("leased") => Ok(Phase::Leased(Lease {
-                token: self.token.ok_or_else(missing)?,
-                worker: self.worker.ok_or_else(missing)?,
-                deadline: at()?,
-            })),
+            Some("leased") => {
+                let (ends_at, until) = (at()?, self.attempt_until.map(|at| at.0));
+                Ok(Phase::Leased(Lease {
+                    token: self.token.ok_or_else(missing)?,
+                    worker: self.worker.ok_or_else(missing)?,
+                    deadline: until.unwrap_or(ends_at),
+                    silent_until: until.and_then(|until| (ends_at < until).then_some(ends_at)),
+                }))
+            }
+            Some("parked") => Ok(Phase::Parked { at: at()? }),
+            Some("children") => Ok(Phase::Children),
             Some(other) => Err(malformed("delivery phase")(other)),
         }
     }
@@ -156,18 +163,27 @@ pub(crate) struct PhaseParts {
     pub(crate) hold: Option<&'static str>,
     pub(crate) token: Option<Uuid>,
     pub(crate) worker: Option<Uuid>,
+    /// When the attempt is past its time-out and grace.
+    pub(crate) attempt_until: Option<At>,
 }
 
-/// The columns of a phase.
-pub(crate) fn phase_columns(phase: Phase) -> PhaseParts {
-    let plain = |phase, at| PhaseParts { phase, at: Some(At(at)), hold: None, token: None, worker: None };
-    match phase {
+/// The columns of a run's phase.
+pub(crate) fn phase_columns(run: &Run) -> PhaseParts {
+    let attempt_until = run.operation.map(|operation| At(operation.until));
+    let plain =
+        |phase, at| PhaseParts { phase, at: Some(At(at)), hold: None, token: None, worker: None, attempt_until };
+    match run.phase {
         Phase::Held { since, hold } => PhaseParts { hold: Some(hold.as_str()), ..plain("held", since) },
         Phase::Due { at } => plain("due", at),
         Phase::Sent { at } => plain("sent", at),
-        Phase::Leased(Lease { token, worker, deadline }) => {
-            PhaseParts { token: Some(token), worker: Some(worker), ..plain("leased", deadline) }
-        }
+        Phase::Leased(lease) => PhaseParts {
+            token: Some(lease.token),
+            worker: Some(lease.worker),
+            attempt_until: Some(At(lease.deadline)),
+            ..plain("leased", lease.ends_at())
+        },
+        Phase::Parked { at } => plain("parked", at),
+        Phase::Children => plain("children", Timestamp::UNIX_EPOCH),
         Phase::Done => PhaseParts { at: None, ..plain("done", Timestamp::UNIX_EPOCH) },
     }
 }
@@ -224,12 +240,18 @@ pub(crate) struct LockedRow {
     rate_key: Option<String>,
     expires_at: Option<At>,
     doubt: bool,
+    operation_token: Option<Uuid>,
+    operation: Option<Json<Value>>,
 }
 
 impl TryFrom<LockedRow> for Locked {
     type Error = StoreError;
 
     fn try_from(row: LockedRow) -> Result<Self> {
+        let operation = match (row.operation_token, row.phase.attempt_until) {
+            (Some(token), Some(until)) => Some(Operation { token, until: until.0 }),
+            _ => None,
+        };
         let run = Run {
             status: status_column(&row.status)?,
             phase: row.phase.phase()?,
@@ -237,6 +259,7 @@ impl TryFrom<LockedRow> for Locked {
             attempt: count("attempt", row.attempt)?,
             failures: count("number of failures", row.failures)?,
             doubt: row.doubt,
+            operation,
         };
         Ok(Self {
             id: WorkRequestId(row.id),
@@ -252,6 +275,7 @@ impl TryFrom<LockedRow> for Locked {
             seq: row.seq,
             events: Vec::new(),
             output: None,
+            notes: row.operation.map(|json| json.0),
             error: None,
             follow: row.follow,
             priority: priority(row.priority)?,

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 use serde_json::Value;
+use uuid::Uuid;
 
 use super::database::{Tx, Which};
 use super::schedules::ScheduleKey;
@@ -35,6 +36,8 @@ pub(crate) struct Locked {
     pub(crate) events: Vec<(i32, Happening)>,
     /// The output to keep.
     pub(crate) output: Option<Value>,
+    /// What a worker has noted on what its attempt has begun elsewhere, for whoever goes on with it.
+    pub(crate) notes: Option<Value>,
     /// The error to show.
     pub(crate) error: Option<RunError>,
     /// Something waits for its end.
@@ -72,9 +75,14 @@ impl Locked {
         self.run.attempt == 0 && self.expires_at.is_some_and(|at| at <= now)
     }
 
+    /// What is noted on what goes on elsewhere, if something does.
+    pub(crate) fn operation(&self) -> Option<(Uuid, Option<&Value>)> {
+        self.run.operation.map(|operation| (operation.token, self.notes.as_ref()))
+    }
+
     /// The limit of runs under way in which it has had a slot until now.
     pub(crate) fn freed(&self) -> Option<&str> {
-        let has_slot = |phase| matches!(phase, Phase::Sent { .. } | Phase::Leased(_));
+        let has_slot = |phase| matches!(phase, Phase::Sent { .. } | Phase::Leased(_) | Phase::Parked { .. });
         self.concurrency_key.as_deref().filter(|_| has_slot(self.before.phase) && !has_slot(self.run.phase))
     }
 }
@@ -89,7 +97,7 @@ pub(crate) struct Hints {
 impl Hints {
     /// Takes note of what became of a run.
     pub(crate) fn after(&mut self, row: &Locked) {
-        self.due |= matches!(row.run.phase, Phase::Due { .. }) || row.freed().is_some();
+        self.due |= matches!(row.run.phase, Phase::Due { .. } | Phase::Parked { .. }) || row.freed().is_some();
         self.ended |= row.is_done() && row.follow;
     }
 

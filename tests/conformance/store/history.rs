@@ -25,7 +25,7 @@ async fn a_history_is_numbered_without_gaps_and_ends_with_the_end(bed: Bed) {
     let history = bed.history(run.id).await;
     assert_eq!(history.len(), 2 + 3 * 3 + 1);
     assert!(matches!(history[0], Happening::Accepted { .. }));
-    assert_eq!(history[11], Happening::Succeeded { attempt: 4, token: run.token, verified: false });
+    assert_eq!(history[11], Happening::Succeeded { attempt: 4, token: Some(run.token), verified: false });
     let times: Vec<_> = bed.store.events(run.id, 0, 100).await.unwrap().iter().map(|event| event.at).collect();
     assert!(times.is_sorted());
 }

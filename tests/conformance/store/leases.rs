@@ -154,7 +154,7 @@ async fn success_ends_the_run(bed: Bed) {
     assert_eq!((ended.error, ended.started_at), (None, Some(run.claimed_at)));
     assert!(ended.finished_at.unwrap() > run.claimed_at);
     assert_eq!(bed.store.output(run.id).await.unwrap(), Some(json!({ "copied": 3 })));
-    let end = Happening::Succeeded { attempt: 1, token: run.token, verified: false };
+    let end = Happening::Succeeded { attempt: 1, token: Some(run.token), verified: false };
     assert_eq!(bed.history(run.id).await.pop(), Some(end));
     assert!(bed.store.leases_of(worker()).await.unwrap().is_empty());
 }

@@ -49,6 +49,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Outcome::Stopped),
         3 => Just(Outcome::Released),
         1 => Just(Outcome::Verified { output: serde_json::json!(1) }),
+        4 => Just(Outcome::Parked { after: LONG, notes: serde_json::json!({ "at": 1 }) }),
         2 => Just(Outcome::Deferred { after: LONG, reason: "still running".into() }),
     ];
     prop_oneof![
@@ -86,6 +87,7 @@ impl Model {
             attempt: 0,
             failures: 0,
             doubt: false,
+            operation: None,
         };
         let told = vec![Happening::Accepted { by: "test".into() }];
         Self { id, run, now, told, claims: vec![], reported: BTreeSet::new() }
@@ -108,7 +110,9 @@ impl Model {
     }
 
     async fn claim(&mut self, bed: &Bed, claim: Claim) {
-        let lease = Lease { token: claim.token, worker: worker(), deadline: self.now };
+        // As long as the job's attempts may take, and the grace.
+        let deadline = self.now.saturating_add(SignedDuration::from_secs(90)).unwrap();
+        let lease = Lease { token: claim.token, worker: worker(), deadline, silent_until: None };
         let expected = self.apply(&Input::Claim { n: claim.n, lease });
         let answer = bed.store.claim(worker(), &[claim]).await.unwrap().remove(0);
         match (expected, answer) {
@@ -146,6 +150,7 @@ impl Model {
                     Outcome::Succeeded { .. } => Input::Succeed { token, verified: false },
                     Outcome::Verified { .. } => Input::Succeed { token, verified: true },
                     Outcome::Deferred { after, reason } => Input::Defer { token, after, reason },
+                    Outcome::Parked { after, .. } => Input::Park { token, after },
                     Outcome::Failed { error, retry } => Input::Fail { token, error, retry },
                     Outcome::Stopped => Input::Stopped { token },
                     Outcome::Released => Input::Release { token },
@@ -196,6 +201,9 @@ impl Model {
         let timeless = |what: &Happening| match what.clone() {
             Happening::AttemptFailed { attempt, token, error, .. } => {
                 Happening::AttemptFailed { attempt, token, error, retry_at: Timestamp::UNIX_EPOCH }
+            }
+            Happening::Parked { attempt, token, reason, .. } => {
+                Happening::Parked { attempt, token, reason, poll_at: Timestamp::UNIX_EPOCH }
             }
             Happening::Deferred { attempt, token, reason, .. } => {
                 Happening::Deferred { attempt, token, reason, retry_at: Timestamp::UNIX_EPOCH }

@@ -182,6 +182,8 @@ fn waiting_for(phase: &Phase, attempt: u32, now: Timestamp) -> Option<String> {
         Phase::Due { at } if attempt > 0 => Some(format!("attempt {} due at {}", attempt + 1, Instant(*at))),
         Phase::Due { at } => Some(format!("due at {}", Instant(*at))),
         Phase::Sent { at } => Some(format!("in the queue since {}", Instant(*at))),
+        Phase::Parked { at } => Some(format!("goes on elsewhere; to be asked after at {}", Instant(*at))),
+        Phase::Children => Some("its children".to_owned()),
         Phase::Leased(_) | Phase::Done => None,
     }
 }
@@ -227,6 +229,8 @@ pub(crate) enum EventType {
     AttemptFailed,
     Released,
     Deferred,
+    Parked,
+    Split,
     Resent,
     CancelRequested,
     Returned,
@@ -273,6 +277,18 @@ impl From<HistoryEvent> for EventView {
                     "deferred",
                     format!("whether a lost attempt took effect is asked again at {}: {reason}", Instant(retry_at)),
                 )
+            },
+            Happening::Parked { attempt, reason, poll_at, token: _ } => {
+                let why = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+                let told = format!(
+                    "what attempt {attempt} has begun goes on elsewhere{why}; asked after from {} on",
+                    Instant(poll_at)
+                );
+                Self { attempt: Some(attempt), ..view("parked", told) }
+            }
+            Happening::Split { attempt, children, token: _ } => Self {
+                attempt: Some(attempt),
+                ..view("split", format!("called for {children} children, and ends as they do"))
             },
             Happening::Resent => view("resent", "its trigger was lost and was sent again".to_owned()),
             Happening::CancelRequested { by } => view("cancelRequested", format!("asked to stop by {by}")),

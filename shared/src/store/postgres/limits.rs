@@ -49,7 +49,7 @@ impl Limits for PgTx {
     async fn under_way(&mut self, keys: &[String]) -> Result<HashMap<String, i64>> {
         let counts: Vec<(String, i64)> = sqlx::query_as(
             "SELECT concurrency_key, count(*) FROM deliveries
-             WHERE concurrency_key = ANY($1) AND concurrency_key IS NOT NULL AND phase IN ('sent', 'leased')
+             WHERE concurrency_key = ANY($1) AND concurrency_key IS NOT NULL AND phase IN ('sent', 'leased', 'parked')
              GROUP BY concurrency_key",
         )
         .bind(keys)

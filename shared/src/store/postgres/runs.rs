@@ -33,6 +33,10 @@ impl Runs for PgTx {
             }
             // Priority by priority, as the index has them: what is due later must not be in the way.
             Which::Due { limit } => return self.lock_due(limit).await,
+            Which::Parked { limit } => {
+                query.push("WHERE d.phase = 'parked' AND d.phase_at <= ").push_bind(At(self.now));
+                query.push(" ORDER BY d.phase_at LIMIT ").push_bind(limit).push(" FOR UPDATE OF d SKIP LOCKED");
+            }
             Which::Held { key, hold, limit } => {
                 let column = if hold == Hold::Rate { "d.rate_key" } else { "d.concurrency_key" };
                 query.push("WHERE d.phase = 'held' AND d.hold = '").push(hold.as_str()).push("' AND ");
@@ -280,17 +284,19 @@ impl PgTx {
         if live.is_empty() {
             return Ok(());
         }
-        let phases: Vec<_> = live.iter().map(|row| phase_columns(row.run.phase)).collect();
+        let phases: Vec<_> = live.iter().map(|row| phase_columns(&row.run)).collect();
+        let operations: Vec<_> = live.iter().map(|row| row.operation()).collect();
         sqlx::query(
             "UPDATE deliveries d
              SET phase = u.phase, phase_at = u.phase_at, token = u.token, worker = u.worker, sends = u.sends,
                  resends = u.resends, attempt = u.attempt, failures = u.failures, seq = u.seq, follow = u.follow,
-                 hold = u.hold, doubt = u.doubt
+                 hold = u.hold, doubt = u.doubt, attempt_until = u.attempt_until,
+                 operation_token = u.operation_token, operation = u.operation
              FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::uuid[], $5::uuid[], $6::integer[],
                          $7::integer[], $8::integer[], $9::integer[], $10::integer[], $11::boolean[], $12::text[],
-                         $13::boolean[])
+                         $13::boolean[], $14::timestamptz[], $15::uuid[], $16::jsonb[])
                   AS u (id, phase, phase_at, token, worker, sends, resends, attempt, failures, seq, follow, hold,
-                        doubt)
+                        doubt, attempt_until, operation_token, operation)
              WHERE d.id = u.id",
         )
         .bind(live.iter().map(|row| row.id.0).collect::<Vec<_>>())
@@ -306,6 +312,9 @@ impl PgTx {
         .bind(live.iter().map(|row| row.follow).collect::<Vec<_>>())
         .bind(phases.iter().map(|parts| parts.hold).collect::<Vec<_>>())
         .bind(live.iter().map(|row| row.run.doubt).collect::<Vec<_>>())
+        .bind(phases.iter().map(|parts| parts.attempt_until).collect::<Vec<_>>())
+        .bind(operations.iter().map(|operation| operation.map(|(token, _)| token)).collect::<Vec<_>>())
+        .bind(operations.iter().map(|operation| operation.and_then(|(_, notes)| notes).map(Json)).collect::<Vec<_>>())
         .execute(&mut *self.tx)
         .await
         .map_err(step("move deliveries"))?;
@@ -324,7 +333,7 @@ impl PgTx {
                  error_message = CASE WHEN u.status <> 'SUCCEEDED' THEN coalesce(u.error_message, w.error_message) END,
                  output = coalesce(u.output, w.output),
                  percent = CASE WHEN u.status = 'SUCCEEDED' THEN 100 ELSE w.percent END,
-                 started_at = CASE WHEN u.attempt > 0 THEN coalesce(w.started_at, $7) END,
+                 started_at = CASE WHEN u.attempt > 0 OR u.status = 'IN_PROGRESS' THEN coalesce(w.started_at, $7) END,
                  finished_at = CASE WHEN u.ended THEN $7 END
              FROM unnest($1::uuid[], $2::text[], $3::integer[], $4::text[], $5::text[], $6::jsonb[], $8::boolean[])
                   AS u (id, status, attempt, error_code, error_message, output, ended)

@@ -39,6 +39,7 @@ macro_rules! impl_read_runs {
                          SELECT min(phase_at) AS at FROM deliveries WHERE phase = 'due' AND priority = 0 UNION ALL
                          SELECT min(phase_at) FROM deliveries WHERE phase = 'due' AND priority = 1 UNION ALL
                          SELECT min(phase_at) FROM deliveries WHERE phase = 'due' AND priority = 2 UNION ALL
+                         SELECT min(phase_at) FROM deliveries WHERE phase = 'parked' UNION ALL
                          SELECT min(wake_at) FROM limits WHERE wake_at IS NOT NULL) AS next",
                 )
                 .fetch_one(&self.read)
@@ -118,7 +119,7 @@ macro_rules! impl_read_runs {
                     .map_err(step("count held runs"))?;
                 let started: Vec<Option<At>> = sqlx::query_scalar(
                     "SELECT w.started_at FROM deliveries d JOIN work_requests w USING (id)
-                     WHERE d.concurrency_key = $1 AND d.concurrency_key IS NOT NULL AND d.phase IN ('sent', 'leased')",
+                     WHERE d.concurrency_key = $1 AND d.concurrency_key IS NOT NULL AND d.phase IN ('sent', 'leased', 'parked')",
                 )
                 .bind(&key)
                 .fetch_all(&self.read)

@@ -50,7 +50,7 @@ impl Limits for SqliteTx {
         for key in keys {
             let count: i64 = sqlx::query_scalar(
                 "SELECT count(*) FROM deliveries
-                 WHERE concurrency_key = $1 AND concurrency_key IS NOT NULL AND phase IN ('sent', 'leased')",
+                 WHERE concurrency_key = $1 AND concurrency_key IS NOT NULL AND phase IN ('sent', 'leased', 'parked')",
             )
             .bind(key)
             .fetch_one(&mut *self.tx)

@@ -54,6 +54,13 @@ impl Runs for SqliteTx {
                     rows.extend(due);
                 }
             }
+            Which::Parked { limit } => {
+                let mut query = sqlx::QueryBuilder::<sqlx::Sqlite>::new(LOCKED);
+                query.push("WHERE d.phase = 'parked' AND d.phase_at <= ").push_bind(At(self.now));
+                query.push(" ORDER BY d.phase_at LIMIT ").push_bind(limit);
+                let parked = query.build_query_as().fetch_all(&mut *self.tx).await;
+                rows = parked.map_err(step("lock work requests"))?;
+            }
             Which::Held { key, hold, limit } => {
                 let column = if hold == Hold::Rate { "d.rate_key" } else { "d.concurrency_key" };
                 let mut query = sqlx::QueryBuilder::<sqlx::Sqlite>::new(LOCKED);
@@ -265,11 +272,13 @@ impl SqliteTx {
                 .map_err(step("end deliveries"))?;
             return Ok(());
         }
-        let parts = phase_columns(row.run.phase);
+        let parts = phase_columns(&row.run);
+        let operation = row.operation();
         sqlx::query(
             "UPDATE deliveries
              SET phase = $2, phase_at = $3, token = $4, worker = $5, sends = $6, resends = $7, attempt = $8,
-                 failures = $9, seq = $10, follow = $11, hold = $12, doubt = $13
+                 failures = $9, seq = $10, follow = $11, hold = $12, doubt = $13, attempt_until = $14,
+                 operation_token = $15, operation = $16
              WHERE id = $1",
         )
         .bind(row.id.0)
@@ -285,6 +294,9 @@ impl SqliteTx {
         .bind(row.follow)
         .bind(parts.hold)
         .bind(row.run.doubt)
+        .bind(parts.attempt_until)
+        .bind(operation.map(|(token, _)| token))
+        .bind(operation.and_then(|(_, notes)| notes).map(Json))
         .execute(&mut *self.tx)
         .await
         .map_err(step("move deliveries"))?;
@@ -299,7 +311,7 @@ impl SqliteTx {
                  error_message = CASE WHEN $2 <> 'SUCCEEDED' THEN coalesce($5, error_message) END,
                  output = coalesce($6, output),
                  percent = CASE WHEN $2 = 'SUCCEEDED' THEN 100 ELSE percent END,
-                 started_at = CASE WHEN $3 > 0 THEN coalesce(started_at, $7) END,
+                 started_at = CASE WHEN $3 > 0 OR $2 = 'IN_PROGRESS' THEN coalesce(started_at, $7) END,
                  finished_at = CASE WHEN $8 THEN $7 END
              WHERE id = $1",
         )
