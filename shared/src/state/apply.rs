@@ -99,7 +99,7 @@ pub fn apply(run: &Run, input: &Input, now: Timestamp) -> Result<Transition, Ref
             the_lease_to_park(run, *token)?;
             let at = if run.status == Status::Canceling { now } else { due_at(now, *after) };
             // Told once: it may be asked after for days.
-            let event = run.operation.is_none().then(|| Happening::Parked {
+            let event = run.operation.is_none().then_some(Happening::Parked {
                 attempt: run.attempt,
                 token: Some(*token),
                 reason: None,
