@@ -105,6 +105,7 @@ async fn start(
     let broker =
         broker::connect("embedded", "reveille-dev", lifecycle.hard.clone()).map_err(|error| other(chain(&error)))?;
     let settings = Settings {
+        transitions: false,
         listen: arguments.listen,
         schedules: Some(schedules.to_owned()),
         roles: vec![Role::Plan, Role::Dispatch, Role::Api],

@@ -18,6 +18,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::announce::{self, Announcer};
 use crate::api::{self, ApiState};
 use crate::definitions::{self, FolderWatch, Seen};
 use crate::dispatch::{self, Dispatcher, Handed};
@@ -47,6 +48,10 @@ pub struct Settings {
     /// What this scheduler does, separated by commas; only api listens
     #[arg(long, env = "REVEILLE_ROLES", value_enum, value_delimiter = ',', default_value = "plan,dispatch,api")]
     pub roles: Vec<Role>,
+
+    /// Whether what happens to runs is told on the broker's exchange `reveille.transitions`; the leader's word counts
+    #[arg(long, env = "REVEILLE_TRANSITIONS", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub transitions: bool,
 
     /// Everything runs in this one process: what an earlier incarnation has left is taken over at once
     #[arg(skip)]
@@ -228,6 +233,10 @@ impl Parts {
 
         let reconciler = Reconciler::new(store.clone(), Arc::clone(&self.broker), Arc::clone(&leadership));
         let reconciler = self.spawn(lifecycle, reconciler, reconcile::PERIOD);
+
+        let wanted = settings.transitions;
+        let announcer = Announcer::new(store.clone(), Arc::clone(&self.broker), Arc::clone(&leadership), wanted);
+        self.spawn(lifecycle, announcer, announce::PERIOD);
 
         let holder = Uuid::new_v4();
         let me = format!("scheduler {} (process {})", holder.simple(), std::process::id());

@@ -15,6 +15,7 @@
 //! - [`status`], [`telemetry`]: what an operator is told.
 //! - [`api`]: what callers ask and are answered, and the dashboard over it.
 
+pub mod announce;
 pub mod api;
 pub mod app;
 mod bundle;

@@ -80,6 +80,10 @@ list! {
         Progress,
         /// Ends of attempts.
         Report,
+        /// Whether what happens is told outside.
+        TellTransitions,
+        /// What was told leaves the outbox.
+        Told,
         /// What follows the end of runs.
         Follow,
         /// Held fires that nothing holds any more are let go.
@@ -116,6 +120,8 @@ list! {
         PublishHalfway,
         /// The broker's verdict on a batch is there, and nothing was done about it.
         Published,
+        /// What happened was told, and is still in the outbox.
+        Telling,
         /// A dead letter is received.
         LetterTaken,
         /// The store knows what becomes of a dead letter, and the broker still has it.

@@ -151,6 +151,12 @@ async fn prepare(world: &mut World, target: &mut harness::stack::Service, before
             ensure!(tamper(world, held).await? == 1, "nothing to hold");
             Ok(())
         }
+        Before::NothingIsTold => {
+            target.kill9()?;
+            let untold = "UPDATE schema_info SET transitions = false";
+            ensure!(tamper(world, untold).await? == 1, "there is always one row");
+            Ok(())
+        }
     }
 }
 

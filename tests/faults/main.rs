@@ -12,4 +12,5 @@ mod killed;
 mod long_runs;
 mod orphans;
 mod purged;
+mod transitions;
 mod verify;

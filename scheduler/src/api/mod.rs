@@ -20,9 +20,9 @@ mod page;
 mod schedules;
 #[cfg(test)]
 mod tests;
-mod time;
+pub(crate) mod time;
 mod verbs;
-mod work_requests;
+pub(crate) mod work_requests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -9,8 +9,8 @@ use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Broker, BrokerError, DeadLetter, DeadLetters, Delivery, Health, Heard, PublishError, Pulses, Route, Subscription,
-    check_name, check_names,
+    Announcement, Broker, BrokerError, DeadLetter, DeadLetters, Delivery, Health, Heard, PublishError, Pulses, Route,
+    Subscription, check_name, check_names,
 };
 use crate::crash::{self, Act};
 use crate::definition::Priority;
@@ -56,6 +56,11 @@ impl Broker for EmbeddedBroker {
             return bundles.iter().map(|_| Err(PublishError::Unconfirmed(Arc::clone(&why)))).collect();
         }
         self.queues.publish(bundles)
+    }
+
+    async fn announce(&self, announcements: &[Announcement]) -> Vec<Result<(), PublishError>> {
+        // Within one process nobody can have subscribed.
+        announcements.iter().map(|_| Ok(())).collect()
     }
 
     async fn subscribe(&self, queues: &[String], priority: Priority) -> Result<Box<dyn Subscription>, BrokerError> {

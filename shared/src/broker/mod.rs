@@ -25,6 +25,15 @@ pub struct Route {
     pub priority: Priority,
 }
 
+/// Something that has happened, for whoever has subscribed to such.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Announcement {
+    /// Words with dots in between, by which subscribers choose.
+    pub key: String,
+    /// A CloudEvent in structured JSON.
+    pub body: Vec<u8>,
+}
+
 /// What the dispatcher publishes to and workers consume from.
 #[async_trait]
 pub trait Broker: Send + Sync + 'static {
@@ -58,6 +67,10 @@ pub trait Broker: Send + Sync + 'static {
     /// # Errors
     /// As [`Broker::subscribe`].
     async fn dead_letters(&self) -> Result<Box<dyn DeadLetters>, BrokerError>;
+
+    /// Tells whoever has subscribed, in this order. A verdict for each, as in [`Broker::publish`]; that nobody has subscribed
+    /// is none of its failures.
+    async fn announce(&self, announcements: &[Announcement]) -> Vec<Result<(), PublishError>>;
 
     /// Tells all who listen that its sender reads the store well, and may end the leases of workers whose beat stands still.
     /// Good once the broker has put it where every listener that has heard [`Heard::Tuned`] will find it.

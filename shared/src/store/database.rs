@@ -20,6 +20,7 @@ use super::leader::Generation;
 use super::leases::{HeldLease, LateReport, Progress, Report};
 use super::limits::{Limit, LimitRow};
 use super::markers::Marker;
+use super::outbox::Untold;
 use super::requests::{ListFilter, QueueDepth};
 use super::rows::Claimable;
 use super::schedules::{ScheduleKey, ScheduleRow};
@@ -103,6 +104,8 @@ pub(crate) trait ReadRuns {
     /// The first route behind this one with a trigger that is sent and not claimed, and when the oldest was.
     async fn next_sent(&self, after: Option<&Route>) -> Result<Option<(Route, Timestamp)>>;
     async fn overdue_leases(&self, now: Timestamp, limit: i64) -> Result<Vec<HeldLease>>;
+    async fn tells_transitions(&self) -> Result<bool>;
+    async fn untold(&self, limit: i64) -> Result<Vec<Untold>>;
 }
 
 /// Where a page of names starts.
@@ -159,6 +162,8 @@ pub(crate) trait Runs {
     async fn append_logs(&mut self, lines: &[(WorkRequestId, LogLine)]) -> Result<()>;
     /// Of these schedules, the ones with held fires.
     async fn holding(&mut self, keys: &[ScheduleKey]) -> Result<Vec<ScheduleKey>>;
+    /// Takes entries out of the outbox.
+    async fn take_out(&mut self, numbers: &[i64]) -> Result<()>;
     /// Deletes follow-ups; answers which of them were there.
     async fn take_follow_ups(&mut self, ids: &[Uuid]) -> Result<HashSet<Uuid>>;
 }
@@ -266,6 +271,7 @@ pub(crate) trait Plain {
     /// Forgets keys of ended runs that were accepted before this instant.
     async fn purge_unique(&mut self, before: Timestamp, limit: i64) -> Result<u64>;
     async fn status_of(&mut self, id: WorkRequestId) -> Result<Option<Status>>;
+    async fn tell_transitions(&mut self, wanted: bool) -> Result<()>;
     async fn put_marker(&mut self, id: Uuid, route: &Route) -> Result<()>;
     async fn marker_back(&mut self, id: Uuid) -> Result<()>;
     async fn purge_markers(&mut self, sent_before: Timestamp) -> Result<()>;

@@ -13,6 +13,7 @@
 //! - [`limits`](self), [`unique`](self): which runs have to wait, and which are the same; [`waits`](self): for how long.
 //! - [`leases`](self): claim, report, release, lose (I3).
 //! - [`requests`](self): reading and cancelling.
+//! - [`outbox`](self): what happens, on its way to whoever wants to know.
 //! - [`workers`](self), [`leader`](self): who is alive, who leads.
 //!
 //! Whatever happens to a run is decided by [`crate::state::apply`] on a locked row ([`transition`](self)),
@@ -31,6 +32,7 @@ mod leader;
 mod leases;
 mod limits;
 mod markers;
+mod outbox;
 mod postgres;
 mod reads;
 mod record;
@@ -64,6 +66,7 @@ pub use self::leader::Generation;
 pub use self::leases::{Claim, Claimed, HeldLease, LateReport, Loss, Outcome, Progress, Report};
 pub use self::limits::Limit;
 pub use self::markers::Marker;
+pub use self::outbox::Untold;
 pub use self::requests::{Canceled, Cancellation, ListFilter, QueueDepth};
 pub use self::schedules::{Pause, PauseVerdict, ScheduleKey, ScheduleRow, after_end, before_start, just_before};
 pub use self::unique::UniqueKey;
@@ -74,7 +77,7 @@ use crate::crash::{self, Act};
 use crate::work_request::WorkRequestId;
 
 /// The schema that this build writes: the number of its last migration.
-pub const SCHEMA: i64 = 4;
+pub const SCHEMA: i64 = 7;
 
 /// The durable truth. Cheap to clone.
 #[derive(Clone)]

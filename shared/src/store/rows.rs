@@ -13,6 +13,7 @@ use sqlx::types::Json;
 use sqlx::{Decode, Encode, FromRow, Postgres, Sqlite, Type};
 use uuid::Uuid;
 
+use super::outbox::Untold;
 use super::transition::Locked;
 use super::{Result, StoreError};
 use crate::definition::Priority;
@@ -355,6 +356,26 @@ impl TryFrom<EventRow> for HistoryEvent {
     fn try_from(row: EventRow) -> Result<Self> {
         let what: Happening = serde_json::from_value(row.what.0).map_err(malformed("event"))?;
         Ok(Self { seq: row.seq, at: row.at.0, what })
+    }
+}
+
+#[derive(FromRow)]
+pub(crate) struct UntoldRow {
+    number: i64,
+    id: Uuid,
+    namespace: String,
+    job: String,
+    schedule: Option<String>,
+    #[sqlx(flatten)]
+    event: EventRow,
+}
+
+impl TryFrom<UntoldRow> for Untold {
+    type Error = StoreError;
+
+    fn try_from(row: UntoldRow) -> Result<Self> {
+        let UntoldRow { number, id, namespace, job, schedule, event } = row;
+        Ok(Self { number, id: WorkRequestId(id), namespace, job, schedule, event: event.try_into()? })
     }
 }
 

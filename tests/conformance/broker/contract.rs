@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
-use reveille_shared::broker::{BrokerError, Health, Heard, PublishError, Route};
+use reveille_shared::broker::{Announcement, BrokerError, Health, Heard, PublishError, Route};
 use reveille_shared::definition::Priority;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -374,4 +374,12 @@ pub(crate) async fn a_subscription_outlives_the_handle_that_made_it(world: &Worl
     let deliveries = take(&mut worker, 3).await;
     assert_eq!(number_set(&deliveries), (0..3).collect());
     worker.ack(deliveries).await;
+}
+
+pub(crate) async fn what_nobody_has_subscribed_to_is_announced_all_the_same(world: &World) {
+    let broker = world.broker(CancellationToken::new()).await;
+    let announcement = |number: u32| Announcement { key: format!("succeeded.n.j{number}"), body: b"{}".to_vec() };
+    let announcements: Vec<_> = (0..3).map(announcement).collect();
+    let verdicts = broker.announce(&announcements).await;
+    assert!(matches!(verdicts[..], [Ok(()), Ok(()), Ok(())]), "{verdicts:?}");
 }

@@ -17,6 +17,7 @@ mod leases;
 mod limits;
 mod model;
 mod opening;
+mod outbox;
 mod overlap;
 mod pauses;
 mod requests;

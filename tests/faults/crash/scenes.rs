@@ -39,6 +39,8 @@ pub(super) enum Before {
     RunsExpire,
     /// Fires are held, and nothing will let them go.
     FiresAreStranded,
+    /// What happens is not told outside.
+    NothingIsTold,
 }
 
 /// What is done while it runs with its point.
@@ -84,7 +86,7 @@ pub(super) fn scene(point: Point) -> Scene {
 }
 
 fn of_commit(commit: Commit) -> Scene {
-    use Before::{FiresAreStranded, HoldersDie, Nothing, RunsExpire, TriggersAreDue, TriggersAreSent};
+    use Before::{FiresAreStranded, HoldersDie, Nothing, NothingIsTold, RunsExpire, TriggersAreDue, TriggersAreSent};
     use Dies::{Scheduler, SchedulerOnly, Worker};
     let (dies, before, load) = match commit {
         Commit::Lead => (Scheduler, Nothing, Load::Fires),
@@ -109,6 +111,8 @@ fn of_commit(commit: Commit) -> Scene {
         Commit::ResendLost => (SchedulerOnly, Nothing, Load::MessagesAreLost),
         Commit::PurgeMarkers => (SchedulerOnly, Nothing, Load::MessagesWereLost),
         Commit::Claim | Commit::Lines | Commit::Progress | Commit::Report => (Worker, Nothing, Load::Asks),
+        Commit::TellTransitions => (SchedulerOnly, NothingIsTold, Load::Fires),
+        Commit::Told => (SchedulerOnly, Nothing, Load::Fires),
         Commit::Follow => (Scheduler, Nothing, Load::Asks),
         Commit::AdmitStranded => (Scheduler, FiresAreStranded, Load::Fires),
         Commit::RegisterWorker => (Worker, Nothing, Load::Fires),
@@ -128,6 +132,7 @@ fn of_act(act: Act) -> Scene {
     let (dies, load) = match act {
         Act::StoreOpened => (Scheduler, Load::Fires),
         Act::PublishBegun | Act::PublishHalfway | Act::Published => (Scheduler, Load::Fires),
+        Act::Telling => (SchedulerOnly, Load::Fires),
         Act::LetterTaken | Act::LetterKept | Act::LetterSettled => (SchedulerOnly, Load::MessagesDie),
         Act::DeliveryTaken | Act::ClaimAcked | Act::AttemptBegun => (Worker, Load::Asks),
         Act::LineSaid | Act::HandlerEnded | Act::ReportQueued => (Worker, Load::Asks),

@@ -217,6 +217,13 @@ pub(crate) struct EventView {
     retry_at: Option<Instant>,
 }
 
+impl EventView {
+    /// What happened, as a word.
+    pub(crate) const fn what(&self) -> &'static str {
+        self.r#type
+    }
+}
+
 /// What can happen to a work request.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]

@@ -32,7 +32,7 @@ impl RabbitDeadLetters {
     }
 
     async fn keep_for_people(&mut self, body: Vec<u8>) -> bool {
-        let message = publisher::Message { queue: topology::UNREADABLE.to_owned(), body };
+        let message = publisher::Message::to_queue(topology::UNREADABLE.to_owned(), body);
         match self.publisher.publish(&[message]).await.remove(0) {
             Ok(()) => true,
             Err(error) => {

@@ -31,8 +31,8 @@ use self::pulses::RabbitPulses;
 use self::subscription::RabbitSubscription;
 use self::topology::{KnownQueues, work_queue};
 use super::{
-    Broker, BrokerError, DeadLetters, Health, PublishError, Pulses, Route, Subscription, check_name, check_names,
-    is_queue_name,
+    Announcement, Broker, BrokerError, DeadLetters, Health, PublishError, Pulses, Route, Subscription, check_name,
+    check_names, is_queue_name,
 };
 use crate::definition::Priority;
 use crate::telemetry::chain;
@@ -92,12 +92,17 @@ impl Broker for RabbitBroker {
             // A name that can't exist takes the way of all names that don't.
             false => topology::NO_QUEUE.to_owned(),
         };
-        let message = |(route, triggers): &(Route, Vec<Trigger>)| Message {
-            queue: queue(route),
-            body: trigger::encode(triggers),
-        };
+        let message =
+            |(route, triggers): &(Route, Vec<Trigger>)| Message::to_queue(queue(route), trigger::encode(triggers));
         let messages: Vec<_> = bundles.iter().map(message).collect();
         self.publisher.publish(&messages).await
+    }
+
+    async fn announce(&self, announcements: &[Announcement]) -> Vec<Result<(), PublishError>> {
+        let message = |announcement: &Announcement| {
+            Message::to_subscribers(topology::TRANSITIONS, announcement.key.clone(), announcement.body.clone())
+        };
+        self.publisher.publish(&announcements.iter().map(message).collect::<Vec<_>>()).await
     }
 
     async fn subscribe(&self, queues: &[String], priority: Priority) -> Result<Box<dyn Subscription>, BrokerError> {

@@ -26,11 +26,28 @@ const PERSISTENT: u8 = 2;
 
 type Verdict = Result<(), PublishError>;
 
-/// What to publish, by RabbitMQ's name of the queue.
+/// What to publish.
 #[derive(Debug)]
 pub(super) struct Message {
-    pub(super) queue: String,
-    pub(super) body: Vec<u8>,
+    exchange: &'static str,
+    /// RabbitMQ's name of the queue, or by what subscribers choose.
+    key: String,
+    content_type: &'static str,
+    /// A queue must take it.
+    is_mandatory: bool,
+    body: Vec<u8>,
+}
+
+impl Message {
+    /// To a queue, by RabbitMQ's name of it.
+    pub(super) const fn to_queue(queue: String, body: Vec<u8>) -> Self {
+        Self { exchange: "", key: queue, content_type: "application/json", is_mandatory: true, body }
+    }
+
+    /// A CloudEvent to whoever has subscribed.
+    pub(super) const fn to_subscribers(exchange: &'static str, key: String, body: Vec<u8>) -> Self {
+        Self { exchange, key, content_type: "application/cloudevents+json; charset=utf-8", is_mandatory: false, body }
+    }
 }
 
 /// Publishes over the present connection, or fails at once when there is none.
@@ -54,7 +71,7 @@ impl Publisher {
         let mut verdicts = self.attempt(&messages.iter().collect::<Vec<_>>(), deadline).await;
         let returned: Vec<_> = (0..messages.len()).filter(|&index| is_returned(&verdicts[index])).collect();
         // Somebody may have deleted a queue that should be there: made again, it gets one more chance.
-        let names: BTreeSet<_> = returned.iter().map(|&index| topology::plain_name(&messages[index].queue)).collect();
+        let names: BTreeSet<_> = returned.iter().map(|&index| topology::plain_name(&messages[index].key)).collect();
         if !names.is_empty() && self.redeclare(&names, deadline).await {
             let again: Vec<_> = returned.iter().map(|&index| &messages[index]).collect();
             for (index, verdict) in returned.into_iter().zip(self.attempt(&again, deadline).await) {
@@ -137,7 +154,7 @@ async fn publish_all(channel: &Channel, messages: &[&Message], deadline: Instant
         // When one confirm is for several messages, lapin hands a returned message to any of them:
         // whose it is only its content tells.
         for (message, verdict) in messages.iter().zip(&mut verdicts) {
-            if verdict.is_ok() && returned.contains(&(message.queue.as_str().into(), message.body.clone())) {
+            if verdict.is_ok() && returned.contains(&(message.key.as_str().into(), message.body.clone())) {
                 *verdict = Err(PublishError::Returned);
             }
         }
@@ -151,11 +168,11 @@ async fn publish_one(
     index: usize,
     message: &Message,
 ) -> (usize, Result<Confirmation, lapin::Error>) {
-    let options = BasicPublishOptions { mandatory: true, immediate: false };
+    let options = BasicPublishOptions { mandatory: message.is_mandatory, immediate: false };
     let properties =
-        BasicProperties::default().with_delivery_mode(PERSISTENT).with_content_type("application/json".into());
-    let queue = message.queue.as_str().into();
-    let written = channel.basic_publish(ShortString::default(), queue, options, &message.body, properties).await;
+        BasicProperties::default().with_delivery_mode(PERSISTENT).with_content_type(message.content_type.into());
+    let (exchange, key) = (ShortString::from(message.exchange), message.key.as_str().into());
+    let written = channel.basic_publish(exchange, key, options, &message.body, properties).await;
     let confirmation = match written {
         Ok(confirm) => confirm.await,
         Err(error) => Err(error),

@@ -20,6 +20,8 @@ pub(super) const DEAD: &str = "reveille.dead";
 pub(super) const UNREADABLE: &str = "reveille.unreadable";
 /// The exchange for the sign of life of who ends the leases of dead workers.
 pub(super) const PULSE: &str = "reveille.pulse";
+/// The exchange for what happens to runs, where anybody may bind queues of their own.
+pub(super) const TRANSITIONS: &str = "reveille.transitions";
 /// A routing key that leads nowhere.
 pub(super) const NO_QUEUE: &str = "reveille.none";
 
@@ -108,6 +110,7 @@ async fn declare_fixed(connection: &Connection) -> Result<(), Error> {
     for exchange in [DEAD, PULSE] {
         channel.exchange_declare(exchange.into(), ExchangeKind::Fanout, durable, FieldTable::default()).await?;
     }
+    channel.exchange_declare(TRANSITIONS.into(), ExchangeKind::Topic, durable, FieldTable::default()).await?;
     declare_queue(&channel, DEAD, quorum()).await?;
     let (dead, any) = (ShortString::from(DEAD), ShortString::default());
     channel.queue_bind(dead.clone(), dead, any, QueueBindOptions::default(), FieldTable::default()).await?;

@@ -153,6 +153,15 @@ impl Runs for PgTx {
         Ok(rows.into_iter().map(|(namespace, name)| ScheduleKey { namespace, name }).collect())
     }
 
+    async fn take_out(&mut self, numbers: &[i64]) -> Result<()> {
+        sqlx::query("DELETE FROM outbox WHERE number = ANY($1)")
+            .bind(numbers)
+            .execute(&mut *self.tx)
+            .await
+            .map_err(step("take out what was told"))?;
+        Ok(())
+    }
+
     async fn take_follow_ups(&mut self, ids: &[Uuid]) -> Result<HashSet<Uuid>> {
         let taken: Vec<Uuid> =
             sqlx::query_scalar("DELETE FROM follow_ups WHERE work_request_id = ANY($1) RETURNING work_request_id")

@@ -289,6 +289,15 @@ macro_rules! impl_plain {
                 status.map(|status| status_column(&status)).transpose()
             }
 
+            async fn tell_transitions(&mut self, wanted: bool) -> Result<()> {
+                sqlx::query("UPDATE schema_info SET transitions = $1")
+                    .bind(wanted)
+                    .execute(&mut *self.tx)
+                    .await
+                    .map_err(step("say whether transitions are told"))?;
+                Ok(())
+            }
+
             async fn put_marker(&mut self, id: Uuid, route: &Route) -> Result<()> {
                 sqlx::query("INSERT INTO markers (id, queue, priority, sent_at) VALUES ($1, $2, $3, $4)")
                     .bind(id)

@@ -259,6 +259,28 @@ macro_rules! impl_read_runs {
                 row.map(route).transpose()
             }
 
+            async fn tells_transitions(&self) -> Result<bool> {
+                sqlx::query_scalar("SELECT transitions FROM schema_info")
+                    .fetch_one(&self.read)
+                    .await
+                    .map_err(step("look whether transitions are told"))
+            }
+
+            async fn untold(&self, limit: i64) -> Result<Vec<Untold>> {
+                let rows: Vec<UntoldRow> = sqlx::query_as(
+                    "SELECT o.number, o.work_request_id AS id, w.namespace, w.job, w.schedule, e.seq, e.at, e.what
+                     FROM (SELECT number, work_request_id, seq FROM outbox ORDER BY number LIMIT $1) AS o
+                     JOIN events e ON e.work_request_id = o.work_request_id AND e.seq = o.seq
+                     JOIN work_requests w ON w.id = o.work_request_id
+                     ORDER BY o.number",
+                )
+                .bind(limit)
+                .fetch_all(&self.read)
+                .await
+                .map_err(step("read what is to be told"))?;
+                all(rows)
+            }
+
             async fn overdue_leases(&self, now: Timestamp, limit: i64) -> Result<Vec<HeldLease>> {
                 let rows: Vec<LeaseRow> = sqlx::query_as(
                     "SELECT d.id, d.token, d.worker, w.status, d.namespace, w.job, w.job_version, d.failures

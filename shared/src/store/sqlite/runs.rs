@@ -178,6 +178,17 @@ impl Runs for SqliteTx {
         Ok(holding)
     }
 
+    async fn take_out(&mut self, numbers: &[i64]) -> Result<()> {
+        for number in numbers {
+            sqlx::query("DELETE FROM outbox WHERE number = $1")
+                .bind(number)
+                .execute(&mut *self.tx)
+                .await
+                .map_err(step("take out what was told"))?;
+        }
+        Ok(())
+    }
+
     async fn take_follow_ups(&mut self, ids: &[Uuid]) -> Result<HashSet<Uuid>> {
         let mut taken = HashSet::new();
         for id in ids {

@@ -1,0 +1,124 @@
+//! An entry of a run's history as a CloudEvent 1.0 in structured JSON (<https://cloudevents.io>, JSON event format).
+
+use reveille_shared::broker::Announcement;
+use reveille_shared::state::Status;
+use reveille_shared::store::Untold;
+use reveille_shared::work_request::Happening;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::api::time::Instant;
+use crate::api::work_requests::view::EventView;
+
+/// What comes before an entry's type.
+const TYPE: &str = "io.reveille.workRequest.";
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Data<'a> {
+    work_request_id: String,
+    namespace: &'a str,
+    job: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    schedule: Option<&'a str>,
+    /// None where the entry alone does not tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<&'static str>,
+    event: EventView,
+}
+
+/// The key is `TYPE.NAMESPACE.JOB`.
+pub(super) fn announcement(untold: &Untold) -> Announcement {
+    let Untold { number: _, id, namespace, job, schedule, event } = untold;
+    let view = EventView::from(event.clone());
+    let what = view.what();
+    let data = Data {
+        work_request_id: id.to_string(),
+        namespace,
+        job,
+        schedule: schedule.as_deref(),
+        status: status(&event.what).map(Status::as_str),
+        event: view,
+    };
+    let event = json!({
+        "specversion": "1.0",
+        "id": format!("{id}/{}", event.seq),
+        "source": format!("/namespaces/{namespace}/jobs/{job}"),
+        "type": format!("{TYPE}{what}"),
+        "subject": id.to_string(),
+        "time": Instant(event.at).to_string(),
+        "datacontenttype": "application/json",
+        // The extension of this name: texts that order as the numbers do.
+        "sequence": format!("{:010}", event.seq),
+        "data": serde_json::to_value(data).unwrap_or(Value::Null),
+    });
+    Announcement { key: format!("{what}.{namespace}.{job}"), body: event.to_string().into_bytes() }
+}
+
+/// The run's status from this entry on.
+const fn status(what: &Happening) -> Option<Status> {
+    Some(match what {
+        Happening::Accepted { .. } => Status::Accepted,
+        Happening::Started { .. }
+        | Happening::AttemptFailed { .. }
+        | Happening::Released { .. }
+        | Happening::Deferred { .. }
+        | Happening::Split { .. } => Status::InProgress,
+        Happening::CancelRequested { .. } => Status::Canceling,
+        Happening::Succeeded { .. } => Status::Succeeded,
+        Happening::Failed { .. } => Status::Failed,
+        Happening::Canceled { .. } => Status::Canceled,
+        Happening::Held { .. }
+        | Happening::Admitted
+        | Happening::Returned { .. }
+        | Happening::Resent
+        | Happening::Parked { .. } => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use reveille_shared::work_request::{HistoryEvent, RunError, WorkRequestId};
+
+    use super::*;
+
+    #[test]
+    fn an_entry_is_a_cloud_event_with_a_key_to_choose_by() {
+        let at = "2026-03-01T10:00:00.123456Z".parse().unwrap();
+        let id: WorkRequestId = "0198c0de-0000-7000-8000-000000000001".parse().unwrap();
+        let what = Happening::Failed { attempt: 2, token: None, error: RunError::new("Timeout", "too slow") };
+        let (namespace, job, schedule) = ("billing".into(), "close".into(), Some("nightly".into()));
+        let untold = Untold { number: 9, id, namespace, job, schedule, event: HistoryEvent { seq: 5, at, what } };
+        let Announcement { key, body } = announcement(&untold);
+        assert_eq!(key, "failed.billing.close");
+        let event: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(
+            event,
+            json!({
+                "specversion": "1.0",
+                "id": "0198c0de-0000-7000-8000-000000000001/5",
+                "source": "/namespaces/billing/jobs/close",
+                "type": "io.reveille.workRequest.failed",
+                "subject": "0198c0de-0000-7000-8000-000000000001",
+                "time": "2026-03-01T10:00:00.123Z",
+                "datacontenttype": "application/json",
+                "sequence": "0000000005",
+                "data": {
+                    "workRequestId": "0198c0de-0000-7000-8000-000000000001",
+                    "namespace": "billing",
+                    "job": "close",
+                    "schedule": "nightly",
+                    "status": "FAILED",
+                    "event": {
+                        "seq": 5,
+                        "timestamp": "2026-03-01T10:00:00.123Z",
+                        "type": "failed",
+                        "message": "failed: Timeout: too slow",
+                        "attempt": 2,
+                        "error": {"code": "Timeout", "message": "too slow"},
+                    },
+                },
+            })
+        );
+    }
+}
