@@ -8,6 +8,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::handlers::env::MAX_VARIABLE;
 use crate::report::Note;
 use crate::report::tests::{lines, run_with};
 

@@ -1,0 +1,2 @@
+//! Who is let in, on both sides.
+use super::*;

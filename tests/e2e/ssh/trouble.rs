@@ -1,0 +1,2 @@
+//! Commands that must end, however the worker, the network or they themselves behave.
+use super::*;
