@@ -45,7 +45,7 @@ impl<'a> Jobs<'a> {
         });
         let mut job = json!({});
         for (key, value) in keys.as_object().context("keys")? {
-            let of = if key == "timeout" { &mut job } else { &mut ssh };
+            let of = if ["timeout", "retry"].contains(&key.as_str()) { &mut job } else { &mut ssh };
             of[key] = value.clone();
             if value.is_null() {
                 of.as_object_mut().context("keys")?.remove(key);
@@ -109,15 +109,22 @@ async fn is_gone(pid: Pid, limit: Duration) -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_gets_what_it_is_given_and_nothing_else() -> Result<()> {
     let sshd = Sshd::start().await?;
-    let script = r#"echo "$0|$1"; echo "$A|$B" >&2; echo "$REVEILLE_ATTEMPT $REVEILLE_INPUT"; pwd; read -r x || echo no stdin
-        echo ::progress 40 copying files; ps -ww -o args= -p $PPID,$$ | grep -c hunter2; printf last; exit 3"#;
+    let script = r#"printf '%s|%s\n' "$0" "$1"; printf '%s|%s\n' "$A" "$B" >&2; printf '%s\n' "$REVEILLE_ATTEMPT $REVEILLE_INPUT"
+        pwd; read -r x || echo no stdin; echo ::progress 40 copying files
+        ps -ww -o args= -p $PPID,$$ | grep -c 'hunter[2]'; printf last; exit 3"#;
     let jobs = Jobs::on(&sshd)
-        .job("argv", json!({
-            "command": ["sh", "-c", script, "{{ input.evil }}", "a'b\\c $(id) \"x\" \n*"],
-            "env": { "A": "{{ input.evil }}", "B": "${env:TOKEN}'" },
-            "working_dir": "/tmp", "success": [3],
-        }))?
-        .job("text", json!({ "command": "echo \"$A\" | tr a-z A-Z; exit 7", "env": { "A": "{{ job }}" }, "no_retry": [7] }))?
+        .job(
+            "argv",
+            json!({
+                "command": ["sh", "-c", script, "{{ input.evil }}", "a'b\\c $(id) \"x\" \n*"],
+                "env": { "A": "{{ input.evil }}", "B": "${env:TOKEN}'" },
+                "working_dir": "/tmp", "success": [3],
+            }),
+        )?
+        .job(
+            "text",
+            json!({ "command": "echo \"$A\" | tr a-z A-Z; exit 7", "env": { "A": "{{ job }}" }, "no_retry": [7] }),
+        )?
         .job("signal", json!({ "command": "kill -SEGV $$" }))?
         .job("folder", json!({ "command": ["pwd"], "working_dir": "/no/such folder" }))?
         .job("program", json!({ "command": ["no-such-program", "x"] }))?
@@ -128,7 +135,7 @@ async fn a_command_gets_what_it_is_given_and_nothing_else() -> Result<()> {
     let id = stack.api.trigger("argv", json!({ "evil": evil })).await?;
     let run = stack.api.wait_status(&id, "SUCCEEDED").await?;
     ensure!(run["message"] == "copying files", "{run}");
-    let lines = lines(&stack, &id, 12).await?;
+    let lines = lines(&stack, &id, 10).await?;
     let of = |stream: &str| {
         let lines = lines.iter().filter(|(of, _)| of == stream).map(|(_, text)| text.as_str());
         lines.collect::<Vec<_>>().join("\n")

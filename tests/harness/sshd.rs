@@ -87,12 +87,6 @@ impl Sshd {
         let keys = std::fs::read_to_string(&file)? + &std::fs::read_to_string(public_key)?;
         Ok(std::fs::write(file, keys)?)
     }
-
-    /// What it has written so far.
-    #[must_use]
-    pub fn log(&self) -> String {
-        self.process.log()
-    }
 }
 
 /// Makes a private key at this path, and the public one beside it; an ed25519 key without a passphrase unless the

@@ -18,12 +18,10 @@ pub(crate) fn changes_of_job<T: serde::Serialize>(old: &T, new: &T) -> Vec<Chang
 pub(crate) fn secrets(changes: &mut [ChangedMember]) {
     for ChangedMember { member, from, to } in changes {
         let (maps, urls): (&[&str], &[&str]) = match member.as_str() {
-            "handler" => {
-                (
+            "handler" => (
                 &["/http/headers", "/http/cancel/headers", "/command/env", "/ssh/env"],
                 &["/http/url", "/http/cancel/url"],
-            )
-            }
+            ),
             "verify" => (&["/how/http/headers", "/how/command/env"], &["/how/http/url"]),
             _ => continue,
         };

@@ -158,9 +158,7 @@ impl Handlers {
             Handler::Http(call) => Box::pin(self.http.call(call, &run, &self.variables)).await,
             Handler::Command(call) => Box::pin(command::run(call, &run, &self.variables, &self.guards)).await,
             #[cfg(feature = "ssh")]
-            Handler::Ssh(call) => {
-                Box::pin(ssh::run(call, &run, &self.variables, self.guards.lease.clone())).await
-            }
+            Handler::Ssh(call) => Box::pin(ssh::run(call, &run, &self.variables, self.guards.lease.clone())).await,
             #[cfg(not(feature = "ssh"))]
             Handler::Ssh(_) => Err(RunFailure::retry("this worker was built without ssh").code("NoSsh")),
         }

@@ -50,7 +50,8 @@ impl Drop for Closing {
 impl Connection {
     pub(super) async fn open(target: &Target, known: KnownHost, identity: Identity) -> Result<Self, RunFailure> {
         let Target { host, port, .. } = target;
-        let failed = |why: String| RunFailure::retry(format!("can't connect to {host}:{port}: {why}")).code("SshConnect");
+        let failed =
+            |why: String| RunFailure::retry(format!("can't connect to {host}:{port}: {why}")).code("SshConnect");
         let connecting = async {
             let stream = TcpStream::connect((host.as_str(), *port)).await?;
             stream.set_nodelay(true)?;
@@ -63,7 +64,9 @@ impl Connection {
         let handle = client::connect_stream(config, stream, Doorman { known }).await.map_err(|fault| match fault {
             Fault::HostKey(failure) => failure,
             Fault::Ssh(error @ russh::Error::NoCommonAlgo { .. }) => {
-                let told = format!("{host}:{port} and the worker have no algorithm in common (RSA host keys are not used): {error}");
+                let told = format!(
+                    "{host}:{port} and the worker have no algorithm in common (RSA host keys are not used): {error}"
+                );
                 RunFailure::fatal(told).code("SshHandshake")
             }
             other => failed(chain(&other)),
@@ -83,7 +86,8 @@ impl Connection {
             }
             Identity::Agent { mut agent, keys } => {
                 let offered = format!("any of the {} keys of its SSH agent", keys.len());
-                let mut answer = Ok(AuthResult::Failure { remaining_methods: [].as_slice().into(), partial_success: false });
+                let mut answer =
+                    Ok(AuthResult::Failure { remaining_methods: [].as_slice().into(), partial_success: false });
                 for key in keys {
                     let hash = match key.algorithm() {
                         Algorithm::Rsa { .. } => self.handle.best_supported_rsa_hash().await.ok().flatten().flatten(),
@@ -106,8 +110,16 @@ impl Connection {
         let told = if partial {
             format!("{host}:{port} wants more of {user} than a key, which is all that can be given")
         } else if self.handle.is_closed() {
-            let why = self.why_closed().await;
-            format!("{host}:{port} has closed the connection instead of taking {user} with {offered}: {why}")
+            match self.fault().await {
+                Some(Fault::Goodbye(said)) => {
+                    format!("{host}:{port} does not take {user} with {offered}: it says {said:?}")
+                }
+                fault => {
+                    let why = fault.map_or_else(|| "closed".to_owned(), |fault| chain(&fault));
+                    let told = format!("the connection to {host}:{port} was lost at the login: {why}");
+                    return Err(RunFailure::retry(told).code("SshConnect"));
+                }
+            }
         } else {
             format!("{host}:{port} does not take {user} with {offered}{why}: is it in that user's authorized_keys?")
         };
@@ -121,11 +133,12 @@ impl Connection {
 
     /// Why it has ended.
     pub(super) async fn why_closed(&mut self) -> String {
-        match timeout(GOODBYE, &mut self.handle).await {
-            Ok(Err(fault)) => chain(&fault),
-            Ok(Ok(())) => "it was closed".to_owned(),
-            Err(_) => "the host says nothing more".to_owned(),
-        }
+        self.fault().await.map_or_else(|| "nobody says why".to_owned(), |fault| chain(&fault))
+    }
+
+    /// What has ended it, unless that was done in order. To be asked once.
+    async fn fault(&mut self) -> Option<Fault> {
+        timeout(GOODBYE, &mut self.handle).await.ok()?.err()
     }
 
     /// Says goodbye.

@@ -44,7 +44,9 @@ impl Identity {
         let key = match opened.map_err(|error| fatal(chain(&error)))? {
             Ok(key) if is_usable(&key.algorithm()) => key,
             Ok(_) | Err(KeyError::UnsupportedKeyType { .. }) => {
-                let told = format!("{file} is of a kind that can't be used: make an ed25519 key, or give an RSA key to an SSH agent");
+                let told = format!(
+                    "{file} is of a kind that can't be used: make an ed25519 key, or give an RSA key to an SSH agent"
+                );
                 return Err(fatal(told));
             }
             Err(_) if has_passphrase => {

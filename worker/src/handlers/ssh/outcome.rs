@@ -59,7 +59,9 @@ pub(super) fn of_end(
         Err(RunFailure::fatal(format!("there is no {what} {name:?} on {host}")).code(code))
     };
     match (said, end) {
-        (Some(Said::NoFolder), _) => lacks("folder", call.working_dir.as_deref().unwrap_or_default(), "WorkingDirNotFound"),
+        (Some(Said::NoFolder), _) => {
+            lacks("folder", call.working_dir.as_deref().unwrap_or_default(), "WorkingDirNotFound")
+        }
         (Some(Said::NoProgram), _) => match &call.command {
             RemoteCommand::Argv(argv) => lacks("program", argv.first().map_or("", String::as_str), "CommandNotFound"),
             RemoteCommand::Shell(_) => lacks("program", "/bin/sh", "CommandNotFound"),

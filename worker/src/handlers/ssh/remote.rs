@@ -18,8 +18,10 @@ use crate::handlers::{Run, RunFailure, RunResult, printed};
 
 /// How long a command may take to end after SIGTERM, and to be reported after SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
-/// How long output is read on after the command's end: what has left its group may hold it open.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How long output is waited for after the command's end: what has left its group may hold it open.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How long output is read on at most, as much of it may be under way.
+const LAST_WORDS_MOST: Duration = Duration::from_secs(30);
 /// How long handing a word to the connection may take.
 const HANDOVER: Duration = Duration::from_secs(1);
 /// A word of the worker may be under way for so long.
@@ -47,7 +49,7 @@ enum Phase {
     Terminated(Instant),
     /// It was sent SIGKILL; then its end is not waited for any more.
     Killed(Instant),
-    /// It has ended; then nobody reads on.
+    /// It ended at that instant; nobody reads on for long.
     Over(End, Instant),
 }
 
@@ -125,7 +127,8 @@ impl Remote {
             let deadline = match &phase {
                 Phase::Beginning => Some(*begin_by),
                 Phase::Running => call.idle_timeout.map(|idle| heard + idle.get()),
-                Phase::Terminated(at) | Phase::Killed(at) | Phase::Over(_, at) => Some(*at),
+                Phase::Terminated(at) | Phase::Killed(at) => Some(*at),
+                Phase::Over(_, ended) => Some((heard.max(*ended) + LAST_WORDS).min(*ended + LAST_WORDS_MOST)),
             };
             let overdue = async {
                 match deadline {
@@ -211,7 +214,7 @@ impl Remote {
     /// What the command leaves behind in its group ends when the keeper's line does. OpenSSH closes it by itself.
     async fn over(&self, end: End) -> Phase {
         let _told = timeout(HANDOVER, self.line.eof()).await.is_ok();
-        Phase::Over(end, Instant::now() + LAST_WORDS)
+        Phase::Over(end, Instant::now())
     }
 }
 

@@ -48,11 +48,7 @@ pub(super) struct Script {
 }
 
 impl Script {
-    pub(super) fn of(
-        call: &SshCall,
-        run: &Run,
-        renderer: &Renderer<'_>,
-    ) -> Result<Self, RunFailure> {
+    pub(super) fn of(call: &SshCall, run: &Run, renderer: &Renderer<'_>) -> Result<Self, RunFailure> {
         let mark = Uuid::new_v4().simple().to_string();
         let mut script = Self { body: String::new(), mark };
         if let Some(folder) = &call.working_dir {
