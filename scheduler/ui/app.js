@@ -113,7 +113,7 @@ function showJobs(jobs) {
 
 function job(item) {
   const { handler } = item;
-  const does = { command: () => handler.argv.join(" "), http: () => `${handler.method} ${handler.url}`, function: () => `fn ${handler.name}` }[handler.type];
+  const does = { command: () => handler.argv.join(" "), ssh: () => `${handler.user}@${handler.host}: ${handler.argv.join(" ")}`, http: () => `${handler.method} ${handler.url}`, function: () => `fn ${handler.name}` }[handler.type];
   return h("li", { class: "card" },
     h("div", { class: "name" }, item.name),
     h("button", { type: "button", class: "small", "data-key": item.name, "aria-label": `Trigger ${item.name}`, onclick: () => askTrigger(item) }, "Trigger"),

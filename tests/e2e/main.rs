@@ -10,5 +10,6 @@ mod order;
 mod policies;
 mod reload;
 mod scenario;
+mod ssh;
 mod unique;
 mod views;

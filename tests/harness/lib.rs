@@ -7,6 +7,7 @@
 //! - [`postgres`], [`rabbitmq`]: private servers.
 //! - [`services`]: a fresh database and virtual host on the servers of the whole test run, or private ones.
 //! - [`proxy`]: a network that can be cut.
+//! - [`sshd`]: a host to run commands on.
 //! - [`client`]: the REST interface.
 //! - [`stack`]: all of it together.
 //!
@@ -21,6 +22,7 @@ pub mod process_tree;
 pub mod proxy;
 pub mod rabbitmq;
 pub mod services;
+pub mod sshd;
 pub mod stack;
 pub mod usage;
 pub mod wait;

@@ -18,9 +18,10 @@ pub(crate) fn changes_of_job<T: serde::Serialize>(old: &T, new: &T) -> Vec<Chang
 pub(crate) fn secrets(changes: &mut [ChangedMember]) {
     for ChangedMember { member, from, to } in changes {
         let (maps, urls): (&[&str], &[&str]) = match member.as_str() {
-            "handler" => {
-                (&["/http/headers", "/http/cancel/headers", "/command/env"], &["/http/url", "/http/cancel/url"])
-            }
+            "handler" => (
+                &["/http/headers", "/http/cancel/headers", "/command/env", "/ssh/env"],
+                &["/http/url", "/http/cancel/url"],
+            ),
             "verify" => (&["/how/http/headers", "/how/command/env"], &["/how/http/url"]),
             _ => continue,
         };
@@ -90,6 +91,14 @@ mod tests {
             Some(json!({"http": {"url": "http://***@h/2",
                 "headers": {"Authorization": "*** (another value)", "Accept": "***"}}}))
         );
+    }
+
+    #[test]
+    fn the_environment_of_a_remote_command_is_not_shown() {
+        let job = |value: &str| json!({"handler": {"ssh": {"host": "db1", "env": {"A": value, "B": "hunter1"}}}});
+        let [changed] = &changes_of_job(&job("hunter2"), &job("hunter3"))[..] else { panic!("one member differs") };
+        assert_eq!(changed.to, Some(json!({"ssh": {"host": "db1", "env": {"A": "*** (another value)", "B": "***"}}})));
+        assert!(!format!("{changed:?}").contains("hunter"), "{changed:?}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod job;
 mod limits;
 mod schedule;
+mod ssh;
 mod verify;
 
 use std::collections::BTreeMap;

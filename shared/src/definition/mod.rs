@@ -26,12 +26,14 @@ mod nearest;
 mod node;
 mod outline;
 mod reader;
+mod remote;
 mod rules;
 mod scalar;
 pub mod schedule;
 mod schema;
 mod scope;
 mod source;
+pub mod ssh;
 mod text;
 
 use std::path::Path;
@@ -47,6 +49,7 @@ pub(crate) use self::nearest::did_you_mean;
 pub use self::node::{MOST_ALIASED, MOST_BYTES, MOST_DEPTH, MOST_NODES};
 pub use self::reader::Reader;
 pub use self::schedule::*;
+pub use self::ssh::{RemoteCommand, SshCall};
 
 /// Reads a file, or every `*.yaml` and `*.yml` of a folder (not of folders within it).
 ///

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::schedule::Schedule;
+use super::ssh::SshCall;
 use crate::duration::HumanDuration;
 
 /// All that a folder of files defines.
@@ -125,6 +126,8 @@ pub enum Handler {
     Http(HttpCall),
     /// Runs a program.
     Command(CommandCall),
+    /// Runs a command on another host.
+    Ssh(SshCall),
     /// Calls a Rust function registered in the worker under this name.
     Function(String),
 }

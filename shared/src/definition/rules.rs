@@ -24,7 +24,7 @@ pub(super) fn check(source: &Source, root: &Node) -> Vec<Remark> {
     remarks.extend(defaults.and_then(|node| retry_remark(node, RawRetry::default())));
     for (_, job) in entries("jobs") {
         remarks.extend(job.get("retry").and_then(|node| retry_remark(node, defaults_of)));
-        remarks.extend(job.get("command").and_then(exit_code_remark));
+        remarks.extend(["command", "ssh"].iter().filter_map(|key| job.get(key).and_then(exit_code_remark)));
         remarks.extend(job.get("verify").and_then(answer_remark));
         for chain in CHAINS {
             remarks.extend(job.get(chain).into_iter().flat_map(|list| twice(list, &format!("`{chain}`"))));

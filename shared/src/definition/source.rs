@@ -186,7 +186,8 @@ impl Source {
 
 /// Whether values below this key may be secrets.
 pub(super) fn holds_secrets(key: &str) -> bool {
-    matches!(key, "headers" | "env") || ["password", "secret", "token", "key"].iter().any(|end| key.ends_with(end))
+    matches!(key, "headers" | "env")
+        || ["password", "passphrase", "secret", "token", "key"].iter().any(|end| key.ends_with(end))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::days;
 use super::limits;
 use super::node::short;
+use super::remote;
 use super::scope::Scope;
 use crate::due;
 use crate::duration::HumanDuration;
@@ -45,6 +46,16 @@ pub(super) enum Text {
     Argument,
     /// Holds neither `${env:NAME}` nor templates.
     Folder,
+    /// The path of a file, from the root; as `Folder` else.
+    File,
+    /// The name or address of a host: holds templates and no `${env:NAME}`.
+    Host,
+    /// Of another host: holds neither.
+    User,
+    /// For a shell: holds neither, as what they bring would be read as code.
+    Shell,
+    /// Nothing but `${env:NAME}`.
+    Reference,
     /// How many starts within what span.
     Rate,
     /// For how long a run stands for its equals.
@@ -73,6 +84,7 @@ const NAME: &str = "^[a-z0-9][a-z0-9._-]{0,63}$";
 const DURATION: &str = "^(?=[0-9])([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$";
 const VARIABLE: &str = "^[A-Za-z_][A-Za-z0-9_]*$";
 const DAY: &str = "^([0-9]{4}-[0-9]{2}-[0-9]{2}(/[0-9]{4}-[0-9]{2}-[0-9]{2})?|[A-Za-z]{3}(-[A-Za-z]{3})?)$";
+const REFERENCE: &str = "^\\$\\{env:[A-Za-z_][A-Za-z0-9_]*\\}$";
 const HEADER: &str = "^[-A-Za-z0-9!#$%&'*+.^_`|~]+$";
 const RATE: &str = "^[0-9]{1,5}/([smhd]|[0-9]+[0-9dhms]*)$";
 const UNIQUE_SPAN: &str = "^(waiting|running|[0-9]+[0-9dhms]*)$";
@@ -82,8 +94,11 @@ impl Text {
     /// With its article, for "expected …".
     pub(super) fn expected(self) -> &'static str {
         match self {
-            Self::Free | Self::Argument | Self::Folder | Self::Header | Self::Environment => "a text",
-            Self::Name | Self::CalendarName | Self::HeaderName | Self::VariableName => "a name",
+            Self::Free | Self::Argument | Self::Folder | Self::Header | Self::Environment | Self::Shell => "a text",
+            Self::Name | Self::CalendarName | Self::HeaderName | Self::VariableName | Self::User => "a name",
+            Self::File => "a path like /etc/reveille/id_ed25519",
+            Self::Host => "a host like db1.internal",
+            Self::Reference => "${env:NAME}",
             Self::Function => "the name of a function",
             Self::Duration => "a duration like 30s, 10m or 1h30m",
             Self::Rate => "a rate like 100/m",
@@ -102,7 +117,7 @@ impl Text {
     /// What templates in it know, if it may hold any.
     pub(super) const fn templates(self) -> Option<Scope> {
         match self {
-            Self::Url | Self::Header | Self::Environment | Self::Argument => Some(Scope::Run),
+            Self::Url | Self::Header | Self::Environment | Self::Argument | Self::Host => Some(Scope::Run),
             Self::Key => Some(Scope::Key),
             _ => None,
         }
@@ -118,6 +133,8 @@ impl Text {
             Self::Duration => DURATION,
             Self::Timestamp => "^\\d{4}-\\d\\d-\\d\\d[Tt ]\\d\\d:\\d\\d.*([Zz]|[-+]\\d\\d(:?\\d\\d)?)(\\[.*\\])?$",
             Self::Url => "^([Hh][Tt][Tt][Pp][Ss]?://|\\$\\{env:)",
+            Self::File => "^/",
+            Self::Reference => REFERENCE,
             Self::HeaderName => HEADER,
             Self::VariableName => VARIABLE,
             Self::Rate => RATE,
@@ -150,6 +167,11 @@ impl Text {
             }
             Self::Header | Self::Environment => references(text),
             Self::Argument | Self::Folder | Self::Condition => no_references(text),
+            Self::File => no_references(text).and_then(|()| remote::file(text)),
+            Self::Host => no_references(text).and_then(|()| remote::host(text)),
+            Self::User => no_references(text).and_then(|()| remote::user(text)),
+            Self::Shell => no_references(text).and_then(|()| remote::shell(text)),
+            Self::Reference => references(text).and_then(|()| remote::reference(text)),
             Self::Rate => limits::rate(text).map(drop),
             Self::UniqueSpan => limits::unique_span(text).map(drop),
             Self::Key => limits::key(text),
@@ -293,7 +315,7 @@ pub(super) fn no_references(text: &str) -> Result<(), Complaint> {
             range: Some(start..start + "${env:".len()),
             ..complaint(
                 "`${env:…}` is not resolved here",
-                "it is in an http url, headers and body, and in the env of a command: pass it on by those",
+                "it is in an http url, headers and body, and in the env of a command or of ssh: pass it on by those",
             )
         }),
     }

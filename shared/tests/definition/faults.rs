@@ -77,7 +77,7 @@ fn what_later_versions_bring_is_refused() {
         format!("{head}{}", indent(lines))
     };
     let top = ["notifications", "webhooks"].map(|key| (key, format!("version: 1\n{key}: x\n")));
-    let of_job = ["resource", "limits", "ssh", "external"].map(|key| (key, job(&format!("{key}: x"))));
+    let of_job = ["resource", "limits", "external"].map(|key| (key, job(&format!("{key}: x"))));
     let of_schedule =
         ["paused", "unique", "expires", "priority", "on_failure"].map(|key| (key, schedule(&format!("{key}: x"))));
     for (word, text) in top.into_iter().chain(of_job).chain(of_schedule) {
@@ -90,7 +90,7 @@ fn what_later_versions_bring_is_refused() {
 fn a_typo_or_a_key_of_the_future_is_one_fault() {
     for text in [
         "version: 1\njobs: { a: { comand: [x] } }",
-        "version: 1\njobs: { a: { ssh: x } }",
+        "version: 1\njobs: { a: { external: x } }",
         "version: 1\njobs: { a: { function: f } }\nschedules: { s: { crom: '* * * * *', trigger: a } }",
         "version: 1\njobs: { a: { function: f } }\nschedules: { s: { every: 5s, triger: a } }",
         "verison: 1\n",

@@ -50,6 +50,14 @@ fn with_every_key() -> Value {
                 "on_success": "f", "on_failure": {"job": "l", "input": {"a": 1}}, "on_finish": ["h", {"job": "f"}],
             },
             "l": {"command": {"argv": ["a"], "env": {"A": "b"}, "working_dir": "/", "success": [1], "no_retry": [2]}, "verify": {"command": ["a"]}},
+            "s": {
+                "ssh": {
+                    "host": "{{ input.host }}", "port": 22, "user": "u", "command": ["a", "{{ input.a }}"], "env": {"A": "b"},
+                    "working_dir": "/", "identity_file": "/i", "passphrase": "${env:P}", "known_hosts": "/k",
+                    "connect_timeout": "5s", "idle_timeout": "1m", "success": [1], "no_retry": [2],
+                },
+            },
+            "t": {"ssh": {"host": "h", "user": "u", "command": "a | b"}},
             "f": {
                 "function": "f", "retry": {"initial": "1s", "max": "2s", "backoff": "constant"}, "priority": "high",
                 "concurrency": {"limit": 3, "key": "{{ input.region }}"}, "rate": "20/30s",

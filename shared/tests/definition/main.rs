@@ -13,6 +13,7 @@ mod properties;
 mod reader;
 mod schedules;
 mod schema_check;
+mod ssh;
 mod templates;
 mod verify;
 

@@ -51,6 +51,30 @@ fn verify() -> impl Strategy<Value = Verify> {
     (how, duration()).prop_map(|(how, timeout)| Verify { how, timeout })
 }
 
+fn ssh() -> impl Strategy<Value = SshCall> {
+    let remote = prop_oneof![
+        prop::collection::vec(".*", 1..4).prop_map(RemoteCommand::Argv),
+        ".*".prop_map(RemoteCommand::Shell),
+    ];
+    let files = (prop::option::of(".*"), prop::option::of(".*"), prop::option::of(".*"));
+    let parts = (".*", any::<u16>(), remote, files, duration(), prop::option::of(duration()), command());
+    parts.prop_map(|(host, port, remote, files, connect_timeout, idle_timeout, like)| SshCall {
+        host,
+        port,
+        user: "u".into(),
+        command: remote,
+        env: like.env,
+        working_dir: like.working_dir,
+        identity_file: files.0,
+        passphrase: files.1,
+        known_hosts: files.2,
+        connect_timeout,
+        idle_timeout,
+        success: like.success,
+        no_retry: like.no_retry,
+    })
+}
+
 fn handler() -> impl Strategy<Value = Handler> {
     let pairs = || prop::collection::btree_map(".*", ".*", 0..3);
     let codes = || prop::collection::vec(any::<u16>(), 0..3);
@@ -62,6 +86,7 @@ fn handler() -> impl Strategy<Value = Handler> {
             Handler::Http(HttpCall { method: "PUT".into(), url: "http://a".into(), headers, body, success, cancel })
         }),
         command().prop_map(Handler::Command),
+        ssh().prop_map(Handler::Ssh),
         ".*".prop_map(Handler::Function),
     ]
 }

@@ -7,12 +7,12 @@ use std::time::Duration;
 use reveille_shared::definition::CommandCall;
 use reveille_shared::work_request::Stream;
 use rustix::io::Errno;
-use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::env::Variables;
-use super::lines::{Found, Lines};
+use super::env::{self, Variables};
+use super::lines::Pipe;
+use super::printed;
 use super::template::Renderer;
 use super::{Run, RunFailure, RunResult};
 use crate::guard::{End, Guard, Guarded, Order, Output, Program, Said, StartError};
@@ -21,12 +21,8 @@ use crate::guard::{End, Guard, Guarded, Order, Output, Program, Said, StartError
 const TERM_GRACE: Duration = Duration::from_secs(5);
 /// How long output is read on after the program's end: a process that can't be killed may hold the pipe open.
 const LAST_WORDS: Duration = Duration::from_millis(500);
-/// What a line begins with that says how far the program is.
-const PROGRESS: &str = "::progress ";
 /// What the program sees of the worker's environment.
 const INHERITED: [&str; 5] = ["PATH", "HOME", "LANG", "LC_ALL", "TZ"];
-/// Linux takes no longer text in an environment.
-const MAX_VARIABLE: usize = 128 * 1024 - 64;
 
 /// What every program runs under.
 #[derive(Debug)]
@@ -50,31 +46,12 @@ pub(crate) async fn run(call: &CommandCall, run: &Run, variables: &Variables, gu
 /// Everything but starting it.
 fn program(call: &CommandCall, run: &Run, variables: &Variables) -> Result<Program, RunFailure> {
     let renderer = Renderer::new(run, variables);
-    let Some((program, arguments)) = call.argv.split_first() else {
+    if call.argv.is_empty() {
         return Err(RunFailure::fatal("command is empty").code("InvalidCommand"));
-    };
-    let mut argv = vec![program.clone()];
-    for (index, argument) in arguments.iter().enumerate() {
-        argv.push(renderer.template(&format!("command[{}]", index + 1), argument)?);
     }
-    let input = run.input.to_string();
-    if input.len() > MAX_VARIABLE {
-        let told = format!("an input of {} bytes is too large for a program's environment", input.len());
-        return Err(RunFailure::fatal(told).code("InputTooLarge"));
-    }
+    let argv = renderer.argv("command", &call.argv)?;
     let inherited = INHERITED.iter().filter_map(|name| Some(((*name).to_owned(), variables.get(name)?)));
-    let own = [
-        ("REVEILLE_WORK_REQUEST_ID", run.id.to_string()),
-        ("REVEILLE_ATTEMPT", run.attempt.to_string()),
-        ("REVEILLE_JOB", run.job.clone()),
-        ("REVEILLE_NAMESPACE", run.namespace.clone()),
-        ("REVEILLE_SCHEDULED_FOR", run.scheduled_for.to_string()),
-        ("REVEILLE_INPUT", input),
-    ];
-    let mut env: Vec<_> = inherited.chain(own.map(|(name, value)| (name.to_owned(), value))).collect();
-    for (name, value) in &call.env {
-        env.push((name.clone(), renderer.text(&format!("env.{name}"), value)?));
-    }
+    let env = inherited.chain(env::of_run(run)?).chain(renderer.env(&call.env)?).collect();
     if let Some(folder) = call.working_dir.as_ref().filter(|folder| !Path::new(folder).is_dir()) {
         return Err(RunFailure::fatal(format!("there is no folder {folder:?} here")).code("WorkingDirNotFound"));
     }
@@ -108,7 +85,7 @@ fn not_started(error: StartError, call: &CommandCall) -> RunFailure {
 
 /// Reads the program's output until it has ended, and sees to it that it does. Answers also whether it was told to.
 async fn watch(mut guarded: Guarded, output: Output, run: &Run) -> Result<(End, bool), RunFailure> {
-    let (mut stdout, mut stderr) = (Lines::new(output.stdout), Lines::new(output.stderr));
+    let (mut stdout, mut stderr) = (Pipe::new(output.stdout), Pipe::new(output.stderr));
     let mut ended: Option<End> = None;
     let (mut stopped, mut expired, mut is_gone) = (false, false, false);
     // SIGKILL after a stop; after the end, the last moment to read.
@@ -127,8 +104,6 @@ async fn watch(mut guarded: Guarded, output: Output, run: &Run) -> Result<(End, 
                 None => std::future::pending().await,
             }
         };
-        // Of a flood, only what says how far it is must be looked at.
-        let is_full = run.sink.is_full();
         tokio::select! {
             // Endless output must not keep the other branches from their turn.
             biased;
@@ -156,22 +131,11 @@ async fn watch(mut guarded: Guarded, output: Output, run: &Run) -> Result<(End, 
                     return Err(RunFailure::retry(told).code("GuardLost"));
                 }
             },
-            found = stderr.more(|_| !is_full), if stderr.is_open() => {
-                let Found { lines, unwanted } = found.unwrap_or_default();
-                run.sink.skip(unwanted);
-                for line in lines {
-                    run.sink.log(Stream::Stderr, &line).await;
-                }
+            found = stderr.more(printed::is_wanted(&run.sink, Stream::Stderr)), if stderr.is_open() => {
+                printed::tell(&run.sink, Stream::Stderr, found.unwrap_or_default()).await;
             }
-            found = stdout.more(|line| !is_full || line.starts_with(PROGRESS.as_bytes())), if stdout.is_open() => {
-                let Found { lines, unwanted } = found.unwrap_or_default();
-                run.sink.skip(unwanted);
-                for line in lines {
-                    match progress(&line) {
-                        Some((percent, message)) => run.sink.progress(percent, message),
-                        None => run.sink.log(Stream::Stdout, &line).await,
-                    }
-                }
+            found = stdout.more(printed::is_wanted(&run.sink, Stream::Stdout)), if stdout.is_open() => {
+                printed::tell(&run.sink, Stream::Stdout, found.unwrap_or_default()).await;
             }
         }
     };
@@ -182,28 +146,11 @@ async fn watch(mut guarded: Guarded, output: Output, run: &Run) -> Result<(End, 
     Ok((end, stopped))
 }
 
-/// Reads `::progress 40 copying`.
-fn progress(line: &str) -> Option<(f32, Option<&str>)> {
-    let rest = line.strip_prefix(PROGRESS)?.trim();
-    let (number, message) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
-    let percent: f32 = number.strip_suffix('%').unwrap_or(number).parse().ok()?;
-    let message = Some(message.trim()).filter(|message| !message.is_empty());
-    (0.0..=100.0).contains(&percent).then_some((percent, message))
-}
-
 fn judge(call: &CommandCall, end: End) -> RunResult {
-    let code = match end {
-        End::Exited(code) => code,
-        End::Signaled(signal) => {
-            return Err(RunFailure::retry(format!("ended by signal {signal}")).code("Signal"));
-        }
-    };
-    let is_success = if call.success.is_empty() { code == 0 } else { call.success.contains(&code) };
-    if is_success {
-        return Ok(json!({ "exitCode": code }));
+    match end {
+        End::Exited(code) => printed::judge(code, &call.success, &call.no_retry),
+        End::Signaled(signal) => Err(printed::signaled(signal)),
     }
-    let failure = RunFailure::retry(format!("exited with code {code}")).code("ExitCode");
-    Err(RunFailure { retryable: !call.no_retry.contains(&code), ..failure })
 }
 
 #[cfg(test)]

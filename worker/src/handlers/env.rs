@@ -5,7 +5,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::RunFailure;
+use super::{Run, RunFailure};
+
+/// Linux takes no longer text in an environment.
+pub(super) const MAX_VARIABLE: usize = 128 * 1024 - 64;
 
 type Lookup = dyn Fn(&str) -> Option<String> + Send + Sync;
 
@@ -36,6 +39,27 @@ impl fmt::Debug for Variables {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Variables")
     }
+}
+
+/// What every program is told of its run.
+///
+/// # Errors
+/// A failure that no retry can mend: the input is too large.
+pub(super) fn of_run(run: &Run) -> Result<impl Iterator<Item = (String, String)> + use<>, RunFailure> {
+    let input = run.input.to_string();
+    if input.len() > MAX_VARIABLE {
+        let told = format!("an input of {} bytes is too large for a program's environment", input.len());
+        return Err(RunFailure::fatal(told).code("InputTooLarge"));
+    }
+    let own = [
+        ("REVEILLE_WORK_REQUEST_ID", run.id.to_string()),
+        ("REVEILLE_ATTEMPT", run.attempt.to_string()),
+        ("REVEILLE_JOB", run.job.clone()),
+        ("REVEILLE_NAMESPACE", run.namespace.clone()),
+        ("REVEILLE_SCHEDULED_FOR", run.scheduled_for.to_string()),
+        ("REVEILLE_INPUT", input),
+    ];
+    Ok(own.into_iter().map(|(name, value)| (name.to_owned(), value)))
 }
 
 /// A text cut at its references: literal text and names in turn.

@@ -1,4 +1,4 @@
-//! A pipe → lines, as they come, however long, odd or many they are.
+//! Bytes → lines, as they come, however long, odd or many they are.
 
 use std::io;
 
@@ -9,32 +9,17 @@ use crate::report::MAX_LINE;
 /// As much as a pipe holds.
 const CHUNK: usize = 64 * 1024;
 
-/// Reads lines. What is longer than [`MAX_LINE`] is cut; what is no UTF-8 is replaced.
-#[derive(Debug)]
-pub(super) struct Lines<R> {
-    pipe: R,
-    chunk: Vec<u8>,
+/// Cuts chunks into lines. What is longer than [`MAX_LINE`] is cut; what is no UTF-8 is replaced.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
     line: Vec<u8>,
-    is_open: bool,
 }
 
-impl<R: AsyncRead + Unpin> Lines<R> {
-    pub(super) fn new(pipe: R) -> Self {
-        Self { pipe, chunk: Vec::with_capacity(CHUNK), line: Vec::new(), is_open: true }
-    }
-
-    /// Whether there may be more.
-    pub(super) fn is_open(&self) -> bool {
-        self.is_open
-    }
-
-    /// Reads once, and gives those of the lines that are complete now that are wanted; at the end also one without a line
-    /// end. Cancel safe.
-    pub(super) async fn more(&mut self, is_wanted: impl Fn(&[u8]) -> bool) -> io::Result<Found> {
-        self.chunk.clear();
-        let read = self.pipe.read_buf(&mut self.chunk).await.inspect_err(|_| self.is_open = false)?;
+impl Lines {
+    /// Those of the lines that are complete with this chunk that are wanted.
+    pub(super) fn cut(&mut self, chunk: &[u8], is_wanted: impl Fn(&[u8]) -> bool) -> Found {
         let mut found = Found::default();
-        let mut pieces = self.chunk.split(|byte| *byte == b'\n');
+        let mut pieces = chunk.split(|byte| *byte == b'\n');
         // The last piece has no line end behind it.
         let last = pieces.next_back().unwrap_or_default();
         for piece in pieces {
@@ -47,13 +32,48 @@ impl<R: AsyncRead + Unpin> Lines<R> {
             }
         }
         keep(&mut self.line, last);
+        found
+    }
+
+    /// What is left, without a line end.
+    pub(super) fn rest(&mut self, is_wanted: impl Fn(&[u8]) -> bool) -> Found {
+        let mut found = Found::default();
+        if !self.line.is_empty() {
+            found.add(&std::mem::take(&mut self.line), is_wanted);
+        }
+        found
+    }
+}
+
+/// A pipe that lines come out of.
+#[derive(Debug)]
+pub(super) struct Pipe<R> {
+    pipe: R,
+    chunk: Vec<u8>,
+    lines: Lines,
+    is_open: bool,
+}
+
+impl<R: AsyncRead + Unpin> Pipe<R> {
+    pub(super) fn new(pipe: R) -> Self {
+        Self { pipe, chunk: Vec::with_capacity(CHUNK), lines: Lines::default(), is_open: true }
+    }
+
+    /// Whether there may be more.
+    pub(super) fn is_open(&self) -> bool {
+        self.is_open
+    }
+
+    /// Reads once, and gives those of the lines that are complete now that are wanted; at the end also one without a line
+    /// end. Cancel safe.
+    pub(super) async fn more(&mut self, is_wanted: impl Fn(&[u8]) -> bool) -> io::Result<Found> {
+        self.chunk.clear();
+        let read = self.pipe.read_buf(&mut self.chunk).await.inspect_err(|_| self.is_open = false)?;
         if read == 0 {
             self.is_open = false;
-            if !self.line.is_empty() {
-                found.add(&std::mem::take(&mut self.line), &is_wanted);
-            }
+            return Ok(self.lines.rest(is_wanted));
         }
-        Ok(found)
+        Ok(self.lines.cut(&self.chunk, is_wanted))
     }
 }
 
@@ -88,7 +108,7 @@ mod tests {
     use super::*;
 
     async fn read(bytes: &[u8]) -> Vec<String> {
-        let mut lines = Lines::new(bytes);
+        let mut lines = Pipe::new(bytes);
         let mut all = Vec::new();
         while lines.is_open() {
             all.extend(lines.more(|_| true).await.unwrap().lines);
@@ -114,7 +134,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_not_wanted_is_counted() {
-        let mut lines = Lines::new(&b"one\n\ntwo\r\n::progress 1\nthree"[..]);
+        let mut lines = Pipe::new(&b"one\n\ntwo\r\n::progress 1\nthree"[..]);
         let mut found = Vec::new();
         while lines.is_open() {
             found.push(lines.more(|line| line.starts_with(b"::")).await.unwrap());

@@ -8,6 +8,9 @@ pub(crate) mod env;
 pub(crate) mod function;
 pub(crate) mod http;
 mod lines;
+mod printed;
+#[cfg(feature = "ssh")]
+pub(crate) mod ssh;
 pub(crate) mod template;
 pub(crate) mod verify;
 
@@ -151,9 +154,13 @@ impl Handlers {
     pub(crate) async fn call(&self, job: &Job, run: Run) -> RunResult {
         match &job.handler {
             Handler::Function(name) => self.functions.call(name, run).await,
-            // The futures of these two are large, and boxed so that a function's run stays small.
+            // The futures of the others are large, and boxed so that a function's run stays small.
             Handler::Http(call) => Box::pin(self.http.call(call, &run, &self.variables)).await,
             Handler::Command(call) => Box::pin(command::run(call, &run, &self.variables, &self.guards)).await,
+            #[cfg(feature = "ssh")]
+            Handler::Ssh(call) => Box::pin(ssh::run(call, &run, &self.variables, self.guards.lease.clone())).await,
+            #[cfg(not(feature = "ssh"))]
+            Handler::Ssh(_) => Err(RunFailure::retry("this worker was built without ssh").code("NoSsh")),
         }
     }
 }

@@ -3,6 +3,8 @@
 //! Values of the environment are put in after the template was rendered, in the place of marks that nobody can
 //! guess: a run's input can't name a variable, a value can't hold a template, and no error text shows one.
 
+use std::collections::BTreeMap;
+
 use reveille_shared::template::{Engine, RenderError};
 use serde_json::{Value, json};
 
@@ -49,6 +51,20 @@ impl<'a> Renderer<'a> {
         let mut marked = Marked::new();
         let source = self.mark(field, text, &mut marked)?;
         Ok(fill(self.template(field, &source)?, &marked))
+    }
+
+    /// Renders arguments, and leaves the program as it is written.
+    pub(crate) fn argv(&self, field: &str, argv: &[String]) -> Result<Vec<String>, RunFailure> {
+        let render = |(index, text): (usize, &String)| match index {
+            0 => Ok(text.clone()),
+            _ => self.template(&format!("{field}[{index}]"), text),
+        };
+        argv.iter().enumerate().map(render).collect()
+    }
+
+    /// Renders the variables of an environment.
+    pub(crate) fn env(&self, env: &BTreeMap<String, String>) -> Result<Vec<(String, String)>, RunFailure> {
+        env.iter().map(|(name, value)| Ok((name.clone(), self.text(&format!("env.{name}"), value)?))).collect()
     }
 
     /// Renders every text within a JSON value; keys stay as they are.

@@ -1,7 +1,8 @@
 //! Jobs as JSON. Values of headers and of the environment are not shown: people write secrets there.
 
 use reveille_shared::definition::{
-    CancelCall, Chained, Concurrency, Handler, Job, Priority, Rate, Unique, UniqueSpan, Verify, VerifyCall, VerifyHttp,
+    CancelCall, Chained, Concurrency, Handler, Job, Priority, Rate, RemoteCommand, Unique, UniqueSpan, Verify,
+    VerifyCall, VerifyHttp,
 };
 use reveille_shared::store::Versioned;
 use serde::Serialize;
@@ -84,7 +85,7 @@ fn chained(list: Vec<Chained>) -> Vec<ChainedView> {
 
 /// What runs.
 #[derive(Debug, Serialize, ToSchema)]
-#[serde(tag = "type", rename_all = "camelCase")]
+#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
 #[schema(as = Handler)]
 enum HandlerView {
     /// Calls an endpoint.
@@ -105,6 +106,24 @@ enum HandlerView {
         argv: Vec<String>,
         /// Names of the environment variables that are added.
         env: Vec<String>,
+    },
+    /// Runs a command on another host.
+    Ssh {
+        /// The host, as the definition says it.
+        host: String,
+        /// The port of its SSH server.
+        port: u16,
+        /// The user on it.
+        user: String,
+        /// Program and arguments, or what `/bin/sh` there is given: `[sh, -c, …]`.
+        argv: Vec<String>,
+        /// Names of the environment variables that are added.
+        env: Vec<String>,
+        /// How long it may take until the command has begun, like `10s`.
+        connect_timeout: String,
+        /// How long the command may print nothing.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        idle_timeout: Option<String>,
     },
     /// Calls a Rust function of the worker.
     Function {
@@ -257,6 +276,18 @@ impl From<Handler> for HandlerView {
                 cancel: call.cancel.map(CancelView::from),
             },
             Handler::Command(call) => Self::Command { argv: call.argv, env: call.env.into_keys().collect() },
+            Handler::Ssh(call) => Self::Ssh {
+                host: call.host,
+                port: call.port,
+                user: call.user,
+                argv: match call.command {
+                    RemoteCommand::Argv(argv) => argv,
+                    RemoteCommand::Shell(text) => vec!["sh".into(), "-c".into(), text],
+                },
+                env: call.env.into_keys().collect(),
+                connect_timeout: call.connect_timeout.to_string(),
+                idle_timeout: call.idle_timeout.map(|timeout| timeout.to_string()),
+            },
             Handler::Function(name) => Self::Function { name },
         }
     }

@@ -10,6 +10,7 @@ use super::super::model::{
 };
 use super::OneOrMany;
 use super::limits::{RawLimits, RawUnique};
+use super::ssh::RawSsh;
 use super::verify::RawVerify;
 use crate::duration::HumanDuration;
 
@@ -83,6 +84,7 @@ fn calls(list: Option<OneOrMany<RawCall>>) -> Vec<Chained> {
 enum RawHandler {
     Http(RawHttp),
     Command(RawCommand),
+    Ssh(RawSsh),
     Function(String),
 }
 
@@ -154,6 +156,7 @@ impl RawJob {
                 cancel: cancel.map(CancelCall::from),
             }),
             RawHandler::Command(command) => Handler::Command(command.into()),
+            RawHandler::Ssh(ssh) => Handler::Ssh(ssh.into()),
             RawHandler::Function(name) => Handler::Function(name),
         };
         let (own, inherited) = (self.limits, defaults.limits.clone());

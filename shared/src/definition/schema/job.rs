@@ -3,6 +3,7 @@
 use super::super::scope::Scope;
 use super::super::text::Text;
 use super::limits::{CONCURRENCY, PRIORITY, RATE, UNIQUE};
+use super::ssh::SSH;
 use super::verify::VERIFY;
 use super::{Choice, DURATION, NAME, Object, PLAIN, Shape, key, required};
 
@@ -33,6 +34,7 @@ pub(super) static JOB: Object = Object {
         key("queue", NAME, "The work queue whose workers may run it. Default: default"),
         key("http", Shape::Object(&HTTP), "Call an endpoint"),
         key("command", COMMAND_OR_ARGV, "Run a program: [program, argument, …]"),
+        key("ssh", Shape::Object(&SSH), "Run a command on another host"),
         key("function", Shape::Text(Text::Function), "Call a Rust function registered in the worker"),
         key("timeout", DURATION, "How long one attempt may take, like 45m. Default: 10m"),
         key("retry", Shape::Object(&RETRY), "What follows a failed attempt"),
@@ -47,8 +49,8 @@ pub(super) static JOB: Object = Object {
         key("unique", Shape::Object(&UNIQUE), "Which runs are the same: asking for another gives the one there is"),
         key("expires", DURATION, "A run that has not started within this time FAILS. Default: it waits"),
     ],
-    one_of: &["http", "command", "function"],
-    later_one_of: &["ssh", "external"],
+    one_of: &["http", "command", "ssh", "function"],
+    later_one_of: &["external"],
     later: &["resource", "limits"],
     instead: &[("cancel", "write it within `http`: what else runs is stopped by the worker")],
 };
@@ -112,7 +114,7 @@ pub(super) const ARGV: Shape = Shape::List { items: &Shape::Text(Text::Argument)
 
 pub(super) const ENVIRONMENT: Shape = Shape::Map { keys: Text::VariableName, values: &Shape::Text(Text::Environment) };
 
-const EXIT_CODES: Shape = Shape::List { items: &Shape::Integer { min: 0, max: 255 }, least: 1 };
+pub(super) const EXIT_CODES: Shape = Shape::List { items: &Shape::Integer { min: 0, max: 255 }, least: 1 };
 
 static COMMAND: Object = Object {
     name: "command",

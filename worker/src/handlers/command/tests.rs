@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 
 use reveille_shared::work_request::LogLine;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::handlers::env::MAX_VARIABLE;
 use crate::report::Note;
 use crate::report::tests::{lines, run_with};
 
