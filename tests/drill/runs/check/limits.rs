@@ -93,12 +93,15 @@ fn most_at_once(spans: Vec<Span>) -> usize {
 fn within(job: &Job, stories: &[Story], sends: &[Send]) -> Option<Peak> {
     let rate = job.rate?;
     let jobs: HashMap<Uuid, &str> = stories.iter().map(|story| (story.id, story.job.as_str())).collect();
-    let at_us: Vec<i64> =
-        sends.iter().filter(|send| jobs.get(&send.id) == Some(&job.name)).map(|send| send.at_us).collect();
-    let in_span =
-        |first: usize| at_us[first..].iter().take_while(|at| **at - at_us[first] < rate.seconds * 1_000_000).count();
-    let seen = (0..at_us.len()).map(in_span).max().unwrap_or_default();
-    Some(Peak { what: format!("{}, sent within {} s", job.name, rate.seconds), seen, most: rate.most })
+    let sent: Vec<&Send> = sends.iter().filter(|send| jobs.get(&send.id) == Some(&job.name)).collect();
+    let span = |first: usize| {
+        let within = |send: &&&Send| send.at_us - sent[first].at_us < rate.seconds * 1_000_000;
+        sent[first..].iter().take_while(within).map(|send| (send.at_us, send.id)).collect::<Vec<_>>()
+    };
+    let seen = (0..sent.len()).map(span).max_by_key(Vec::len).unwrap_or_default();
+    let what = format!("{}, sent within {} s", job.name, rate.seconds);
+    let what = if seen.len() > rate.most { format!("{what}, {seen:?}") } else { what };
+    Some(Peak { what, seen: seen.len(), most: rate.most })
 }
 
 /// Attempts of jobs with a rate whose trigger was not seen to be sent before them.
