@@ -1,6 +1,6 @@
 //! What must be true of every run, judged by its history and by what its handlers wrote down themselves. Pure.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use crate::jobs::{self, Job};
 use crate::ledger::{Entry, What};
@@ -10,6 +10,7 @@ use crate::records::{Fire, Story};
 use crate::sends::Send;
 use crate::trouble::Suffered;
 
+mod again;
 mod alone;
 mod called;
 mod limits;
@@ -107,7 +108,7 @@ pub(crate) fn run(story: &Story, asked: Option<&Asked>, suffered: &[Suffered]) -
     if let Some(job) = jobs::find(&story.job) {
         outcome(story, job, asked, &mut findings);
         in_time(story, job, &mut findings);
-        once_effective(story, job, &mut findings);
+        again::once_effective(story, job, suffered, &mut findings);
     }
     alone::one_at_a_time(story, suffered, &mut findings);
     findings
@@ -157,7 +158,7 @@ fn outcome(story: &Story, job: &Job, asked: Option<&Asked>, findings: &mut Findi
         // What fails after it was asked to stop is not repeated.
         "FAILED" if canceled => true,
         "FAILED" if job.expires.is_some() && code == Some("Expired") => true,
-        "FAILED" => job.is_doomed || (job.fails_when_lost && code == Some("Lost")),
+        "FAILED" => job.is_doomed || (job.fails_when_lost && code.is_some_and(is_loss)),
         "CANCELED" => canceled,
         _ => true,
     };
@@ -165,6 +166,11 @@ fn outcome(story: &Story, job: &Job, asked: Option<&Asked>, findings: &mut Findi
         let (status, code) = (&story.status, code.unwrap_or("no error"));
         findings.add(Breach::Outcome, format!("a run of {} ended {status} with {code}", story.job));
     }
+}
+
+/// Whether this is the code of an attempt that was broken off, so that nobody knows what became of it.
+fn is_loss(code: &str) -> bool {
+    matches!(code, "Lost" | "Stalled" | "GuardLost")
 }
 
 /// What expires has not been started, nor too early; what was started had not expired.
@@ -182,33 +188,6 @@ fn in_time(story: &Story, job: &Job, findings: &mut Findings) {
                 Breach::Outcome,
                 format!("it was started, or had {waited} ms of {expires} s, and is called expired"),
             );
-        }
-    }
-}
-
-/// What asks is not begun anew after a lost attempt that had taken effect before the next lease was opened.
-fn once_effective(story: &Story, job: &Job, findings: &mut Findings) {
-    if !job.asks {
-        return;
-    }
-    let lost: BTreeSet<u32> = story
-        .history
-        .iter()
-        .filter(|event| event.kind() == "attemptFailed" && event.what["error"]["code"] == "Lost")
-        .filter_map(|event| event.attempt())
-        .collect();
-    for event in story.history.iter().filter(|event| event.kind() == "started") {
-        let Some(attempt) = event.attempt() else { continue };
-        let begun = story.ledger.iter().any(|entry| entry.attempt == attempt && entry.what == What::Start);
-        let effective = story.ledger.iter().find(|entry| {
-            entry.what == What::Done
-                && entry.attempt < attempt
-                && entry.at_us < event.at_us
-                && lost.contains(&entry.attempt)
-        });
-        if let Some(before) = effective.filter(|_| begun) {
-            let text = format!("attempt {attempt} began, and attempt {} had taken effect", before.attempt);
-            findings.add(Breach::Again, text);
         }
     }
 }
@@ -305,32 +284,5 @@ mod tests {
         assert_eq!(breaches("fleeting", &[], early), [Breach::Outcome]);
         let late = |story: &mut Story| story.history[0].at_us = -2_000_000;
         assert_eq!(breaches("fleeting", &[], late), [Breach::Outcome]);
-    }
-
-    #[test]
-    fn what_had_taken_effect_when_it_was_lost_is_not_run_again() {
-        let lost = |story: &mut Story| {
-            story.history[2].what = json!({"type": "attemptFailed", "attempt": 1, "error": {"code": "Lost"}});
-            story.ledger[1].what = What::Done;
-        };
-        assert_eq!(breaches("asked", &[], lost), [Breach::Again]);
-        assert_eq!(breaches("short", &[], lost), [], "nobody asks");
-        let asked = |story: &mut Story| {
-            lost(story);
-            story.ledger.truncate(2);
-            story.history[4].what["verified"] = json!(true);
-        };
-        assert_eq!(breaches("asked", &[], asked), []);
-        let without_effect = |story: &mut Story| {
-            lost(story);
-            story.ledger[1].what = What::Tick;
-        };
-        assert_eq!(breaches("asked", &[], without_effect), []);
-        assert_eq!(breaches("asked", &[], |story| story.ledger.truncate(2)), [Breach::Disagreement], "who says so?");
-        assert_eq!(
-            breaches("asked", &[], |story| story.ledger.push(entry(4, 1, What::Done))),
-            [],
-            "it failed by itself"
-        );
     }
 }

@@ -42,6 +42,7 @@ impl From<LateReport> for LateView {
             Outcome::Deferred { .. } => view("deferred"),
             Outcome::Stopped => view("canceled"),
             Outcome::Released => view("released"),
+            Outcome::Lost { error, .. } => Self { error: Some(error.into()), ..view("lost") },
         }
     }
 }
