@@ -244,7 +244,12 @@ async fn hit_service(stand: &Stand, diary: &Diary, fault: &Fault) -> Result<i64>
             let mut broker = stand.broker.lock().await;
             broker.server()?.kill().await?;
             sleep(fault.lasts).await;
-            broker.server()?.restart().await?;
+            // As a service manager would, again if it does not come up: others may have its port for a moment.
+            let server = broker.server()?;
+            eventually("the broker to be up again", HEALING, async || {
+                server.restart().await.map_err(|error| format!("{error:#}"))
+            })
+            .await?;
         }
         _ => purge(stand).await?,
     }
