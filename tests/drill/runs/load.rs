@@ -20,8 +20,11 @@ use crate::trouble::Diary;
 
 /// How long a caller waits for an answer before it asks another scheduler.
 const ANSWER: Duration = Duration::from_secs(2);
-/// How long it waits after an answer that it can't use.
+/// How long it waits after an answer that it can't use, doubled with each one: else those that wait for the end of a long
+/// trouble would be the next one.
 const PAUSE: Duration = Duration::from_millis(200);
+/// The longest such wait.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How long it goes on asking. In the worst case database and broker are restarted one after the other meanwhile.
 const STAMINA: Duration = Duration::from_secs(300);
 /// Callers are of so many tenants.
@@ -127,6 +130,7 @@ impl Caller {
     ) -> Result<Value> {
         let began = Instant::now();
         let mut api = self.rng.usize(0..self.apis.len());
+        let mut pause = PAUSE;
         loop {
             let request = self.apis[api].request(method.clone(), path).timeout(ANSWER);
             let request = match body {
@@ -142,7 +146,8 @@ impl Caller {
             };
             anyhow::ensure!(began.elapsed() < STAMINA, "{method} {path} for {STAMINA:?}; at last: {said}");
             api = (api + 1) % self.apis.len();
-            sleep(PAUSE).await;
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
