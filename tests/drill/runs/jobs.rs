@@ -76,7 +76,8 @@ const fn at_once(most: usize, each_tenant: bool) -> Option<AtOnce> {
 }
 
 /// All of them. `stubborn` runs under a shell that ignores SIGTERM, as does what it starts. What is asked after goes on for a
-/// while when it has taken effect, so that it can be lost between the two.
+/// while when it has taken effect, so that it can be lost between the two, and a call may still be at work when it is asked
+/// after.
 pub(crate) const JOBS: [Job; 23] = [
     job("short", Handler::Command, 26, (20, 200)),
     job("long", Handler::Command, 8, (2_000, 12_000)),
@@ -97,7 +98,7 @@ pub(crate) const JOBS: [Job; 23] = [
     Job { rate: Some(Rate { most: 2, seconds: 4 }), ..job("rare", Handler::Command, 5, (20, 200)) },
     Job { expires: Some(3), at_once: at_once(1, false), ..job("fleeting", Handler::Command, 6, (500, 2_500)) },
     Job { asks: true, ..job("asked", Handler::Command, 8, (200, 2_000)) },
-    Job { asks: true, priority: "low", ..job("asked-call", Handler::Http, 8, (200, 2_000)) },
+    Job { asks: true, priority: "low", ..job("asked-call", Handler::Http, 8, (200, 12_000)) },
     Job { then: Some("second"), ..job("first", Handler::Command, 8, (20, 1_000)) },
     Job { then: Some("third"), ..job("second", Handler::Function, 0, (0, 0)) },
     Job { priority: "high", ..job("third", Handler::Http, 0, (0, 0)) },
