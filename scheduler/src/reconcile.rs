@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::SignedDuration;
 use reveille_shared::broker::Broker;
-use reveille_shared::definition::{Job, OnLost};
+use reveille_shared::definition::Job;
 use reveille_shared::periodic::Pass;
 use reveille_shared::retry;
 use reveille_shared::store::{HeldLease, Loss, Store, StoreError, Worker};
@@ -289,21 +289,14 @@ async fn lose(
                 jobs.insert(key.clone(), job);
             }
             let job = jobs[&key].as_ref();
-            let retry = job.and_then(|job| retry_after_loss(job, lease.failures, fastrand::f64()));
+            let retry =
+                job.and_then(|job| retry::after_loss(job.on_lost, &job.retry, lease.failures + 1, fastrand::f64()));
             let verify = job.is_some_and(|job| job.verify.is_some());
             losses.push(Loss { id: lease.id, token: lease.token, error: error(lease), retry, verify });
         }
         ended += store.lose(losses).await?;
     }
     Ok(ended)
-}
-
-/// How long to wait before the next attempt, if the job's policies grant one to a run whose attempt is lost.
-fn retry_after_loss(job: &Job, failures: u32, luck: f64) -> Option<Duration> {
-    match job.on_lost {
-        OnLost::Retry => retry::delay(&job.retry, failures + 1, luck),
-        OnLost::Fail => None,
-    }
 }
 
 #[cfg(test)]

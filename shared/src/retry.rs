@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::definition::{Backoff, RetryPolicy};
+use crate::definition::{Backoff, OnLost, RetryPolicy};
 
 /// The delay before the next attempt once `failures` attempts have failed, or `None` when no more are due.
 ///
@@ -19,6 +19,15 @@ pub fn delay(policy: &RetryPolicy, failures: u32, luck: f64) -> Option<Duration>
     };
     let bound = policy.initial.as_millis().saturating_mul(1 << doublings).min(policy.max.as_millis());
     Some(Duration::from_millis(bound).mul_f64(luck.clamp(0.0, 1.0)))
+}
+
+/// The same for a run whose attempt is lost, if its job's policies grant it another one.
+#[must_use]
+pub fn after_loss(on_lost: OnLost, policy: &RetryPolicy, failures: u32, luck: f64) -> Option<Duration> {
+    match on_lost {
+        OnLost::Retry => delay(policy, failures, luck),
+        OnLost::Fail => None,
+    }
 }
 
 #[cfg(test)]

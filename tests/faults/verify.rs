@@ -136,6 +136,45 @@ async fn a_program_says_whether_a_lost_run_took_effect_embedded() -> Result<()> 
     a_program_is_asked(Stack::embedded()).await
 }
 
+/// The worker comes back after it has broken its runs off and before anyone has ended their leases: the only scheduler
+/// stands still meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_worker_that_was_cut_off_has_broken_off_is_asked_after_too() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let at = folder.path();
+    let builder =
+        Stack::postgres_rabbit().proxied_workers().schedules(PROGRAMS.replace("FOLDER", &at.to_string_lossy()));
+    let mut stack = builder.env("REVEILLE_LEASE_TTL", "4s").start().await?;
+    let early = stack.api.trigger("pay", json!({"case": "early"})).await?;
+    let once = stack.api.trigger("pay-once", json!({})).await?;
+    eventually("both programs to have begun", LONG, async || match (begun(at, "early"), begun(at, "once")) {
+        (early, once) if early.len() == 1 && once.len() == 1 => Ok(()),
+        begun => Err(format!("{begun:?}")),
+    })
+    .await?;
+    stack.schedulers[0].signal(Signal::STOP)?;
+    let network = &stack.worker_networks[0];
+    network.database.stall();
+    network.broker.stall();
+    eventually("the worker to break its runs off", LONG, async || match descendants(stack.workers[0].pid()).len() {
+        0 => Ok(()),
+        left => Err(format!("{left} processes are left")),
+    })
+    .await?;
+    network.database.heal();
+    network.broker.heal();
+    stack.workers[0].wait_ready().await?;
+    stack.schedulers[0].signal(Signal::CONT)?;
+    std::fs::write(at.join("go"), "")?;
+
+    let run = stack.api.wait_status(&early, "SUCCEEDED").await?;
+    ensure!(run["attempt"] == 2 && begun(at, "early") == ["1"], "it had taken effect: {run}");
+    is_told(&stack, &early, &["accepted", "started", "attemptFailed", "started", "succeeded"]).await?;
+    let run = stack.api.wait_status(&once, "FAILED").await?;
+    ensure!(run["error"]["code"] == "Lost" && begun(at, "once") == ["1"], "it may not be run again: {run}");
+    is_told(&stack, &once, &["accepted", "started", "attemptFailed", "started", "failed"]).await
+}
+
 const ENDPOINT: &str = r#"
 version: 1
 defaults: { retry: { max_attempts: 3, initial: 100ms, max: 100ms } }

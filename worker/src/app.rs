@@ -208,7 +208,6 @@ pub async fn start(
         store: store.clone(),
         handlers,
         reporter: reporter.clone(),
-        runs: Arc::clone(&runs),
         tracker: tracker.clone(),
         lease: last_beat.allowed(),
         jobs: std::sync::Mutex::default(),

@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use crate::handlers::verify::Answer;
 use crate::handlers::{Handlers, Run, RunFailure, RunResult};
 use crate::report::{Reporter, Sink, cut, printable};
-use crate::runs::{Handle, Runs, Stage, Why};
+use crate::runs::{Handle, Stage, Why};
 
 /// How many job definitions are kept.
 const CACHED: usize = 1024;
@@ -42,12 +42,26 @@ pub(crate) struct Executor {
     pub(crate) store: Store,
     pub(crate) handlers: Handlers,
     pub(crate) reporter: Reporter,
-    pub(crate) runs: Arc<Runs>,
     pub(crate) tracker: TaskTracker,
     /// Until when leases are known to be good.
     pub(crate) lease: watch::Receiver<Instant>,
     /// Versions never change, so what was read once is good forever.
     pub(crate) jobs: Mutex<HashMap<JobKey, Arc<Job>>>,
+}
+
+/// What a job says about attempts that did not end well.
+#[derive(Debug, Clone, Default)]
+struct Policies {
+    retry: RetryPolicy,
+    on_lost: OnLost,
+    /// Whether a lost attempt took effect can be asked.
+    verify: bool,
+}
+
+impl Policies {
+    fn of(job: &Job) -> Self {
+        Self { retry: job.retry, on_lost: job.on_lost, verify: job.verify.is_some() }
+    }
 }
 
 /// How the handler ended.
@@ -57,6 +71,8 @@ enum End {
     Panicked(String),
     /// Did not heed its token and was dropped.
     Dropped,
+    /// It was told to stop before anything was run.
+    NotBegun,
     /// Nothing was run: a lost attempt is known to have taken effect.
     Verified(Value),
     /// Nothing was run: whether a lost attempt took effect is to be asked again.
@@ -84,28 +100,24 @@ impl Executor {
         let (id, token, failures) = (claimed.id, claimed.token, claimed.failures);
         let sink = self.reporter.sink(id, token, claimed.attempt);
         let name = claimed.job.clone();
-        let (end, retry) = match self.job(&claimed, &handle).await {
+        let (end, policies) = match self.job(&claimed, &handle).await {
             // A process that was frozen here must not begin what another one may have by now.
-            Some(job) if !self.may_begin(&handle).await => (End::Dropped, job.retry),
-            Some(job) => (perform(&self.handlers, &job, claimed, &handle, sink.clone()).await, job.retry),
-            // Without its definition a run can only fail for good, or be given up for the reason that it was told.
-            None => (End::Returned(Err(unknown_job(&claimed))), RetryPolicy::default()),
+            Some(job) if !self.may_begin(&handle).await => (End::NotBegun, Policies::of(&job)),
+            Some(job) => (perform(&self.handlers, &job, claimed, &handle, sink.clone()).await, Policies::of(&job)),
+            None if handle.why().is_some() => (End::NotBegun, Policies::default()),
+            // Without its definition a run can only fail for good.
+            None => (End::Returned(Err(unknown_job(&claimed))), Policies::default()),
         };
         crash::at(Act::HandlerEnded);
         sink.close().await;
 
         metrics::histogram!("reveille_run_duration_seconds", "job" => name.clone()).record(started.elapsed());
         metrics::gauge!("reveille_slots_busy").decrement(1.0);
-        let outcome = normalize(end, handle.why(), &retry, failures, fastrand::f64());
-        metrics::counter!("reveille_runs_total", "job" => name, "outcome" => label(outcome.as_ref())).increment(1);
-        match outcome {
-            Some(outcome) => {
-                handle.enter(Stage::Reporting);
-                self.reporter.end(Report { id, token, outcome }).await;
-                crash::at(Act::ReportQueued);
-            }
-            None => self.runs.remove(std::iter::once(token)),
-        }
+        let outcome = normalize(end, handle.why(), &policies, failures, fastrand::f64());
+        metrics::counter!("reveille_runs_total", "job" => name, "outcome" => label(&outcome)).increment(1);
+        handle.enter(Stage::Reporting);
+        self.reporter.end(Report { id, token, outcome }).await;
+        crash::at(Act::ReportQueued);
         // Given back only now: the reports that wait are bounded by the slots.
         drop(slot);
     }
@@ -228,30 +240,43 @@ fn unknown_job(claimed: &Claimed) -> RunFailure {
     RunFailure::fatal(format!("version {} of the job is not known", claimed.job_version)).code("UnknownJob")
 }
 
-/// Any end → what is reported, or nothing when the lease is another's. A handler that succeeded is believed, even
-/// if it was told to stop meanwhile: it took effect.
-fn normalize(end: End, why: Option<Why>, policy: &RetryPolicy, failures: u32, luck: f64) -> Option<Outcome> {
+/// Any end → what is reported. A handler that succeeded is believed, even if it was told to stop meanwhile: it took effect.
+/// One that was broken off as its lease may have ended is lost, also if the lease turns out to be good after all.
+fn normalize(end: End, why: Option<Why>, policies: &Policies, failures: u32, luck: f64) -> Outcome {
+    let error = |failure: &RunFailure| RunError {
+        code: printable(cut(&failure.code, 64)),
+        message: printable(cut(&failure.message, MAX_MESSAGE)),
+    };
+    let lost = |failure: &RunFailure| {
+        let retry = retry::after_loss(policies.on_lost, &policies.retry, failures + 1, luck);
+        Outcome::Lost { error: error(failure), retry, verify: policies.verify }
+    };
     let failed = |failure: RunFailure| {
-        let delay = retry::delay(policy, failures + 1, luck).filter(|_| failure.retryable);
-        let wanted = failure.not_before.unwrap_or_default().min(policy.max.get());
-        let message = printable(cut(&failure.message, MAX_MESSAGE));
-        let error = RunError { code: printable(cut(&failure.code, 64)), message };
-        Some(Outcome::Failed { error, retry: delay.map(|delay| delay.max(wanted)) })
+        if failure.in_doubt {
+            return lost(&failure);
+        }
+        let delay = retry::delay(&policies.retry, failures + 1, luck).filter(|_| failure.retryable);
+        let wanted = failure.not_before.unwrap_or_default().min(policies.retry.max.get());
+        Outcome::Failed { error: error(&failure), retry: delay.map(|delay| delay.max(wanted)) }
     };
     match (end, why) {
-        (_, Some(Why::LeaseLost)) => None,
         (End::Returned(Ok(output)), _) => match storable(output) {
-            Ok(output) => Some(Outcome::Succeeded { output }),
+            Ok(output) => Outcome::Succeeded { output },
             Err(failure) => failed(failure),
         },
         (End::Verified(output), _) => match storable(output) {
-            Ok(output) => Some(Outcome::Verified { output }),
+            Ok(output) => Outcome::Verified { output },
             Err(failure) => failed(failure),
         },
-        (_, Some(Why::Asked)) => Some(Outcome::Stopped),
-        (_, Some(Why::Drained)) => Some(Outcome::Released),
+        (_, Some(Why::Asked)) => Outcome::Stopped,
+        (_, Some(Why::Drained)) | (End::NotBegun, _) => Outcome::Released,
         (End::Deferred { after, reason }, _) => {
-            Some(Outcome::Deferred { after, reason: printable(cut(&reason, MAX_MESSAGE)) })
+            Outcome::Deferred { after, reason: printable(cut(&reason, MAX_MESSAGE)) }
+        }
+        (_, Some(Why::LeaseLost)) => {
+            let told =
+                "the worker was cut off or stood still, and broke the attempt off; whether it took effect is not known";
+            lost(&RunFailure::in_doubt(told).code("Lost"))
         }
         (_, Some(Why::TimedOut)) => failed(RunFailure::retry("ran for longer than the job's time-out").code("Timeout")),
         (End::Returned(Err(failure)), None) => failed(failure),
@@ -294,17 +319,17 @@ fn without_nul(value: &mut Value) {
     }
 }
 
-fn label(outcome: Option<&Outcome>) -> &'static str {
+fn label(outcome: &Outcome) -> &'static str {
     match outcome {
-        Some(Outcome::Succeeded { .. }) => "succeeded",
-        Some(Outcome::Verified { .. }) => "verified",
-        Some(Outcome::Deferred { .. }) => "deferred",
-        Some(Outcome::Parked { .. }) => "parked",
-        Some(Outcome::Failed { retry: None, .. }) => "failed",
-        Some(Outcome::Failed { retry: Some(_), .. }) => "retried",
-        Some(Outcome::Stopped) => "canceled",
-        Some(Outcome::Released) => "released",
-        None => "lost",
+        Outcome::Succeeded { .. } => "succeeded",
+        Outcome::Verified { .. } => "verified",
+        Outcome::Deferred { .. } => "deferred",
+        Outcome::Parked { .. } => "parked",
+        Outcome::Failed { retry: None, .. } => "failed",
+        Outcome::Failed { retry: Some(_), .. } => "retried",
+        Outcome::Stopped => "canceled",
+        Outcome::Released => "released",
+        Outcome::Lost { .. } => "lost",
     }
 }
 
@@ -316,20 +341,24 @@ mod tests {
 
     use super::*;
 
-    const POLICY: RetryPolicy = RetryPolicy {
-        max_attempts: 2,
-        initial: HumanDuration::from_secs(4),
-        max: HumanDuration::from_secs(60),
-        backoff: Backoff::Exponential,
+    const POLICIES: Policies = Policies {
+        retry: RetryPolicy {
+            max_attempts: 2,
+            initial: HumanDuration::from_secs(4),
+            max: HumanDuration::from_secs(60),
+            backoff: Backoff::Exponential,
+        },
+        on_lost: OnLost::Retry,
+        verify: false,
     };
 
-    fn ended(end: End, why: Option<Why>, failures: u32) -> Option<Outcome> {
-        normalize(end, why, &POLICY, failures, 0.5)
+    fn ended(end: End, why: Option<Why>, failures: u32) -> Outcome {
+        normalize(end, why, &POLICIES, failures, 0.5)
     }
 
-    fn failed(code: &str, outcome: Option<Outcome>) -> (String, Option<Duration>) {
+    fn failed(code: &str, outcome: Outcome) -> (String, Option<Duration>) {
         match outcome {
-            Some(Outcome::Failed { error, retry }) if error.code == code => (error.message, retry),
+            Outcome::Failed { error, retry } if error.code == code => (error.message, retry),
             other => panic!("expected {code}, got {other:?}"),
         }
     }
@@ -338,19 +367,38 @@ mod tests {
     fn every_end_has_one_outcome() {
         let ok = || End::Returned(Ok(json!(1)));
         let failure = || End::Returned(Err(RunFailure::retry("x")));
-        let succeeded = Some(Outcome::Succeeded { output: json!(1) });
-        for why in [None, Some(Why::TimedOut), Some(Why::Asked), Some(Why::Drained)] {
+        let succeeded = Outcome::Succeeded { output: json!(1) };
+        for why in [None, Some(Why::TimedOut), Some(Why::Asked), Some(Why::Drained), Some(Why::LeaseLost)] {
             assert_eq!(ended(ok(), why, 0), succeeded, "{why:?}");
         }
-        for end in [ok, failure, || End::Dropped, || End::Panicked("x".into())] {
-            assert_eq!(ended(end(), Some(Why::LeaseLost), 0), None);
-        }
         for end in [failure, || End::Dropped, || End::Panicked("x".into())] {
-            assert_eq!(ended(end(), Some(Why::Asked), 0), Some(Outcome::Stopped));
-            assert_eq!(ended(end(), Some(Why::Drained), 0), Some(Outcome::Released));
+            assert_eq!(ended(end(), Some(Why::Asked), 0), Outcome::Stopped);
+            assert_eq!(ended(end(), Some(Why::Drained), 0), Outcome::Released);
+            assert!(matches!(ended(end(), Some(Why::LeaseLost), 0), Outcome::Lost { .. }));
             failed("Timeout", ended(end(), Some(Why::TimedOut), 0));
         }
         failed("Panic", ended(End::Panicked("x".into()), None, 0));
+        for why in [Why::Drained, Why::LeaseLost] {
+            assert_eq!(ended(End::NotBegun, Some(why), 0), Outcome::Released);
+        }
+        assert_eq!(ended(End::NotBegun, Some(Why::Asked), 0), Outcome::Stopped);
+    }
+
+    #[test]
+    fn what_was_broken_off_goes_on_as_the_job_says_of_what_is_lost() {
+        let broken_off = |policies: &Policies, failures| {
+            let stalled = End::Returned(Err(RunFailure::in_doubt("x").code("Stalled")));
+            let by_itself = normalize(stalled, None, policies, failures, 0.5);
+            let told = normalize(End::Dropped, Some(Why::LeaseLost), policies, failures, 0.5);
+            [(by_itself, "Stalled"), (told, "Lost")].map(|(outcome, code)| match outcome {
+                Outcome::Lost { error, retry, verify } if error.code == code => (retry, verify),
+                other => panic!("expected {code}, got {other:?}"),
+            })
+        };
+        assert_eq!(broken_off(&POLICIES, 0), [(Some(Duration::from_secs(2)), false); 2]);
+        assert_eq!(broken_off(&POLICIES, 1), [(None, false); 2], "two attempts in all");
+        let asks = Policies { on_lost: OnLost::Fail, verify: true, ..POLICIES };
+        assert_eq!(broken_off(&asks, 0), [(None, true); 2]);
     }
 
     #[test]
@@ -389,23 +437,25 @@ mod tests {
         assert_eq!(after(instead(unknown(), &fail, 5, 1)), 40);
         lost(instead(unknown(), &fail, 6, 1)).unwrap();
         assert!(instead(unknown(), &retry, 6, 1).is_none(), "on_lost decides in the end");
-        assert_eq!(ended(End::Verified(json!(1)), None, 1), Some(Outcome::Verified { output: json!(1) }));
+        assert_eq!(ended(End::Verified(json!(1)), None, 1), Outcome::Verified { output: json!(1) });
         let deferred = || End::Deferred { after: Duration::from_secs(5), reason: "x".into() };
         let again = Outcome::Deferred { after: Duration::from_secs(5), reason: "x".into() };
-        assert_eq!(ended(deferred(), None, 1), Some(again));
-        assert_eq!(ended(deferred(), Some(Why::Asked), 1), Some(Outcome::Stopped));
-        assert_eq!(ended(deferred(), Some(Why::Drained), 1), Some(Outcome::Released));
-        assert_eq!(ended(End::Verified(json!(1)), Some(Why::LeaseLost), 1), None);
+        assert_eq!(ended(deferred(), None, 1), again);
+        assert_eq!(ended(deferred(), Some(Why::LeaseLost), 1), again);
+        assert_eq!(ended(deferred(), Some(Why::Asked), 1), Outcome::Stopped);
+        assert_eq!(ended(deferred(), Some(Why::Drained), 1), Outcome::Released);
+        let verified = Outcome::Verified { output: json!(1) };
+        assert_eq!(ended(End::Verified(json!(1)), Some(Why::LeaseLost), 1), verified);
     }
 
     #[test]
     fn outputs_are_bounded_and_storable() {
         let largest = json!("x".repeat(MAX_OUTPUT - 2));
-        assert_eq!(ended(End::Returned(Ok(largest.clone())), None, 0), Some(Outcome::Succeeded { output: largest }));
+        assert_eq!(ended(End::Returned(Ok(largest.clone())), None, 0), Outcome::Succeeded { output: largest });
         let larger = json!("x".repeat(MAX_OUTPUT - 1));
         assert_eq!(failed("OutputTooLarge", ended(End::Returned(Ok(larger)), None, 0)).1, None);
         let odd = json!({"a\0": ["b\0", 1, "\\u0000"]});
         let output = json!({"a\u{fffd}": ["b\u{fffd}", 1, "\\u0000"]});
-        assert_eq!(ended(End::Returned(Ok(odd)), None, 0), Some(Outcome::Succeeded { output }));
+        assert_eq!(ended(End::Returned(Ok(odd)), None, 0), Outcome::Succeeded { output });
     }
 }

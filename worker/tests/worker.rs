@@ -413,7 +413,7 @@ async fn the_beat_mends_what_store_and_memory_disagree_on() {
     let seen = stack.until(orphan, |seen| seen.attempt == 2).await;
     assert!(matches!(stack.happenings(orphan).await[2], Happening::Released { attempt: 1, .. }));
 
-    // The reconciler takes the lease away: a run without a lease, which is stopped and reports nothing.
+    // The reconciler takes the lease away: a run without a lease, which is stopped and changes nothing any more.
     let Phase::Leased(lease) = seen.phase else { panic!("{seen:?}") };
     let error = RunError::new("Lost", "as the test says");
     stack.store.lose(vec![Loss { id: orphan, token: lease.token, error, retry: None, verify: false }]).await.unwrap();
@@ -425,16 +425,22 @@ async fn the_beat_mends_what_store_and_memory_disagree_on() {
     let seen = stack.get(orphan).await;
     assert_eq!((seen.status, seen.error.unwrap().code), (Status::Failed, "Lost".into()));
 
-    // The worker is found dead: it stops its runs and goes on under another name.
+    // The worker is found dead: it calls its runs lost, and goes on under another name.
     stack.store.retire_worker(name).await.unwrap();
     let start = Instant::now();
     while stack.store.workers().await.unwrap().iter().all(|worker| worker.ended_at.is_some()) {
         assert!(start.elapsed() < LIMIT);
         sleep(Duration::from_millis(20)).await;
     }
-    gate.add_permits(1);
-    let last = stack.trigger("gated", Value::Null).await;
-    stack.until_status(last, Status::Succeeded).await;
-    assert!(matches!(stack.get(probes[0]).await.status, Status::InProgress), "nothing was reported");
+    for probe in probes {
+        let seen = stack.until(probe, |seen| seen.attempt == 2).await;
+        assert!(matches!(seen.phase, Phase::Leased(lease) if lease.worker != name), "{seen:?}");
+        let told = stack.happenings(probe).await;
+        assert!(matches!(&told[2], Happening::AttemptFailed { error, .. } if error.code == "Lost"), "{told:?}");
+    }
+    gate.add_permits(2);
+    for probe in probes {
+        stack.until_status(probe, Status::Succeeded).await;
+    }
     drain(worker, LIMIT).await;
 }

@@ -104,6 +104,15 @@ pub enum Outcome {
     Stopped,
     /// It was given up unfinished, for another worker to start anew.
     Released,
+    /// It was broken off, as its worker was cut off or stood still: nobody knows whether it took effect.
+    Lost {
+        /// What is known.
+        error: RunError,
+        /// How long to wait before the next attempt, where the job's policies grant one.
+        retry: Option<Duration>,
+        /// Whether it took effect is to be asked first, even where no retry is granted.
+        verify: bool,
+    },
 }
 
 /// The end of an attempt.
@@ -247,8 +256,8 @@ impl Store {
     }
 
     /// Records how attempts ended, one answer for each report in order. `Err(Repeated)` is as good as `Ok`: the first
-    /// answer stands. `Err(StaleToken)` and `Err(Ended)`: the lease was lost; the report is kept as evidence and has
-    /// changed nothing.
+    /// answer stands. `Err(StaleToken)` and `Err(Ended)`: the lease was lost; the report is kept as evidence, unless it
+    /// says no more than that, and has changed nothing.
     ///
     /// # Errors
     /// [`super::StoreError::Query`]: repeat the same reports, as the commit may have gone through.
@@ -280,6 +289,9 @@ impl Store {
                 }
                 Outcome::Stopped => (Input::Stopped { token }, None),
                 Outcome::Released => (Input::Release { token }, None),
+                Outcome::Lost { error, retry, verify } => {
+                    (Input::Lose { token, error: error_without_nul(error), retry, verify }, None)
+                }
             };
             verdicts.push(match batch.apply(id, &input) {
                 Ok(row) => {
@@ -301,7 +313,8 @@ impl Store {
             for (index, report) in stale {
                 if ended.contains(&(report.id.0, report.token)) {
                     verdicts[index] = Err(Refusal::Repeated);
-                } else {
+                } else if !matches!(report.outcome, Outcome::Lost { .. }) {
+                    // That nobody knows is no evidence.
                     tx.keep_late(&report).await?;
                 }
             }

@@ -12,6 +12,7 @@ use crate::bed::{Bed, NAMESPACE, error, failed, on_both, succeeded};
 
 on_both!(
     a_report_under_a_lost_lease_is_evidence,
+    what_a_worker_calls_lost_is_as_what_others_find_lost,
     what_has_not_started_in_time_expires,
     what_has_started_does_not_expire,
     a_lost_attempt_is_asked_after_before_another_runs,
@@ -45,6 +46,24 @@ async fn a_report_under_a_lost_lease_is_evidence(bed: Bed) {
     let nobody = reveille_shared::store::Claimed { id: nothing, ..ended };
     assert_eq!(bed.report(&nobody, succeeded()).await, Err(Refusal::Ended));
     assert_eq!(bed.store.late_reports(nothing).await.unwrap(), []);
+}
+
+async fn what_a_worker_calls_lost_is_as_what_others_find_lost(bed: Bed) {
+    let lost = |verify| Outcome::Lost { error: error("was broken off"), retry: None, verify };
+    let run = bed.running().await;
+    bed.report(&run, lost(false)).await.unwrap();
+    assert_eq!(bed.status(run.id).await, Status::Failed);
+    assert_eq!(bed.told(run.id).await, ["accepted", "started", "failed"]);
+
+    let asked = bed.running().await;
+    bed.report(&asked, lost(true)).await.unwrap();
+    let asking = bed.claim(&bed.take().await.remove(0).trigger).await.unwrap();
+    assert_eq!((asking.id, asking.attempt, asking.failures, asking.doubt), (asked.id, 2, 1, true));
+    // Under a lost lease, or once more as the answer was lost, it says nothing new.
+    for (run, refusal) in [(&run, Refusal::Ended), (&asked, Refusal::StaleToken)] {
+        assert_eq!(bed.report(run, lost(false)).await, Err(refusal));
+        assert_eq!(bed.store.late_reports(run.id).await.unwrap(), []);
+    }
 }
 
 async fn what_has_not_started_in_time_expires(bed: Bed) {

@@ -11,6 +11,7 @@ use reveille_shared::store::{
     Acceptance, Claimed, IdempotencyKey, Limit, NewWorkRequest, Outcome, Outgoing, Report, UniqueKey,
 };
 use reveille_shared::work_request::WorkRequestId;
+use sqlx::{Connection as _, PgConnection};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -261,6 +262,31 @@ async fn a_rate_is_never_exceeded_in_any_span_of_its_length(bed: Bed) {
     // And no slower than it has to be: three spans for eight runs.
     let took = starts[7].duration_since(starts[0]);
     assert!(bed.clock.is_none() || took.as_millis() < i128::from(3 * SPAN), "{took:?}");
+}
+
+/// SQLite has one writer, who tells the time when nobody else is left to wait for.
+#[tokio::test]
+async fn a_start_counts_from_its_sending_on_however_long_its_dispatcher_waited_for_others() {
+    const SPAN: u64 = 600;
+    let bed = Bed::postgres().await;
+    for _ in 0..2 {
+        bed.accept(NewWorkRequest { rate: within("r", 1, SPAN), ..next_request(&bed).await }).await;
+    }
+    let mut other = PgConnection::connect(&bed.url).await.unwrap();
+    sqlx::raw_sql("BEGIN; SELECT * FROM limits FOR UPDATE").execute(&mut other).await.unwrap();
+    let counted_elsewhere = async {
+        bed.pass(Duration::from_millis(400)).await;
+        sqlx::raw_sql("COMMIT").execute(&mut other).await.unwrap();
+    };
+    let before = bed.now().await;
+    let (out, ()) = tokio::join!(gone_out(&bed), counted_elsewhere);
+    assert_eq!(out.len(), 1);
+    let sent = before + Duration::from_millis(400);
+    while gone_out(&bed).await.is_empty() {
+        bed.pass(Duration::from_millis(10)).await;
+    }
+    let apart = bed.now().await.duration_since(sent);
+    assert!(apart.as_millis() >= i128::from(SPAN), "two starts within {apart:?}");
 }
 
 async fn both_limits_hold_for_a_run_that_has_both(bed: Bed) {

@@ -51,6 +51,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Outcome::Verified { output: serde_json::json!(1) }),
         4 => Just(Outcome::Parked { after: LONG, notes: serde_json::json!({ "at": 1 }) }),
         2 => Just(Outcome::Deferred { after: LONG, reason: "still running".into() }),
+        2 => (retry(), any::<bool>())
+            .prop_map(|(retry, verify)| Outcome::Lost { error: error("was broken off"), retry, verify }),
     ];
     prop_oneof![
         6 => Just(Op::Take),
@@ -154,6 +156,7 @@ impl Model {
                     Outcome::Failed { error, retry } => Input::Fail { token, error, retry },
                     Outcome::Stopped => Input::Stopped { token },
                     Outcome::Released => Input::Release { token },
+                    Outcome::Lost { error, retry, verify } => Input::Lose { token, error, retry, verify },
                 };
                 let mut expected = self.apply(&input);
                 if expected.is_ok() {

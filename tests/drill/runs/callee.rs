@@ -1,5 +1,5 @@
-//! What the drill's `http` jobs call: an endpoint that works for a while, notices when its caller goes away, and keeps
-//! its part of the ledger in memory.
+//! What the drill's `http` jobs call: an endpoint that works for a while, notices when its caller goes away, keeps its part
+//! of the ledger in memory, and tells what it knows of a run.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,6 +14,8 @@ use uuid::Uuid;
 
 use crate::ledger::{Entry, TICK, What};
 
+/// How long it takes to answer a call that lingers, once it has taken effect.
+const LINGER: Duration = Duration::from_millis(1_500);
 /// The longest request that is read.
 const MAX_REQUEST: usize = 16 * 1024;
 
@@ -27,12 +29,23 @@ pub(crate) struct Callee {
     _acceptor: JoinSet<()>,
 }
 
-/// What is asked of it: `POST /{ms}/{manner}` with the work request and its attempt in headers.
+/// What is asked of it.
+#[derive(Debug, PartialEq, Eq)]
+enum Request {
+    /// `POST /{ms}/{manner}` with the work request and its attempt in headers.
+    Work(Call),
+    /// `GET /{work request}`: whether it took effect.
+    Look(Uuid),
+}
+
+/// Work to do.
 #[derive(Debug, PartialEq, Eq)]
 struct Call {
     id: Uuid,
     attempt: u32,
     work: Duration,
+    /// How long it takes until the answer, after the effect.
+    linger: Duration,
     /// Closes the connection instead of answering, in the first attempt.
     closes_early: bool,
 }
@@ -74,7 +87,34 @@ async fn accept(listener: TcpListener, entries: Entries) {
 
 /// One request, one answer.
 async fn answer(mut stream: TcpStream, entries: Entries) {
-    let Some(call) = read(&mut stream).await else { return };
+    let answer = match read(&mut stream).await {
+        Some(Request::Work(call)) if work(&call, &mut stream, &entries).await => http("200 OK", "done"),
+        Some(Request::Look(id)) => match state(&entries.lock().unwrap_or_else(PoisonError::into_inner), id) {
+            Some(state) => http("200 OK", &format!("{{\"state\":\"{state}\"}}")),
+            None => http("404 Not Found", ""),
+        },
+        _ => return,
+    };
+    // A caller that is gone by now has a run that is repeated, or asked after, as after any answer that is lost.
+    let _ = stream.write_all(answer.as_bytes()).await;
+}
+
+fn http(status: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
+}
+
+/// What is known of a run: nothing also if all of its calls were given up.
+fn state(entries: &[Entry], id: Uuid) -> Option<&'static str> {
+    let mut of_run = entries.iter().filter(|entry| entry.id == id);
+    if of_run.clone().any(|entry| entry.what == What::Done) {
+        return Some("done");
+    }
+    let begun = of_run.clone().filter(|entry| entry.what == What::Start).count();
+    (begun > of_run.by_ref().filter(|entry| entry.what == What::Failed).count()).then_some("running")
+}
+
+/// Works; false if there is to be no answer.
+async fn work(call: &Call, stream: &mut TcpStream, entries: &Entries) -> bool {
     let note = |what| {
         let entry = Entry::now(call.id, call.attempt, what, 0);
         entries.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
@@ -91,21 +131,20 @@ async fn answer(mut stream: TcpStream, entries: Entries) {
             // The caller has sent all that it has to say: what can be read now is its end.
             _ = stream.read_u8() => {
                 note(What::Failed);
-                return;
+                return false;
             }
         }
     }
     if call.closes_early {
         note(What::Failed);
-        return;
+        return false;
     }
     note(What::Done);
-    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\ndone";
-    // A caller that is gone by now has a run that is repeated, as after any answer that is lost.
-    let _ = stream.write_all(answer).await;
+    sleep(call.linger).await;
+    true
 }
 
-async fn read(stream: &mut TcpStream) -> Option<Call> {
+async fn read(stream: &mut TcpStream) -> Option<Request> {
     let mut request = Vec::new();
     while !request.ends_with(b"\r\n\r\n") {
         if request.len() > MAX_REQUEST || stream.read_buf(&mut request).await.ok()? == 0 {
@@ -115,15 +154,20 @@ async fn read(stream: &mut TcpStream) -> Option<Call> {
     parse(&String::from_utf8_lossy(&request))
 }
 
-fn parse(request: &str) -> Option<Call> {
+fn parse(request: &str) -> Option<Request> {
     let mut lines = request.lines();
-    let mut path = lines.next()?.split(' ').nth(1)?.split('/').skip(1);
+    let (method, rest) = lines.next()?.split_once(" /")?;
+    let mut path = rest.split(' ').next()?.split('/');
+    if method == "GET" {
+        return Some(Request::Look(path.next()?.parse().ok()?));
+    }
     let (work, manner) = (Duration::from_millis(path.next()?.parse().ok()?), path.next()?);
     let headers: Vec<_> = lines.filter_map(|line| line.split_once(": ")).collect();
     let header = |wanted: &str| headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|pair| pair.1);
     let attempt = header("x-reveille-attempt")?.parse().ok()?;
     let id = header("idempotency-key")?.parse().ok()?;
-    Some(Call { id, attempt, work, closes_early: manner == "early" && attempt == 1 })
+    let linger = if manner == "linger" { LINGER } else { Duration::ZERO };
+    Some(Request::Work(Call { id, attempt, work, linger, closes_early: manner == "early" && attempt == 1 }))
 }
 
 #[cfg(test)]
@@ -150,6 +194,30 @@ mod tests {
         let what = |attempt| of(attempt).map(|entry| entry.what).collect::<Vec<_>>();
         assert!(what(1).starts_with(&[What::Start, What::Tick, What::Tick]) && what(1).ends_with(&[What::Failed]));
         assert!(what(2).ends_with(&[What::Done]) && of(2).all(|entry| entry.id == id));
+    }
+
+    #[tokio::test]
+    async fn tells_what_it_knows_of_a_run() {
+        let callee = Callee::start().await.unwrap();
+        let (id, other) = (Uuid::from_u128(5), Uuid::from_u128(6));
+        let note = |attempt, what| callee.entries.lock().unwrap().push(Entry::now(id, attempt, what, 0));
+        let look = async |id: Uuid| {
+            let mut stream = TcpStream::connect(callee.address()).await.unwrap();
+            stream.write_all(format!("GET /{id} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+            format!("{} {body}", head.split(' ').nth(1).unwrap())
+        };
+        assert_eq!(look(id).await, "404 ");
+        note(1, What::Start);
+        assert_eq!(look(id).await, r#"200 {"state":"running"}"#);
+        note(1, What::Failed);
+        assert_eq!(look(id).await, "404 ");
+        note(2, What::Start);
+        note(2, What::Done);
+        assert_eq!(look(id).await, r#"200 {"state":"done"}"#);
+        assert_eq!(look(other).await, "404 ");
     }
 
     #[tokio::test]

@@ -2,17 +2,22 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use uuid::Uuid;
-
-use crate::faults::What as Trouble;
+use crate::jobs::{self, Job};
 use crate::ledger::{Entry, What};
 use crate::legal;
-use crate::load::{self, Asked, Handler, SCHEDULES};
+use crate::load::Asked;
 use crate::records::{Fire, Story};
+use crate::sends::Send;
 use crate::trouble::Suffered;
 
-/// For so long after the thaw of a frozen process, what runs in it may go on until it learns that it has lost its lease.
-pub(crate) const AFTERGLOW_US: i64 = 1_000_000;
+mod again;
+mod alone;
+mod called;
+mod limits;
+#[cfg(test)]
+mod samples;
+
+pub(crate) use self::limits::Peak;
 
 /// What is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,12 +36,28 @@ pub(crate) enum Breach {
     Illegal,
     /// It ended as it should not.
     Outcome,
+    /// It was run again although it was known to have taken effect.
+    Again,
+    /// More were under way, or were sent within a time, than may be.
+    Limit,
+    /// A success has not called for the next job, or something else has.
+    Chain,
 }
 
 impl Breach {
     /// All of them.
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Lost, Self::Stuck, Self::Twice, Self::Orphan, Self::Disagreement, Self::Illegal, Self::Outcome];
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Lost,
+        Self::Stuck,
+        Self::Twice,
+        Self::Orphan,
+        Self::Disagreement,
+        Self::Illegal,
+        Self::Outcome,
+        Self::Again,
+        Self::Limit,
+        Self::Chain,
+    ];
 
     /// For people.
     pub(crate) fn name(self) -> &'static str {
@@ -48,6 +69,9 @@ impl Breach {
             Self::Disagreement => "history and ledger disagree",
             Self::Illegal => "illegal history",
             Self::Outcome => "wrong outcome",
+            Self::Again => "run again after its effect",
+            Self::Limit => "beyond a limit",
+            Self::Chain => "chains",
         }
     }
 }
@@ -81,8 +105,12 @@ pub(crate) fn run(story: &Story, asked: Option<&Asked>, suffered: &[Suffered]) -
         findings.add(Breach::Illegal, fault);
     }
     agreement(story, &mut findings);
-    outcome(story, asked, &mut findings);
-    one_at_a_time(story, suffered, &mut findings);
+    if let Some(job) = jobs::find(&story.job) {
+        outcome(story, job, asked, &mut findings);
+        in_time(story, job, &mut findings);
+        again::once_effective(story, job, suffered, &mut findings);
+    }
+    alone::one_at_a_time(story, suffered, &mut findings);
     findings
 }
 
@@ -122,225 +150,87 @@ fn agreement(story: &Story, findings: &mut Findings) {
     }
 }
 
-fn outcome(story: &Story, asked: Option<&Asked>, findings: &mut Findings) {
-    let Some(job) = load::find(&story.job) else { return };
+fn outcome(story: &Story, job: &Job, asked: Option<&Asked>, findings: &mut Findings) {
+    let code = story.error_code.as_deref();
     let canceled = asked.is_some_and(|asked| asked.canceled);
     let fits = match story.status.as_str() {
         "SUCCEEDED" => !job.is_doomed,
         // What fails after it was asked to stop is not repeated.
         "FAILED" if canceled => true,
-        "FAILED" => job.is_doomed || (job.fails_when_lost && story.error_code.as_deref() == Some("Lost")),
+        "FAILED" if job.expires.is_some() && code == Some("Expired") => true,
+        "FAILED" => job.is_doomed || (job.fails_when_lost && code.is_some_and(is_loss)),
         "CANCELED" => canceled,
         _ => true,
     };
     if !fits {
-        let (status, code) = (&story.status, story.error_code.as_deref().unwrap_or("no error"));
+        let (status, code) = (&story.status, code.unwrap_or("no error"));
         findings.add(Breach::Outcome, format!("a run of {} ended {status} with {code}", story.job));
     }
 }
 
-/// No attempt works on once the next one has begun, or the run has ended.
-fn one_at_a_time(story: &Story, suffered: &[Suffered], findings: &mut Findings) {
-    let terminal = ["succeeded", "failed", "canceled"];
-    let end = story.history.iter().find(|event| terminal.contains(&event.kind())).map(|event| event.at_us);
-    let attempts: Vec<u32> = story.workers.keys().copied().collect();
-    for attempt in attempts {
-        let of = |wanted: u32| story.ledger.iter().filter(move |entry| entry.attempt == wanted);
-        let next = story.ledger.iter().find(|entry| entry.attempt > attempt).map(|entry| entry.at_us);
-        let beyond = |limit: Option<i64>| -> Vec<i64> {
-            let late = of(attempt).filter(|entry| limit.is_some_and(|limit| entry.at_us > limit));
-            late.map(|entry| entry.at_us).collect()
-        };
-        for (limit, breach) in [(next, Breach::Twice), (end, Breach::Orphan)] {
-            let late = beyond(limit);
-            let (Some(limit), Some(last)) = (limit, late.last()) else { continue };
-            match excuse(story, attempt, limit, &late, suffered) {
-                Some(Excuse::AfterThaw(longest_us)) => {
-                    findings.after_thaw += 1;
-                    findings.longest_after_thaw_us = findings.longest_after_thaw_us.max(longest_us);
-                }
-                Some(Excuse::CallOfTheFrozen) => findings.calls_of_the_frozen += 1,
-                None => {
-                    let ms = (last - limit) / 1_000;
-                    findings.add(breach, format!("attempt {attempt} worked for {ms} ms more"));
-                }
-            }
-            // What is within the limit of one is of the other.
-            break;
+/// Whether this is the code of an attempt that was broken off, so that nobody knows what became of it.
+fn is_loss(code: &str) -> bool {
+    matches!(code, "Lost" | "Stalled" | "GuardLost")
+}
+
+/// What expires has not been started, nor too early; what was started had not expired.
+fn in_time(story: &Story, job: &Job, findings: &mut Findings) {
+    let Some(expires) = job.expires else { return };
+    let at = |kind: &str| story.history.iter().find(|event| event.kind() == kind).map(|event| event.at_us);
+    let after_ms = |kind| Some((at(kind)? - at("accepted")?) / 1_000);
+    if let Some(waited) = after_ms("started").filter(|waited| *waited >= expires * 1_000) {
+        findings.add(Breach::Outcome, format!("it expires after {expires} s and was started after {waited} ms"));
+    }
+    if story.error_code.as_deref() == Some("Expired") {
+        let waited = after_ms("failed").unwrap_or_default();
+        if at("started").is_some() || !story.ledger.is_empty() || waited < expires * 1_000 {
+            findings.add(
+                Breach::Outcome,
+                format!("it was started, or had {waited} ms of {expires} s, and is called expired"),
+            );
         }
     }
 }
 
-enum Excuse {
-    AfterThaw(i64),
-    CallOfTheFrozen,
+/// What was found of all of them together.
+#[derive(Debug, Default)]
+pub(crate) struct Together {
+    pub(crate) breaches: Vec<(Breach, String)>,
+    pub(crate) peaks: Vec<Peak>,
 }
 
-/// Whether a freeze of the worker explains all of what an attempt did after it had lost its lease.
-fn excuse(story: &Story, attempt: u32, limit: i64, late: &[i64], suffered: &[Suffered]) -> Option<Excuse> {
-    let worker = story.workers.get(&attempt)?;
-    let handler = load::find(&story.job)?.handler;
-    let freezes = suffered.iter().filter(|freeze| {
-        let within = match handler {
-            Handler::Command => freeze.what == Trouble::FreezeAll,
-            Handler::Function | Handler::Http => matches!(freeze.what, Trouble::Freeze | Trouble::FreezeAll),
-        };
-        within && freeze.whom.name() == *worker && freeze.from_us <= limit && limit <= freeze.to_us + AFTERGLOW_US
-    });
-    for freeze in freezes {
-        if late.iter().all(|at_us| (freeze.to_us..=freeze.to_us + AFTERGLOW_US).contains(at_us)) {
-            return Some(Excuse::AfterThaw(late.iter().max()? - freeze.to_us));
-        }
-        if handler == Handler::Http && late.iter().all(|at_us| *at_us <= freeze.to_us + AFTERGLOW_US) {
-            return Some(Excuse::CallOfTheFrozen);
-        }
-    }
-    None
-}
-
-/// Everything that is wrong with all of them together: who was accepted and is not there, or is there twice; whose fire
-/// is missing.
-pub(crate) fn all(stories: &[Story], asked: &HashMap<String, Asked>, fires: &[Fire]) -> Vec<(Breach, String)> {
-    let mut breaches = Vec::new();
-    let mut by_key: HashMap<&str, Vec<Uuid>> = HashMap::new();
-    for story in stories {
-        if let Some(key) = &story.key {
-            by_key.entry(key).or_default().push(story.id);
-        }
-    }
-    for (key, asked) in asked {
-        match by_key.remove(key.as_str()).as_deref() {
-            Some([id]) if *id == asked.id => {}
-            found => breaches.push((Breach::Lost, format!("accepted as {} under {key}, there is {found:?}", asked.id))),
-        }
-    }
-    // A caller that gave up is told of elsewhere; here is nobody who asked.
-    breaches.extend(by_key.into_iter().map(|(key, ids)| (Breach::Lost, format!("{ids:?} under {key}: nobody knows"))));
-    breaches.extend(of_fires(stories, fires).into_iter().map(|fault| (Breach::Lost, fault)));
-    breaches
-}
-
-fn of_fires(stories: &[Story], fires: &[Fire]) -> Vec<String> {
-    let mut faults = Vec::new();
-    let jobs: HashMap<Uuid, &str> = stories.iter().map(|story| (story.id, story.job.as_str())).collect();
-    let mut named: HashMap<Uuid, usize> = HashMap::new();
-    for schedule in &SCHEDULES {
-        let mut expected = None;
-        for fire in fires.iter().filter(|fire| fire.schedule == schedule.name) {
-            let (name, due_us) = (schedule.name, fire.due_us);
-            if expected.is_some_and(|expected| expected != due_us) {
-                faults.push(format!("{name}: {expected:?} was due, {due_us} is what follows"));
-            }
-            expected = Some(due_us + schedule.every * 1_000_000 * fire.due_times);
-            let called: Vec<_> = fire.work_requests.iter().map(|id| jobs.get(id).copied()).collect();
-            if !fire.triggered || called != schedule.jobs.iter().copied().map(Some).collect::<Vec<_>>() {
-                faults.push(format!("{name} at {due_us}: triggered {}, called for {called:?}", fire.triggered));
-            }
-            for id in fire.work_requests.iter() {
-                *named.entry(*id).or_default() += 1;
-            }
-        }
-    }
-    let of_fires = stories.iter().filter(|story| story.schedule.is_some());
-    faults.extend(of_fires.filter(|story| named.get(&story.id) != Some(&1)).map(|story| {
-        let times = named.get(&story.id).copied().unwrap_or(0);
-        format!("{times} fires name {}, a run of {}", story.id, story.job)
-    }));
-    faults
+/// Everything that is wrong with all of them together: who is missing, or there without reason; which limits did not
+/// hold.
+pub(crate) fn all(
+    stories: &[Story],
+    asked: &HashMap<String, Asked>,
+    fires: &[Fire],
+    sends: &[Send],
+    suffered: &[Suffered],
+) -> Together {
+    let mut together = Together::default();
+    let mut add =
+        |breach, faults: Vec<String>| together.breaches.extend(faults.into_iter().map(|fault| (breach, fault)));
+    add(Breach::Lost, called::of_callers(stories, asked));
+    add(Breach::Lost, called::of_fires(stories, fires));
+    add(Breach::Chain, called::of_chains(stories));
+    add(Breach::Limit, limits::uncounted(stories, sends));
+    together.peaks = limits::peaks(stories, sends, suffered);
+    let broken = together.peaks.iter().filter(|peak| peak.seen > peak.most);
+    together.breaches.extend(broken.map(|peak| (Breach::Limit, peak.to_string())));
+    together
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use serde_json::json;
 
-    use serde_json::{Value, json};
-    use sqlx::types::Json;
-
+    use super::samples::{breaches, entry};
     use super::*;
-    use crate::faults::Whom;
-    use crate::legal::Event;
-
-    /// A run of `job` that lost its first worker at 5 s and ended well under the second one, from 6 s to 7 s.
-    fn story(job: &str) -> Story {
-        let history = [
-            (0, json!({"type": "accepted"})),
-            (1, json!({"type": "started", "attempt": 1})),
-            (5, json!({"type": "attemptFailed", "attempt": 1})),
-            (6, json!({"type": "started", "attempt": 2})),
-            (8, json!({"type": "succeeded", "attempt": 2, "token": "t"})),
-        ];
-        let ledger = [(1, 1, What::Start), (2, 1, What::Tick), (6, 2, What::Start), (7, 2, What::Done)];
-        Story {
-            id: Uuid::from_u128(1),
-            job: job.to_owned(),
-            status: "SUCCEEDED".to_owned(),
-            attempts: 2,
-            error_code: None,
-            key: Some("key".to_owned()),
-            schedule: None,
-            history: (1..).zip(history).map(|(seq, (at, what))| event(seq, at, what)).collect(),
-            ledger: ledger.map(|(at, attempt, what)| entry(at * 1_000_000, attempt, what)).to_vec(),
-            workers: [(1, "worker-0".to_owned()), (2, "worker-1".to_owned())].into(),
-        }
-    }
-
-    fn event(seq: i32, second: i64, what: Value) -> Event {
-        Event { seq, at_us: second * 1_000_000, what }
-    }
-
-    fn entry(at_us: i64, attempt: u32, what: What) -> Entry {
-        Entry { id: Uuid::from_u128(1), attempt, what, at_us, pid: 7 }
-    }
-
-    fn froze(what: Trouble, from_second: i64, to_second: i64) -> Suffered {
-        let (from_us, to_us) = (from_second * 1_000_000, to_second * 1_000_000);
-        Suffered { whom: Whom::Worker(0), what, from_us, to_us, healed: Duration::ZERO }
-    }
-
-    /// The breaches of a story that was changed.
-    fn breaches(job: &str, suffered: &[Suffered], change: impl FnOnce(&mut Story)) -> Vec<Breach> {
-        let mut story = story(job);
-        change(&mut story);
-        story.ledger.sort_by_key(|entry| entry.at_us);
-        run(&story, None, suffered).breaches.into_iter().map(|(breach, _)| breach).collect()
-    }
 
     #[test]
     fn a_run_that_was_lost_and_repeated_is_well() {
         assert_eq!(breaches("short", &[], |_| {}), []);
-    }
-
-    #[test]
-    fn whoever_works_beside_the_next_attempt_is_found() {
-        let late = |story: &mut Story| story.ledger.push(entry(6_500_000, 1, What::Tick));
-        assert_eq!(breaches("short", &[], late), [Breach::Twice]);
-        // A program has no part in its worker's freeze …
-        assert_eq!(breaches("short", &[froze(Trouble::Freeze, 2, 6)], late), [Breach::Twice]);
-        // … unless both were frozen, and a function always has. A second later it must know.
-        for (job, what) in [("short", Trouble::FreezeAll), ("function", Trouble::Freeze)] {
-            let mut story = story(job);
-            late(&mut story);
-            story.ledger.sort_by_key(|entry| entry.at_us);
-            let findings = run(&story, None, &[froze(what, 2, 6)]);
-            assert_eq!((findings.breaches.len(), findings.after_thaw, findings.longest_after_thaw_us), (0, 1, 500_000));
-            let later = |story: &mut Story| story.ledger.push(entry(7_100_000, 1, What::Tick));
-            assert_eq!(breaches(job, &[froze(what, 2, 6)], later), [Breach::Twice]);
-            assert_eq!(breaches(job, &[froze(what, 2, 5)], late), [Breach::Twice], "thawed before");
-        }
-        // A call goes on at the other side while the caller is frozen.
-        let mut story = story("call");
-        late(&mut story);
-        story.ledger.sort_by_key(|entry| entry.at_us);
-        let findings = run(&story, None, &[froze(Trouble::Freeze, 2, 9)]);
-        assert_eq!((findings.breaches.len(), findings.calls_of_the_frozen), (0, 1));
-    }
-
-    #[test]
-    fn whoever_works_after_the_end_is_found() {
-        assert_eq!(
-            breaches("short", &[], |story| story.ledger.push(entry(9_000_000, 2, What::Tick))),
-            [Breach::Orphan]
-        );
     }
 
     #[test]
@@ -377,41 +267,22 @@ mod tests {
     }
 
     #[test]
-    fn who_was_accepted_must_be_there_once() {
-        let asked = |id| HashMap::from([("key".to_owned(), Asked { id: Uuid::from_u128(id), canceled: false })]);
-        assert_eq!(all(&[story("short")], &asked(1), &[]), []);
-        for faults in [
-            all(&[], &asked(1), &[]),
-            all(&[story("short"), story("short")], &asked(1), &[]),
-            all(&[story("short")], &HashMap::new(), &[]),
-        ] {
-            assert!(matches!(faults[..], [(Breach::Lost, _)]), "{faults:?}");
-        }
-    }
-
-    #[test]
-    fn every_fire_has_its_runs_and_every_due_time_its_fire() {
-        let stories: Vec<_> = (1..=3)
-            .map(|id| Story {
-                id: Uuid::from_u128(id),
-                key: None,
-                schedule: Some("second".to_owned()),
-                ..story("short")
-            })
-            .collect();
-        let fires: Vec<_> = (1..=3)
-            .map(|second| Fire {
-                schedule: "second".to_owned(),
-                due_us: second * 1_000_000,
-                triggered: true,
-                due_times: 1,
-                work_requests: Json(vec![Uuid::from_u128(u128::try_from(second).unwrap())]),
-            })
-            .collect();
-        assert_eq!(of_fires(&stories, &fires), Vec::<String>::new());
-        let missing = of_fires(&stories, &[fires[0].clone(), fires[2].clone()]).join("; ");
-        assert!(missing.contains("was due") && missing.contains("0 fires name"), "{missing}");
-        let lost = of_fires(&stories[1..], &fires).join("; ");
-        assert!(lost.contains("called for [None]"), "{lost}");
+    fn what_expires_is_not_started() {
+        let expired = |story: &mut Story| {
+            story.history.truncate(1);
+            story.history.push(samples::event(2, 3, json!({"type": "failed", "attempt": 0})));
+            story.ledger.clear();
+            (story.status, story.error_code, story.attempts) = ("FAILED".to_owned(), Some("Expired".to_owned()), 0);
+        };
+        assert_eq!(breaches("fleeting", &[], |_| {}), []);
+        assert_eq!(breaches("fleeting", &[], expired), []);
+        assert_eq!(breaches("short", &[], expired), [Breach::Outcome]);
+        let early = |story: &mut Story| {
+            expired(story);
+            story.history[1].at_us -= 1_000;
+        };
+        assert_eq!(breaches("fleeting", &[], early), [Breach::Outcome]);
+        let late = |story: &mut Story| story.history[0].at_us = -2_000_000;
+        assert_eq!(breaches("fleeting", &[], late), [Breach::Outcome]);
     }
 }

@@ -40,29 +40,38 @@ struct Arguments {
     /// How many lines to print
     #[arg(long, default_value_t = 0)]
     lines: u32,
+
+    /// For how long to go on when it has taken effect
+    #[arg(long, default_value_t = 0)]
+    linger_ms: u64,
 }
 
 #[allow(clippy::print_stdout, reason = "printing is what it is asked for")]
 fn main() -> Result<ExitCode> {
-    let Arguments { ledger, work_ms, id, attempt, fail_up_to, lines } = Arguments::parse();
+    let Arguments { ledger, work_ms, id, attempt, fail_up_to, lines, linger_ms } = Arguments::parse();
     let mut ledger = Pen::open(&ledger, id, attempt).context("opening the ledger")?;
-    let end = Instant::now() + Duration::from_millis(work_ms);
     ledger.note(What::Start)?;
     for line in 0..lines {
         println!("line {line} of what a run may have to say, which is more than anyone reads");
     }
-    loop {
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            break;
-        }
-        std::thread::sleep(left.min(TICK));
-        ledger.note(What::Tick)?;
-    }
+    work(&mut ledger, Duration::from_millis(work_ms))?;
     if attempt <= fail_up_to {
         ledger.note(What::Failed)?;
         return Ok(ExitCode::from(3));
     }
     ledger.note(What::Done)?;
+    work(&mut ledger, Duration::from_millis(linger_ms))?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn work(ledger: &mut Pen, time: Duration) -> Result<()> {
+    let end = Instant::now() + time;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        std::thread::sleep(left.min(TICK));
+        ledger.note(What::Tick)?;
+    }
 }

@@ -2,7 +2,8 @@
 //! and stalled, the two servers are restarted and the queue is emptied, while jobs of every kind run. Handlers
 //! write down themselves what they do. At the end every run that was accepted or that a fire called for must have
 //! ended exactly once, with a history that the design allows and that agrees with what the handlers
-//! wrote, and no two attempts of one run must ever have worked at the same time.
+//! wrote, and no two attempts of one run must ever have worked at the same time. Limits must have held, what had taken
+//! effect when it was lost must not have been run again, and each success must have called for the next job once.
 //!
 //! `cargo build --workspace --bins && target/debug/drill-runs --faults 1000`, which takes about three quarters of an hour;
 //! Ctrl-C ends it before, with a verdict on what has happened so far.
@@ -14,10 +15,12 @@ mod check;
 mod faults;
 #[path = "../folder.rs"]
 mod folder;
+mod jobs;
 mod ledger;
 mod legal;
 mod load;
 mod records;
+mod sends;
 mod stand;
 mod summary;
 mod trouble;
@@ -108,13 +111,14 @@ async fn drill(folder: &Path, seed: u64, arguments: &Arguments, faults: &[faults
     let ledger = folder.join("ledger");
     std::fs::write(&ledger, "")?;
     let callee = Callee::start().await?;
-    let definitions = |with_schedules| load::definitions(&ledger, callee.address(), with_schedules);
+    let definitions = |with_schedules| jobs::definitions(&ledger, callee.address(), with_schedules);
     let environment = [
         ("DRILL_LEDGER", ledger.to_string_lossy().into_owned()),
         ("REVEILLE_LEASE_TTL", format!("{}s", arguments.ttl)),
         ("REVEILLE_GRACE", "3s".to_owned()),
     ];
     let stand = Stand::start(folder, &definitions(true)?, &environment).await?;
+    sends::watch(&mut stand.watch().await?).await?;
     let (diary, began) = (Arc::new(Diary::default()), Instant::now());
     let since = || began.elapsed().as_secs_f64();
 
@@ -157,12 +161,17 @@ async fn drill(folder: &Path, seed: u64, arguments: &Arguments, faults: &[faults
 async fn all_ended(stand: &Stand) -> Result<()> {
     let mut watch = stand.watch().await?;
     eventually("the end of every run", ENDING, async || {
-        let (going, schedules): (i64, i64) =
-            sqlx::query_as("SELECT (SELECT count(*) FROM deliveries), (SELECT count(*) FROM schedules)")
-                .fetch_one(&mut watch)
-                .await
-                .map_err(|error| error.to_string())?;
-        if (going, schedules) == (0, 0) { Ok(()) } else { Err(format!("{going} runs and {schedules} schedules go on")) }
+        let (going, ends, schedules): (i64, i64, i64) = sqlx::query_as(
+            "SELECT (SELECT count(*) FROM deliveries), (SELECT count(*) FROM follow_ups), (SELECT count(*) FROM schedules)",
+        )
+        .fetch_one(&mut watch)
+        .await
+        .map_err(|error| error.to_string())?;
+        if (going, ends, schedules) == (0, 0, 0) {
+            Ok(())
+        } else {
+            Err(format!("{going} runs and {schedules} schedules go on, {ends} ends are not followed up"))
+        }
     })
     .await
 }
@@ -175,7 +184,7 @@ async fn judge(
 ) -> Result<()> {
     let mut watch = stand.watch().await?;
     let (stories, unknown) = records::stories(&mut watch, entries).await?;
-    let fires = records::fires(&mut watch).await?;
+    let (fires, sends) = (records::fires(&mut watch).await?, sends::all(&mut watch).await?);
     let (suffered, mut violations) = (diary.suffered(), diary.violations());
     let found: Vec<_> = stories
         .iter()
@@ -184,15 +193,14 @@ async fn judge(
             (story, check::run(story, asked, &suffered))
         })
         .collect();
-    violations.extend(
-        check::all(&stories, asked, &fires).into_iter().map(|(breach, text)| format!("{}: {text}", breach.name())),
-    );
+    let together = check::all(&stories, asked, &fires, &sends, &suffered);
+    violations.extend(together.breaches.iter().map(|(breach, text)| format!("{}: {text}", breach.name())));
     violations.extend(unknown.iter().map(|entry| format!("at work for a run that the store does not know: {entry}")));
     print!("{}", summary::breaches(&found, &suffered));
     for violation in violations.iter().take(SHOWN) {
         println!("{violation}");
     }
-    println!("{}", summary::tables(&found, &suffered));
+    println!("{}", summary::tables(&found, &together, &suffered));
     let entries: usize = stories.iter().map(|story| story.ledger.len()).sum();
     println!(
         "{} runs, {} fires, {entries} lines of the ledger, until {}",
@@ -204,6 +212,9 @@ async fn judge(
     if faulty > 0 || !violations.is_empty() {
         bail!("{faulty} runs and {} other things are not as they must be", violations.len());
     }
-    println!("0 lost, 0 stuck, 0 executed by two at once, every history legal and as the ledger has it");
+    println!(
+        "0 lost, 0 stuck, 0 executed by two at once, 0 beyond a limit, 0 run again after their effect, \
+         every success chained once, every history legal and as the ledger has it"
+    );
     Ok(())
 }

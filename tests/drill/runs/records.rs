@@ -22,6 +22,10 @@ pub(crate) struct Story {
     /// The key under which a caller asked for it.
     pub(crate) key: Option<String>,
     pub(crate) schedule: Option<String>,
+    /// On whose behalf a caller asked for it.
+    pub(crate) tenant: Option<String>,
+    /// The run whose end called for it.
+    pub(crate) chained_from: Option<Uuid>,
     pub(crate) history: Vec<Event>,
     /// In the order of their time.
     pub(crate) ledger: Vec<Entry>,
@@ -39,7 +43,18 @@ pub(crate) struct Fire {
     pub(crate) work_requests: Json<Vec<Uuid>>,
 }
 
-type Row = (Uuid, String, String, i32, Option<String>, Option<String>, Option<String>);
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: Uuid,
+    job: String,
+    status: String,
+    attempt: i32,
+    error_code: Option<String>,
+    key: Option<String>,
+    schedule: Option<String>,
+    tenant: Option<String>,
+    chained_from: Option<Uuid>,
+}
 
 /// Every run of the store, with what the handlers wrote down of it; and what they wrote of runs that the store does
 /// not know.
@@ -47,7 +62,9 @@ pub(crate) async fn stories(database: &mut PgConnection, ledger: Vec<Entry>) -> 
     let names: HashMap<Uuid, String> =
         sqlx::query_as("SELECT incarnation, name FROM workers").fetch_all(&mut *database).await?.into_iter().collect();
     let rows: Vec<Row> = sqlx::query_as(
-        "SELECT id, job, status, attempt, error_code, input->>'key', schedule FROM work_requests ORDER BY id",
+        "SELECT id, job, status, attempt, error_code, input->>'key' AS key, schedule, input->>'tenant' AS tenant,
+                chained_from
+         FROM work_requests ORDER BY id",
     )
     .fetch_all(&mut *database)
     .await?;
@@ -65,7 +82,8 @@ pub(crate) async fn stories(database: &mut PgConnection, ledger: Vec<Entry>) -> 
     for entry in ledger {
         ledgers.entry(entry.id).or_default().push(entry);
     }
-    let told = rows.into_iter().map(|(id, job, status, attempts, error_code, key, schedule)| {
+    let told = rows.into_iter().map(|row| {
+        let Row { id, job, status, attempt, error_code, key, schedule, tenant, chained_from } = row;
         let history = histories.remove(&id).unwrap_or_default();
         let mut ledger = ledgers.remove(&id).unwrap_or_default();
         ledger.sort_by_key(|entry| entry.at_us);
@@ -74,8 +92,8 @@ pub(crate) async fn stories(database: &mut PgConnection, ledger: Vec<Entry>) -> 
             let worker = event.what["worker"].as_str()?.parse().ok()?;
             Some((event.attempt()?, names.get(&worker)?.clone()))
         });
-        let (workers, attempts) = (workers.collect(), u32::try_from(attempts).unwrap_or(u32::MAX));
-        Story { id, job, status, attempts, error_code, key, schedule, history, ledger, workers }
+        let (workers, attempts) = (workers.collect(), u32::try_from(attempt).unwrap_or(u32::MAX));
+        Story { id, job, status, attempts, error_code, key, schedule, tenant, chained_from, history, ledger, workers }
     });
     let stories = told.collect();
     Ok((stories, ledgers.into_values().flatten().collect()))

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use crate::check::{Breach, Findings};
+use crate::check::{Breach, Findings, Together};
 use crate::faults::What as Trouble;
 use crate::ledger::What;
-use crate::legal::backwards_us;
+use crate::legal::{Event, backwards_us};
 use crate::records::Story;
 use crate::trouble::Suffered;
 
@@ -56,7 +56,7 @@ pub(crate) fn breaches(found: &[(&Story, Findings)], suffered: &[Suffered]) -> S
 }
 
 /// The tables.
-pub(crate) fn tables(found: &[(&Story, Findings)], suffered: &[Suffered]) -> String {
+pub(crate) fn tables(found: &[(&Story, Findings)], together: &Together, suffered: &[Suffered]) -> String {
     let mut text = String::new();
     let mut by_kind: BTreeMap<Trouble, Vec<&Suffered>> = BTreeMap::new();
     for one in suffered {
@@ -96,8 +96,13 @@ pub(crate) fn tables(found: &[(&Story, Findings)], suffered: &[Suffered]) -> Str
     if let Some(story) = slowest {
         let _ = write!(text, "\nthe slowest of those that were lost: {}", tell(story, suffered));
     }
+    text += &answers(found);
+    let _ = writeln!(text, "\nlimits, and how near they were reached");
+    for peak in &together.peaks {
+        let _ = writeln!(text, "{peak}");
+    }
     let _ = writeln!(text, "\nbreaches");
-    let breaches = || found.iter().flat_map(|(_, findings)| &findings.breaches);
+    let breaches = || found.iter().flat_map(|(_, findings)| &findings.breaches).chain(&together.breaches);
     for breach in Breach::ALL {
         let _ = writeln!(text, "{:30} {:7}", breach.name(), breaches().filter(|(is, _)| *is == breach).count());
     }
@@ -111,6 +116,19 @@ pub(crate) fn tables(found: &[(&Story, Findings)], suffered: &[Suffered]) -> Str
     let (times, ms) = (backwards().count(), backwards().max().unwrap_or_default() / 1_000);
     let _ = writeln!(text, "{:30} {times:7}, by {ms} ms at most", "histories out of time's order");
     text
+}
+
+/// What became of runs that were asked after, or waited for too long.
+fn answers(found: &[(&Story, Findings)]) -> String {
+    let count = |fits: &dyn Fn(&Story) -> bool| found.iter().filter(|(story, _)| fits(story)).count();
+    let has = |story: &Story, fits: &dyn Fn(&Event) -> bool| story.history.iter().any(fits);
+    let verified = count(&|story| has(story, &|event| event.kind() == "succeeded" && event.what["verified"] == true));
+    let deferred = count(&|story| has(story, &|event| event.kind() == "deferred"));
+    let expired = count(&|story| story.error_code.as_deref() == Some("Expired"));
+    format!(
+        "\nasked after when lost, and found to have taken effect: {verified}; asked after again: {deferred}; \
+         expired: {expired}\n"
+    )
 }
 
 /// How long runs waited: for their first attempt, and for another one after a worker was lost; which lost one waited

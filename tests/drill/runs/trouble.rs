@@ -31,6 +31,8 @@ const STOPPING: Duration = Duration::from_secs(60);
 /// A process that can't reach the database when it starts ends; as a service manager would, the drill waits before
 /// it starts it again.
 const RESTART: Duration = Duration::from_millis(300);
+/// What RabbitMQ calls the work queue, for each priority.
+const QUEUES: [&str; 3] = ["reveille.high.default", "reveille.q.default", "reveille.low.default"];
 /// How often processes are looked after that have no trouble.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -242,7 +244,12 @@ async fn hit_service(stand: &Stand, diary: &Diary, fault: &Fault) -> Result<i64>
             let mut broker = stand.broker.lock().await;
             broker.server()?.kill().await?;
             sleep(fault.lasts).await;
-            broker.server()?.restart().await?;
+            // As a service manager would, again if it does not come up: others may have its port for a moment.
+            let server = broker.server()?;
+            eventually("the broker to be up again", HEALING, async || {
+                server.restart().await.map_err(|error| format!("{error:#}"))
+            })
+            .await?;
         }
         _ => purge(stand).await?,
     }
@@ -252,11 +259,13 @@ async fn hit_service(stand: &Stand, diary: &Diary, fault: &Fault) -> Result<i64>
 async fn purge(stand: &Stand) -> Result<()> {
     // Not while it is being restarted.
     let broker = stand.broker.lock().await;
-    eventually("the broker to purge the queue", HEALING, async || {
+    eventually("the broker to purge the queues", HEALING, async || {
         let purge = async {
             let connection = Connection::connect(broker.url(), ConnectionProperties::default()).await?;
             let channel = connection.create_channel().await?;
-            channel.queue_purge("reveille.q.default".into(), QueuePurgeOptions::default()).await?;
+            for queue in QUEUES {
+                channel.queue_purge(queue.into(), QueuePurgeOptions::default()).await?;
+            }
             connection.close(200, "done".into()).await
         };
         purge.await.map_err(|error| error.to_string())

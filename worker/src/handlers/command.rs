@@ -128,7 +128,7 @@ async fn watch(mut guarded: Guarded, output: Output, run: &Run) -> Result<(End, 
                 Said::Gone if ended.is_some() => is_gone = true,
                 Said::Gone => {
                     let told = "the program's guard ended before it, so it was killed";
-                    return Err(RunFailure::retry(told).code("GuardLost"));
+                    return Err(RunFailure::in_doubt(told).code("GuardLost"));
                 }
             },
             found = stderr.more(printed::is_wanted(&run.sink, Stream::Stderr)), if stderr.is_open() => {
@@ -141,7 +141,7 @@ async fn watch(mut guarded: Guarded, output: Output, run: &Run) -> Result<(End, 
     };
     if expired && !stopped {
         let told = "the worker stood still, or was without its database, for longer than its lease allows: the program was killed";
-        return Err(RunFailure::retry(told).code("Stalled"));
+        return Err(RunFailure::in_doubt(told).code("Stalled"));
     }
     Ok((end, stopped))
 }

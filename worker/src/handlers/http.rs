@@ -239,10 +239,9 @@ fn failure(status: StatusCode, body: &[u8], wait: Option<Duration>) -> RunFailur
         || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS);
     let hint = if status.is_redirection() { " (redirects are not followed: name the final URL)" } else { "" };
     RunFailure {
-        code: "HttpStatus".into(),
-        message: format!("answered {status}{hint}{said}"),
         retryable,
         not_before: wait.filter(|_| retryable),
+        ..RunFailure::retry(format!("answered {status}{hint}{said}")).code("HttpStatus")
     }
 }
 

@@ -92,12 +92,14 @@ pub struct RunFailure {
     pub(crate) message: String,
     pub(crate) retryable: bool,
     pub(crate) not_before: Option<Duration>,
+    /// It was broken off in its course, and nobody knows whether it took effect.
+    pub(crate) in_doubt: bool,
 }
 
 impl RunFailure {
     /// A failure that the retry policy may repeat.
     pub fn retry(message: impl Into<String>) -> Self {
-        Self { code: "Failed".into(), message: message.into(), retryable: true, not_before: None }
+        Self { code: "Failed".into(), message: message.into(), retryable: true, not_before: None, in_doubt: false }
     }
 
     /// A failure that no retry can mend.
@@ -115,6 +117,11 @@ impl RunFailure {
     #[must_use]
     pub fn not_before(self, delay: Duration) -> Self {
         Self { not_before: Some(delay), ..self }
+    }
+
+    /// Of a handler that was broken off, for a reason that is not its own.
+    pub(crate) fn in_doubt(message: impl Into<String>) -> Self {
+        Self { in_doubt: true, ..Self::retry(message) }
     }
 
     /// Of a handler that ended because it was told to.

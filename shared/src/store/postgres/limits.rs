@@ -89,13 +89,17 @@ impl Limits for PgTx {
         .execute(&mut *self.tx)
         .await
         .map_err(step("forget starts"))?;
-        sqlx::query("INSERT INTO starts (key, at, id) SELECT u.key, $3, u.id FROM unnest($1::text[], $2::uuid[]) AS u (key, id)")
-            .bind(starts.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>())
-            .bind(starts.iter().map(|(_, id)| id.0).collect::<Vec<_>>())
-            .bind(At(self.now))
-            .execute(&mut *self.tx)
-            .await
-            .map_err(step("record starts"))?;
+        // Not the transaction's time: it may have waited for the limit's lock since, and these starts would count no more
+        // before their span is over.
+        sqlx::query(
+            "INSERT INTO starts (key, at, id)
+             SELECT u.key, clock_timestamp(), u.id FROM unnest($1::text[], $2::uuid[]) AS u (key, id)",
+        )
+        .bind(starts.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>())
+        .bind(starts.iter().map(|(_, id)| id.0).collect::<Vec<_>>())
+        .execute(&mut *self.tx)
+        .await
+        .map_err(step("record starts"))?;
         Ok(())
     }
 

@@ -95,7 +95,7 @@ async fn who_is_not_heard_of_in_time_loses_its_program() {
     lease.send_replace(renewed);
     let failure = running.failure().await;
     assert!(Instant::now() >= renewed, "killed {:?} too early", renewed - Instant::now());
-    assert_eq!((failure.code.as_str(), failure.retryable), ("Stalled", true), "{failure:?}");
+    assert_eq!((failure.code.as_str(), failure.in_doubt), ("Stalled", true), "{failure:?}");
     assert!(renewed.elapsed() < Duration::from_secs(1), "killed after {:?}", renewed.elapsed());
     are_gone(&members).await;
 }
@@ -109,7 +109,7 @@ async fn a_killed_guard_takes_the_group_with_it() {
     pids.retain(|pid| *pid != guard);
     kill_process(Pid::from_raw(guard.parse().unwrap()).unwrap(), Signal::KILL).unwrap();
     let failure = running.failure().await;
-    assert_eq!((failure.code.as_str(), failure.retryable), ("GuardLost", true), "{failure:?}");
+    assert_eq!((failure.code.as_str(), failure.in_doubt), ("GuardLost", true), "{failure:?}");
     are_gone(&pids).await;
 }
 
