@@ -7,7 +7,7 @@ use std::time::Duration;
 use reveille_shared::definition::CommandCall;
 use reveille_shared::work_request::Stream;
 use rustix::io::Errno;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -16,6 +16,7 @@ use super::lines::{Found, Lines};
 use super::template::Renderer;
 use super::{Run, RunFailure, RunResult};
 use crate::guard::{End, Guard, Guarded, Order, Output, Program, Said, StartError};
+use crate::report::MAX_LINE;
 
 /// How long a program may take to end after SIGTERM.
 const TERM_GRACE: Duration = Duration::from_secs(5);
@@ -23,6 +24,8 @@ const TERM_GRACE: Duration = Duration::from_secs(5);
 const LAST_WORDS: Duration = Duration::from_millis(500);
 /// What a line begins with that says how far the program is.
 const PROGRESS: &str = "::progress ";
+/// What a line begins with that is the input of a child.
+const CHILD: &str = "::child ";
 /// What the program sees of the worker's environment.
 const INHERITED: [&str; 5] = ["PATH", "HOME", "LANG", "LC_ALL", "TZ"];
 /// Linux takes no longer text in an environment.
@@ -163,13 +166,14 @@ async fn watch(mut guarded: Guarded, output: Output, run: &Run) -> Result<(End, 
                     run.sink.log(Stream::Stderr, &line).await;
                 }
             }
-            found = stdout.more(|line| !is_full || line.starts_with(PROGRESS.as_bytes())), if stdout.is_open() => {
+            found = stdout.more(|line| !is_full || is_word(line, run)), if stdout.is_open() => {
                 let Found { lines, unwanted } = found.unwrap_or_default();
                 run.sink.skip(unwanted);
                 for line in lines {
-                    match progress(&line) {
-                        Some((percent, message)) => run.sink.progress(percent, message),
-                        None => run.sink.log(Stream::Stdout, &line).await,
+                    match (progress(&line), &run.children, line.strip_prefix(CHILD)) {
+                        (Some((percent, message)), ..) => run.sink.progress(percent, message),
+                        (None, Some(children), Some(input)) => children.add(child(input)?).await?,
+                        (None, ..) => run.sink.log(Stream::Stdout, &line).await,
                     }
                 }
             }
@@ -180,6 +184,23 @@ async fn watch(mut guarded: Guarded, output: Output, run: &Run) -> Result<(End, 
         return Err(RunFailure::retry(told).code("Stalled"));
     }
     Ok((end, stopped))
+}
+
+/// Whether a line is one for us, and none to keep.
+fn is_word(line: &[u8], run: &Run) -> bool {
+    line.starts_with(PROGRESS.as_bytes()) || run.children.is_some() && line.starts_with(CHILD.as_bytes())
+}
+
+/// Reads what follows `::child `.
+fn child(text: &str) -> Result<Value, RunFailure> {
+    serde_json::from_str(text).map_err(|error| {
+        let told = if CHILD.len() + text.len() >= MAX_LINE {
+            format!("a line with a child's input has more than {MAX_LINE} bytes")
+        } else {
+            format!("what follows {CHILD}is no JSON: {error}")
+        };
+        RunFailure::fatal(told).code("InvalidChild")
+    })
 }
 
 /// Reads `::progress 40 copying`.
