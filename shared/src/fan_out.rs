@@ -143,7 +143,7 @@ impl FailPolicy {
             Some(Value::Number(number)) => {
                 Tolerance::number(number.as_u64().and_then(|n| u32::try_from(n).ok()).ok_or(InvalidPolicy)?)?
             }
-            Some(Value::String(text)) => text.parse()?,
+            Some(Value::String(text)) if text.ends_with('%') => text.parse()?,
             _ => return Err(InvalidPolicy),
         };
         Ok(Self::Tolerate(tolerance))

@@ -154,6 +154,7 @@ impl Model {
                     Outcome::Failed { error, retry } => Input::Fail { token, error, retry },
                     Outcome::Stopped => Input::Stopped { token },
                     Outcome::Released => Input::Release { token },
+                    Outcome::Split { .. } => unreachable!("needs inputs: see fan_out.rs"),
                 };
                 let mut expected = self.apply(&input);
                 if expected.is_ok() {
