@@ -71,6 +71,8 @@ enum Command {
     Next(commands::next::Arguments),
     /// Run a job, or all jobs of a schedule, now
     Trigger(commands::trigger::Arguments),
+    /// Run again what an earlier run did, or those of its children that did not succeed
+    Retry(commands::retry::Arguments),
     /// List runs, newest first
     Runs(commands::runs::Arguments),
     /// Show a run: its facts, its history and its output
@@ -120,6 +122,7 @@ async fn run(command: Command, guard: Guard, global: &Global, output: &mut Outpu
         Command::Apply(arguments) => commands::apply::run(&arguments, client, output).await,
         Command::Next(arguments) => commands::next::run(arguments, client, global.namespace.as_deref(), output).await,
         Command::Trigger(arguments) => commands::trigger::run(arguments, &client()?, output).await,
+        Command::Retry(arguments) => commands::retry::run(&arguments, &client()?, output).await,
         Command::Runs(arguments) => commands::runs::run(arguments, &client()?, output).await,
         Command::Show(arguments) => commands::show::run(&arguments, &client()?, output).await,
         Command::Logs(arguments) => commands::logs::run(&arguments, &client()?, output).await,

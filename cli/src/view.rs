@@ -34,12 +34,46 @@ pub(crate) struct Run {
     #[serde(default)]
     pub(crate) input: Value,
     #[serde(default)]
+    pub(crate) parent: Option<String>,
+    #[serde(default)]
+    pub(crate) retry_of: Option<String>,
+    #[serde(default)]
+    pub(crate) children: Option<Children>,
+    #[serde(default)]
     pub(crate) error: Option<RunError>,
     pub(crate) time_accepted: Timestamp,
     #[serde(default)]
     pub(crate) time_started: Option<Timestamp>,
     #[serde(default)]
     pub(crate) time_finished: Option<Timestamp>,
+}
+
+/// How far the children of a run are.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Children {
+    total: u32,
+    waiting: u32,
+    under_way: u32,
+    succeeded: u32,
+    failed: u32,
+    canceled: u32,
+}
+
+impl Children {
+    /// `10: 7 succeeded, 1 failed, 2 waiting`, without those that there are none of.
+    pub(crate) fn words(&self) -> String {
+        let counts = [
+            (self.succeeded, "succeeded"),
+            (self.failed, "failed"),
+            (self.canceled, "canceled"),
+            (self.under_way, "under way"),
+            (self.waiting, "waiting"),
+        ];
+        let counts: Vec<_> =
+            counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+        format!("{}: {}", self.total, counts.join(", "))
+    }
 }
 
 /// Why a run failed.

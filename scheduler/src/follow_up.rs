@@ -1,19 +1,18 @@
-//! Pass: what waits for the end of a run → chained runs, held fires, backfills.
+//! Pass: what waits for the end of a run → chained runs, held fires, backfills, and runs that end with their children.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use reveille_shared::clock::Clock;
-use reveille_shared::definition::Job;
 use reveille_shared::due::Compiler;
 use reveille_shared::periodic::Pass;
 use reveille_shared::store::{Backfill, EndedRun, FollowUp, Store, StoreError};
 use tokio::time::Instant;
 
-use crate::jobs::Jobs;
+use crate::children::{Children, ChildrenReport};
+use crate::jobs::{Jobs, Versions};
 use crate::plan;
 
 /// How often to look if no hint comes.
@@ -22,8 +21,8 @@ pub const PERIOD: Duration = Duration::from_secs(1);
 const BATCH: i64 = 200;
 /// How often to look for held fires that nothing holds any more.
 const STRANDED: Duration = Duration::from_secs(10);
-/// Versions of jobs that are kept in memory.
-const VERSIONS: usize = 10_000;
+/// Transactions in a row; then children and backfills get their turn.
+const ROUNDS: usize = 10;
 /// Distinct cron texts of backfills that are kept compiled.
 const COMPILED: usize = 100;
 
@@ -40,14 +39,18 @@ pub struct FollowUpReport {
     pub paused: usize,
     /// Fires of backfills.
     pub backfilled: usize,
+    /// What was done about runs with children.
+    pub children: ChildrenReport,
 }
 
 impl fmt::Display for FollowUpReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { ended, chained, admitted, paused: _, backfilled } = self;
+        let Self { ended, chained, admitted, paused: _, backfilled, children } = self;
         write!(
             f,
-            "{ended} ends followed up, {chained} runs chained, {admitted} let go, {backfilled} backfilled in the last round"
+            "{ended} ends followed up, {chained} runs chained, {admitted} let go, {backfilled} backfilled, {} children born \
+             in the last round",
+            children.born
         )
     }
 }
@@ -56,7 +59,7 @@ impl fmt::Display for FollowUpReport {
 /// moves a backfill's cursor, has the right to act on it.
 ///
 /// - Reads: follow-ups with their runs, the jobs that ran and those in force, backfills that run.
-/// - Writes: in one transaction for each batch the end of the follow-ups and what they call for; of a backfill its cursor
+/// - Writes: what `children` says; in one transaction for each batch the end of the follow-ups and what they call for; of a backfill its cursor
 ///   and the fires up to it.
 /// - Repeating is safe: a follow-up is deleted once, and a cursor is compared before it is moved.
 /// - A crash here leaves nothing behind: what is not committed is found again.
@@ -64,7 +67,8 @@ pub struct FollowUps {
     store: Store,
     clock: Arc<dyn Clock>,
     jobs: Jobs,
-    versions: HashMap<(String, String, i64), Option<Arc<Job>>>,
+    versions: Versions,
+    children: Children,
     compiler: Compiler,
     look_for_stranded: Instant,
 }
@@ -74,20 +78,22 @@ impl FollowUps {
     #[must_use]
     pub fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
         Self {
+            children: Children::new(store.clone(), Arc::clone(&clock)),
             store,
             clock,
             jobs: Jobs::default(),
-            versions: HashMap::new(),
+            versions: Versions::default(),
             compiler: Compiler::new(COMPILED),
             look_for_stranded: Instant::now(),
         }
     }
 
-    async fn follow_up(&mut self, report: &mut FollowUpReport) -> Result<(), StoreError> {
-        loop {
+    /// Answers whether there are more.
+    async fn follow_up(&mut self, report: &mut FollowUpReport) -> Result<bool, StoreError> {
+        for _ in 0..ROUNDS {
             let ended = self.store.ended_runs(BATCH).await?;
             if ended.is_empty() {
-                return Ok(());
+                return Ok(false);
             }
             let more = i64::try_from(ended.len()).is_ok_and(|len| len >= BATCH);
             self.refresh().await?;
@@ -104,26 +110,21 @@ impl FollowUps {
             report.admitted += done.admitted;
             report.paused += done.paused.len();
             if !more {
-                return Ok(());
+                return Ok(false);
             }
         }
+        Ok(true)
     }
 
     /// Runs that one that has ended calls for.
     async fn chain(&mut self, run: EndedRun) -> Result<FollowUp, StoreError> {
-        let key = (run.namespace.clone(), run.job.clone(), run.job_version);
-        if !self.versions.contains_key(&key) {
-            if self.versions.len() >= VERSIONS {
-                self.versions.clear();
-            }
-            let job = self.store.job_version(&run.namespace, &run.job, run.job_version).await?;
-            self.versions.insert(key.clone(), job.map(Arc::new));
-        }
-        let Some(job) = self.versions[&key].as_ref().filter(|job| job.is_chained()) else {
+        let job = self.versions.get(&self.store, &run.namespace, &run.job, run.job_version).await?;
+        let Some(job) = job.filter(|job| job.item.is_chained()) else {
             return Ok(FollowUp { run, births: Vec::new() });
         };
         self.jobs.load(&self.store, &run.namespace).await?;
-        let (births, missing) = plan::chained(&run, job, self.clock.now(), |name| self.jobs.get(&run.namespace, name));
+        let (births, missing) =
+            plan::chained(&run, &job.item, self.clock.now(), |name| self.jobs.get(&run.namespace, name));
         for name in missing {
             metrics::counter!("reveille_chains_broken_total").increment(1);
             tracing::warn!(work_request = %run.id, job = name, "a job that the end of a run calls is not in force any more");
@@ -173,7 +174,8 @@ impl Pass for FollowUps {
 
     async fn run_once(&mut self) -> Result<(FollowUpReport, Option<Duration>), StoreError> {
         let mut report = FollowUpReport::default();
-        self.follow_up(&mut report).await?;
+        let more_ended = self.follow_up(&mut report).await?;
+        report.children = self.children.look_after(&mut self.versions).await?;
         self.backfill(&mut report).await?;
         if Instant::now() >= self.look_for_stranded {
             let stranded = self.store.admit_stranded().await?;
@@ -185,10 +187,11 @@ impl Pass for FollowUps {
             ("admitted", report.admitted),
             ("paused", report.paused),
             ("backfilled", report.backfilled),
+            ("born", report.children.born),
         ] {
             metrics::counter!("reveille_follow_ups_total", "what" => what).increment(count as u64);
         }
-        let again = (report.backfilled > 0).then_some(Duration::ZERO);
+        let again = (report.backfilled > 0 || more_ended || report.children.more).then_some(Duration::ZERO);
         Ok((report, again))
     }
 }

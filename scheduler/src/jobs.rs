@@ -1,4 +1,4 @@
-//! The jobs in force, as passes remember them between two sets of definitions.
+//! The jobs in force, as passes remember them between two sets of definitions, and earlier versions of jobs.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,6 +6,8 @@ use std::sync::Arc;
 use reveille_shared::definition::Job;
 use reveille_shared::store::{Store, StoreError, Versioned};
 
+/// Versions of jobs that are kept in memory.
+const VERSIONS: usize = 10_000;
 /// Jobs of one namespace that are read at once.
 const PAGE: i64 = 1_000;
 
@@ -44,5 +46,31 @@ impl Jobs {
     /// A job of a namespace that was read.
     pub(crate) fn get(&self, namespace: &str, name: &str) -> Option<Arc<Versioned<Job>>> {
         self.known.get(namespace)?.get(name).cloned()
+    }
+}
+
+/// Versions of jobs, whether in force or not. They never change, so that what was read once is good for ever.
+#[derive(Debug, Default)]
+pub(crate) struct Versions(HashMap<(String, String, i64), Option<Arc<Versioned<Job>>>>);
+
+impl Versions {
+    /// A version of a job, if there is one.
+    pub(crate) async fn get(
+        &mut self,
+        store: &Store,
+        namespace: &str,
+        name: &str,
+        version: i64,
+    ) -> Result<Option<Arc<Versioned<Job>>>, StoreError> {
+        let key = (namespace.to_owned(), name.to_owned(), version);
+        if let Some(known) = self.0.get(&key) {
+            return Ok(known.clone());
+        }
+        let job = store.job_version(namespace, name, version).await?.map(|item| Arc::new(Versioned { item, version }));
+        if self.0.len() >= VERSIONS {
+            self.0.clear();
+        }
+        self.0.insert(key, job.clone());
+        Ok(job)
     }
 }

@@ -5,7 +5,8 @@
 //! - [`definition_plan`]: what files of definitions would change. Pure.
 //! - [`plan`]: the only way in which a work request is born. Pure.
 //! - [`planner`]: pass: schedules that are due → decisions and work requests.
-//! - [`follow_up`]: pass: runs that have ended → chained runs, held fires, backfills.
+//! - [`follow_up`]: pass: runs that have ended → chained runs, held fires, backfills; `children`: and those that they are
+//!   the children of.
 //! - [`explain`]: what became, or will become, of an instant of a schedule, in words. Pure.
 //! - [`dispatch`]: due triggers → the broker. The only publisher.
 //! - [`reconcile`]: pass: dead workers, overdue attempts → their runs go on elsewhere, or end.
@@ -19,6 +20,7 @@ pub mod announce;
 pub mod api;
 pub mod app;
 mod bundle;
+mod children;
 mod dashboard;
 pub mod dead_letters;
 pub mod definition_plan;

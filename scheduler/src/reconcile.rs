@@ -11,7 +11,7 @@ use reveille_shared::broker::Broker;
 use reveille_shared::definition::Job;
 use reveille_shared::periodic::Pass;
 use reveille_shared::retry;
-use reveille_shared::store::{HeldLease, Loss, Store, StoreError, Worker};
+use reveille_shared::store::{HeldLease, Loss, STAGED, Store, StoreError, Worker};
 use reveille_shared::telemetry::chain;
 use reveille_shared::work_request::RunError;
 use tokio::time::Instant;
@@ -29,6 +29,10 @@ const WORKERS: SignedDuration = SignedDuration::from_hours(24);
 const UNIQUE: SignedDuration = SignedDuration::from_hours(8 * 24);
 /// How long a limit is kept that no run has used.
 const LIMITS: SignedDuration = SignedDuration::from_hours(48);
+/// How long inputs of children that were not made are kept after the end of their parent, for those who retry it.
+const INPUTS: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// Chunks of them that are forgotten in one transaction.
+const CHUNKS: i64 = 20;
 /// How often limits are looked after for which runs are held.
 const SWEEP: Duration = Duration::from_secs(10);
 /// How often to look for dead workers and the like at least.
@@ -220,9 +224,11 @@ impl Reconciler {
         let unique = self.store.purge_unique_keys(before(UNIQUE), PURGED).await?;
         let others =
             self.store.purge_limits(before(LIMITS), PURGED).await? + self.store.purge_workers(before(WORKERS)).await?;
-        let more = i64::try_from(keys.max(unique)).is_ok_and(|most| most >= PURGED);
+        let inputs = self.store.purge_inputs(before(STAGED), before(INPUTS), CHUNKS).await?;
+        let most = [(keys, PURGED), (unique, PURGED), (inputs, CHUNKS)];
+        let more = most.into_iter().any(|(purged, most)| i64::try_from(purged).is_ok_and(|purged| purged >= most));
         self.purge_at = Instant::now() + if more { Duration::ZERO } else { PURGE };
-        Ok(keys + unique + others)
+        Ok(keys + unique + inputs + others)
     }
 }
 

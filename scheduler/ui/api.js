@@ -51,6 +51,7 @@ const get = (path) => accepted("GET", path);
 const named = encodeURIComponent;
 const run = (id) => `/v1/workRequests/${named(id)}`;
 
+export const children = (parent, limit) => get(`/v1/workRequests?parent=${named(parent)}&limit=${limit}`);
 export const jobs = () => get("/v1/jobs?limit=500");
 const at = (schedule) => `/v1/schedules/${named(schedule)}`;
 const post = (path, body) => accepted("POST", path, { headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });

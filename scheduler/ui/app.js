@@ -127,14 +127,14 @@ function showRuns({ items, nextPage }) {
 }
 
 function row(run) {
-  const took = run.timeFinished && run.attempt > 0
+  const took = run.timeFinished && run.timeStarted
     ? span(Date.parse(run.timeFinished) - Date.parse(run.timeStarted))
     : run.timeStarted && !hasEnded(run) ? when(run.timeStarted, "running") : "";
   const says = run.error?.message ?? run.waitingFor?.replace(/ (since|at) .*/, "") ?? run.message ?? "";
   return h("li", { class: "row" },
     h("a", { href: `#/runs/${run.id}`, "data-key": run.id, class: "open" },
       pill(run.status),
-      h("span", { class: "job" }, run.job, h("span", { class: "dim" }, ` ${run.schedule ?? (run.chainedFrom ? "after another run" : "by hand")}`)),
+      h("span", { class: "job" }, run.job, h("span", { class: "dim" }, ` ${run.schedule ?? (run.parent ? "child of another run" : run.chainedFrom ? "after another run" : "by hand")}`)),
       h("span", { class: run.error ? "says failed" : "says dim", title: says },
         run.status === "IN_PROGRESS" && run.percentComplete > 0
           ? h("progress", { max: "100", value: String(run.percentComplete), "aria-label": "Progress" }) : says),

@@ -5,6 +5,7 @@ import { exact, h, show, span, when } from "./dom.js";
 
 const panel = document.getElementById("run");
 const MOST_LINES = 2000;
+const MOST_CHILDREN = 50;
 const ENDED = ["SUCCEEDED", "FAILED", "CANCELED"];
 
 export const hasEnded = (run) => ENDED.includes(run.status);
@@ -23,12 +24,12 @@ export function openRun(id, onCancel) {
   if (!id) return;
   const part = (tag, properties) => h(tag, properties);
   const parts = {
-    head: part("header"), facts: part("dl", { class: "facts" }), failure: part("div"), data: part("div"),
+    head: part("header"), facts: part("dl", { class: "facts" }), failure: part("div"), data: part("div"), children: part("div"),
     events: part("ol", { class: "events" }), log: part("div", { class: "log", tabindex: "0", role: "log", "aria-label": "Log" }),
   };
   open = { id, onCancel, parts, log: { page: "", before: [], last: [] }, final: false };
   panel.append(
-    parts.head, parts.failure, parts.facts,
+    parts.head, parts.failure, parts.facts, parts.children,
     h("h3", {}, "History"), parts.events,
     parts.data, h("h3", {}, "Log"), parts.log,
   );
@@ -48,15 +49,20 @@ export async function refreshRun() {
     view.final = true;
     return;
   }
-  const [events, output] = await Promise.all([
+  const [events, output, children] = await Promise.all([
     api.events(view.id),
     run.status === "SUCCEEDED" ? api.result(view.id) : undefined,
+    run.children ? api.children(view.id, MOST_CHILDREN) : undefined,
     readLog(view),
   ]);
   if (view !== open) return;
   show(view.parts.head, [run.job, run.status], () => head(run, view.onCancel));
   show(view.parts.facts, run, facts);
   show(view.parts.failure, run.error ?? null, (error) => error && failure(run));
+  show(view.parts.children, children?.items ?? null, (items) => items && [
+    h("h3", {}, items.length < run.children.total ? `The last ${items.length} children` : "Children"),
+    h("ol", { class: "children" }, items.map(child)),
+  ]);
   show(view.parts.events, events.items, (items) => items.map(entry));
   show(view.parts.data, [run.input ?? null, run.resource ?? null, output ?? null], ([input, resource, result]) => [
     input !== null && json("Input", input),
@@ -84,9 +90,11 @@ function facts(run) {
     ["Queue", run.queue],
     ["Accepted", exact(run.timeAccepted)],
     ["Waits", run.waitingFor],
-    ["Started", run.attempt > 0 && exact(run.timeStarted)],
-    ["Took", run.attempt > 0 && (run.timeFinished ? span(Date.parse(run.timeFinished) - Date.parse(run.timeStarted)) : when(run.timeStarted, "running"))],
+    ["Started", run.timeStarted && exact(run.timeStarted)],
+    ["Took", run.timeStarted && (run.timeFinished ? span(Date.parse(run.timeFinished) - Date.parse(run.timeStarted)) : when(run.timeStarted, "running"))],
     ["Attempt", run.attempt > 1 && String(run.attempt)],
+    ["Children", run.children && childrenOf(run.children)],
+    ["Retry of", run.retryOf && h("a", { href: `#/runs/${run.retryOf}` }, "an earlier run")],
     ["Progress", !hasEnded(run) && run.percentComplete > 0 && [
       h("progress", { max: "100", value: String(run.percentComplete) }), ` ${Math.round(run.percentComplete)} %`]],
     ["Says", run.message],
@@ -94,7 +102,15 @@ function facts(run) {
   return rows.filter(([, value]) => value).map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]);
 }
 
+// `10: 7 succeeded, 1 failed, 2 waiting`, without those that there are none of.
+function childrenOf(children) {
+  const words = { succeeded: "succeeded", failed: "failed", canceled: "canceled", underWay: "under way", waiting: "waiting" };
+  const counts = Object.entries(words).filter(([name]) => children[name] > 0).map(([name, word]) => `${children[name]} ${word}`);
+  return `${children.total} of ${children.job}: ${counts.join(", ")}`;
+}
+
 function calledBy(run) {
+  if (run.parent) return [h("a", { href: `#/runs/${run.parent}` }, "its parent"), ", as one of its children"];
   if (run.chainedFrom) return ["the end of ", h("a", { href: `#/runs/${run.chainedFrom}` }, "another run")];
   if (!run.schedule) return "hand";
   const schedule = h("a", { href: `#/schedules/${encodeURIComponent(run.schedule)}` }, run.schedule);
@@ -104,6 +120,10 @@ function calledBy(run) {
 
 const failure = (run) => h("div", { class: "problem" },
   h("strong", {}, hasEnded(run) ? run.error.code : `Last attempt: ${run.error.code}`), h("p", {}, run.error.message));
+
+const child = (run) => h("li", {},
+  pill(run.status), " ", h("a", { href: `#/runs/${run.id}`, "data-key": run.id }, JSON.stringify(run.input ?? null)),
+  run.error && h("span", { class: "dim" }, ` ${run.error.message}`));
 
 const entry = (event) => h("li", { class: event.type }, exact(event.timestamp), h("span", {}, event.message));
 

@@ -50,6 +50,18 @@ list! {
         CancelBackfill,
         /// A work request that was asked for.
         Accept,
+        /// Inputs of children to be.
+        StageInputs,
+        /// Inputs that nobody is to use are forgotten.
+        DiscardInputs,
+        /// A work request with children that was asked for.
+        AcceptFanOut,
+        /// Children of a chunk of inputs.
+        Bear,
+        /// A run with children has no more of them, or ends.
+        Settle,
+        /// A run's children are counted anew.
+        Recount,
         /// A request to cancel.
         Cancel,
         /// A request to cancel many.
@@ -104,6 +116,8 @@ list! {
         PurgeUniqueKeys,
         /// Limits that nothing has used for long are forgotten.
         PurgeLimits,
+        /// Old inputs of children that never were are forgotten.
+        PurgeInputs,
         /// Workers that ended long ago are forgotten.
         PurgeWorkers,
     }

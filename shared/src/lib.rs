@@ -4,6 +4,7 @@
 //! - [`template`]: `{{ … }}` in texts and JSON values.
 //! - [`due`]: pure arithmetic: a schedule's timing → its due times.
 //! - [`state`]: the work request's whole state machine, one pure function.
+//! - [`fan_out`]: runs that call for others, and what the ends of these mean for them.
 //! - [`retry`]: failed attempt → when to try again.
 //! - [`work_request`]: the durable record of one run and its history.
 //! - [`trigger`]: the one-way message.
@@ -20,6 +21,7 @@ pub mod crash;
 pub mod definition;
 pub mod due;
 pub mod duration;
+pub mod fan_out;
 pub mod lifecycle;
 pub mod periodic;
 pub mod retry;

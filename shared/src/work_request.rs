@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::fan_out::{Counts, FailPolicy};
 use crate::state::{Phase, Status};
 
 /// The largest JSON text of an input, in bytes.
@@ -61,6 +62,12 @@ pub struct WorkRequest {
     pub fire: Option<FireRef>,
     /// The run whose end called for it, if one did.
     pub chained_from: Option<WorkRequestId>,
+    /// The run whose child it is, if it is one.
+    pub parent: Option<WorkRequestId>,
+    /// The run of which it does again what did not succeed, if it does.
+    pub retry_of: Option<WorkRequestId>,
+    /// Its children, if it has called for any.
+    pub children: Option<Children>,
     /// Where it stands, for callers.
     pub status: Status,
     /// Where its delivery stands, for operators.
@@ -83,6 +90,19 @@ pub struct WorkRequest {
     pub started_at: Option<Timestamp>,
     /// When it reached its terminal state.
     pub finished_at: Option<Timestamp>,
+}
+
+/// The children of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Children {
+    /// What they run.
+    pub job: String,
+    /// How far they are.
+    pub counts: Counts,
+    /// What failed ones mean for the run.
+    pub policy: FailPolicy,
+    /// No more of them are made.
+    pub is_stopped: bool,
 }
 
 /// The fire that called for a work request.

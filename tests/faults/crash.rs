@@ -141,6 +141,21 @@ async fn prepare(world: &mut World, target: &mut harness::stack::Service, before
             tokio::time::sleep(EXPIRY).await;
             Ok(())
         }
+        Before::EndsAreUncounted => {
+            world.stop_workers().await?;
+            fill_slots(world, "longer").await?;
+            world.ask_many(3);
+            let parent = world.insist().await?.pop().context("a run")?;
+            let children = world.children(&parent, 3).await?;
+            for child in &children[..2] {
+                world.cancel(child).await?;
+            }
+            world.wait_for(&parent, "told", |run| run["children"]["canceled"] == 2).await?;
+            target.kill9()?;
+            let forget = "UPDATE fan_outs SET canceled = 0 WHERE ended_at IS NULL AND canceled = 2";
+            ensure!(tamper(world, forget).await? == 1, "nothing to forget");
+            Ok(())
+        }
         Before::FiresAreStranded => {
             world.stop_workers().await?;
             fill_slots(world, "longer").await?;
@@ -175,6 +190,15 @@ async fn provoke(world: &mut World, pid: Pid, dies: Dies, load: Load) -> Result<
             world.insist().await?;
         }
         Load::LongRuns => drop(fill_slots(world, "long").await?),
+        Load::FanOuts => {
+            (0..2).for_each(|_| world.ask_many(150));
+            world.insist().await?;
+        }
+        Load::RepeatedFanOuts => loop {
+            world.ask_many(2);
+            world.insist().await?;
+            world.insist_again().await?;
+        },
         Load::Cancels => {
             for id in ask_for_endless(world).await? {
                 world.cancel(&id).await?;

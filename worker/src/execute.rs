@@ -8,16 +8,19 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use reveille_shared::crash::{self, Act};
-use reveille_shared::definition::{Job, OnLost, RetryPolicy};
+use reveille_shared::definition::{FanOut, Job, OnLost, RetryPolicy};
 use reveille_shared::retry;
 use reveille_shared::store::{Claimed, Outcome, Report, Store};
 use reveille_shared::telemetry::chain;
+use reveille_shared::template::Engine;
 use reveille_shared::work_request::{MAX_OUTPUT, RunError, Stream};
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
 
+use crate::children::Children;
+use crate::handlers::template::context;
 use crate::handlers::verify::Answer;
 use crate::handlers::{Handlers, Run, RunFailure, RunResult};
 use crate::report::{Reporter, Sink, cut, printable};
@@ -73,6 +76,8 @@ enum End {
     Dropped,
     /// It was told to stop before anything was run.
     NotBegun,
+    /// It has succeeded, and calls for children, whose inputs are kept.
+    Split(Value, Box<FanOut>, u32),
     /// Nothing was run: a lost attempt is known to have taken effect.
     Verified(Value),
     /// Nothing was run: whether a lost attempt took effect is to be asked again.
@@ -103,7 +108,10 @@ impl Executor {
         let (end, policies) = match self.job(&claimed, &handle).await {
             // A process that was frozen here must not begin what another one may have by now.
             Some(job) if !self.may_begin(&handle).await => (End::NotBegun, Policies::of(&job)),
-            Some(job) => (perform(&self.handlers, &job, claimed, &handle, sink.clone()).await, Policies::of(&job)),
+            Some(job) => {
+                let end = perform(&self.store, &self.handlers, &job, claimed, &handle, sink.clone()).await;
+                (end, Policies::of(&job))
+            }
             None if handle.why().is_some() => (End::NotBegun, Policies::default()),
             // Without its definition a run can only fail for good.
             None => (End::Returned(Err(unknown_job(&claimed))), Policies::default()),
@@ -166,13 +174,26 @@ impl Executor {
 }
 
 /// Runs the handler under its time-out and its token, and catches its panics.
-async fn perform(handlers: &Handlers, job: &Job, claimed: Claimed, handle: &Arc<Handle>, sink: Sink) -> End {
+async fn perform(
+    store: &Store,
+    handlers: &Handlers,
+    job: &Job,
+    claimed: Claimed,
+    handle: &Arc<Handle>,
+    sink: Sink,
+) -> End {
     let timeout = job.timeout.get();
     let now = std::time::Instant::now();
     let (schedule, scheduled_for) = match claimed.fire {
         Some(fire) => (Some(fire.schedule), fire.due_at),
         None => (None, claimed.accepted_at),
     };
+    let family = job.fan_out.as_ref().map(|fan_out| {
+        sink.leave_percent_to_children();
+        let children = Children::new(store.clone(), claimed.token, fan_out.max, handle.stop.clone());
+        (fan_out, Arc::new(children))
+    });
+    let handed_over = family.as_ref().filter(|(fan_out, _)| fan_out.from.is_none());
     let run = Run {
         id: claimed.id,
         attempt: claimed.attempt,
@@ -186,7 +207,9 @@ async fn perform(handlers: &Handlers, job: &Job, claimed: Claimed, handle: &Arc<
         deadline: now.checked_add(timeout).unwrap_or(now),
         sink,
         handle: Arc::clone(handle),
+        children: handed_over.map(|(_, children)| Arc::clone(children)),
     };
+    let known = job.fan_out.as_ref().and_then(|fan_out| fan_out.from.as_ref()).map(|_| context(&run));
     let work = async {
         if claimed.doubt
             && let Some(verify) = &job.verify
@@ -194,15 +217,65 @@ async fn perform(handlers: &Handlers, job: &Job, claimed: Claimed, handle: &Arc<
             let answer = handlers.verify(verify, &run).await;
             run.log(Stream::System, &format!("asked whether the lost attempt took effect: {}", words(&answer))).await;
             if let Some(end) = instead(answer, job, claimed.attempt, claimed.failures) {
-                return end;
+                return match family {
+                    Some((fan_out, children)) => split(end, fan_out, &children, known).await,
+                    None => end,
+                };
             }
         }
-        End::Returned(handlers.call(job, run).await)
+        let end = End::Returned(handlers.call(job, run).await);
+        match family {
+            Some((fan_out, children)) => split(end, fan_out, &children, known).await,
+            None => end,
+        }
     };
     tokio::select! {
         biased;
         end = AssertUnwindSafe(work).catch_unwind() => end.unwrap_or_else(|panic| End::Panicked(panic_text(&*panic))),
         () = handle.out_of_patience(timeout) => End::Dropped,
+    }
+}
+
+/// If the handler has succeeded: keeps the inputs of the children that it calls for. `known` is what templates of the run
+/// know, where one gives the inputs.
+async fn split(end: End, fan_out: &FanOut, children: &Children, known: Option<Value>) -> End {
+    let (output, is_verified) = match end {
+        End::Returned(Ok(output)) => (output, false),
+        End::Verified(output) => (output, true),
+        other => return other,
+    };
+    let kept = async {
+        match (known, &fan_out.from) {
+            (Some(known), Some(from)) => {
+                for input in listed(from, known, &output)? {
+                    children.add(input).await?;
+                }
+            }
+            _ if is_verified => {
+                let told = "a lost attempt took effect, and which children it has called for is not known";
+                return Err(RunFailure::fatal(told).code("Lost"));
+            }
+            _ => {}
+        }
+        children.finish().await
+    };
+    match kept.await {
+        Err(failure) => End::Returned(Err(failure)),
+        Ok(0) if is_verified => End::Verified(output),
+        Ok(0) => End::Returned(Ok(output)),
+        Ok(count) => End::Split(output, Box::new(fan_out.clone()), count),
+    }
+}
+
+/// The list that a template gives.
+fn listed(from: &str, mut known: Value, output: &Value) -> Result<Vec<Value>, RunFailure> {
+    known["output"] = output.clone();
+    match Engine::new(&known).render_json(&Value::String(from.to_owned())) {
+        Ok(Value::Array(items)) => Ok(items),
+        Ok(_) => Err(RunFailure::fatal("fan_out.from gives no list").code("NoList")),
+        Err(error) => {
+            Err(RunFailure::fatal(format!("fan_out.from can't be rendered: {}", error.reason)).code("Template"))
+        }
     }
 }
 
@@ -268,6 +341,10 @@ fn normalize(end: End, why: Option<Why>, policies: &Policies, failures: u32, luc
             Ok(output) => Outcome::Verified { output },
             Err(failure) => failed(failure),
         },
+        (End::Split(output, fan_out, children), _) => match storable(output) {
+            Ok(output) => Outcome::Split { output, job: fan_out.job, fail: fan_out.fail, children },
+            Err(failure) => failed(failure),
+        },
         (_, Some(Why::Asked)) => Outcome::Stopped,
         (_, Some(Why::Drained)) | (End::NotBegun, _) => Outcome::Released,
         (End::Deferred { after, reason }, _) => {
@@ -325,6 +402,7 @@ fn label(outcome: &Outcome) -> &'static str {
         Outcome::Verified { .. } => "verified",
         Outcome::Deferred { .. } => "deferred",
         Outcome::Parked { .. } => "parked",
+        Outcome::Split { .. } => "split",
         Outcome::Failed { retry: None, .. } => "failed",
         Outcome::Failed { retry: Some(_), .. } => "retried",
         Outcome::Stopped => "canceled",

@@ -5,6 +5,7 @@
 //! - `consume`: delivery → free slot → claim → ack; `flow` decides how many deliveries to ask for.
 //! - `claim`: many claims in one commit; a lease with its fencing token for each.
 //! - `execute`: one attempt under its time-out, its token and a catch of panics → a closed set of outcomes.
+//! - `children`: what a run hands over to become its children.
 //! - [`handlers`]: HTTP calls, commands, and the Rust functions of a program that uses this crate.
 //! - [`Guard`]: what a command runs under, so that it dies with its worker.
 //! - `report`: outcomes, progress and lines → store, in batches.
@@ -28,6 +29,7 @@
 //! ```
 
 pub mod app;
+mod children;
 mod claim;
 mod consume;
 mod execute;

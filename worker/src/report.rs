@@ -79,6 +79,7 @@ impl Reporter {
             reporter: self.clone(),
             printed,
             congested: AtomicBool::new(false),
+            has_children: AtomicBool::new(false),
         }))
     }
 }
@@ -96,6 +97,8 @@ struct Attempt {
     printed: Mutex<Printed>,
     /// The last line found no room in time: don't wait for the next ones.
     congested: AtomicBool,
+    /// How far the run is, is how far its children are, and nothing else.
+    has_children: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -123,10 +126,16 @@ impl Sink {
         if percent.is_nan() {
             return;
         }
+        let percent = if self.0.has_children.load(Ordering::Relaxed) { 0.0 } else { percent };
         let message = message.map(|text| printable(cut(text, 1024)));
         let progress = Progress { id: self.0.id, token: self.0.token, percent: percent.clamp(0.0, 100.0), message };
         // Only the latest counts, and there will be a later one.
         let _full = self.0.reporter.notes.try_send(Note::Progress(progress)).is_err();
+    }
+
+    /// From now on only words are told about the progress: the percentage is that of the run's children.
+    pub(crate) fn leave_percent_to_children(&self) {
+        self.0.has_children.store(true, Ordering::Relaxed);
     }
 
     pub(crate) async fn log(&self, stream: Stream, text: &str) {
@@ -321,6 +330,7 @@ pub(crate) mod tests {
             deadline: std::time::Instant::now() + Duration::from_secs(60),
             sink: reporter.sink(id, Uuid::nil(), 1),
             handle,
+            children: None,
         };
         (run, notes)
     }

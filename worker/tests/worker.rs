@@ -9,8 +9,11 @@ use std::time::Duration;
 
 use reveille_shared::broker::{self, Broker, Route};
 use reveille_shared::clock::{Clock, SystemClock};
-use reveille_shared::definition::{Backoff, CommandCall, Definitions, Handler, HttpCall, Job, Priority, RetryPolicy};
+use reveille_shared::definition::{
+    Backoff, CommandCall, Definitions, FanOut, Handler, HttpCall, Job, Priority, RetryPolicy,
+};
 use reveille_shared::duration::HumanDuration;
+use reveille_shared::fan_out::FailPolicy;
 use reveille_shared::lifecycle::Lifecycle;
 use reveille_shared::state::{Phase, Status};
 use reveille_shared::store::{Cancellation, Claim, Loss, NewWorkRequest, Outgoing, Store};
@@ -441,6 +444,86 @@ async fn the_beat_mends_what_store_and_memory_disagree_on() {
     gate.add_permits(2);
     for probe in probes {
         stack.until_status(probe, Status::Succeeded).await;
+    }
+    drain(worker, LIMIT).await;
+}
+
+/// The inputs of the children that a run has called for.
+async fn inputs_of(stack: &Stack, parent: WorkRequestId) -> Vec<Value> {
+    let fan_out = stack.store.fan_out(parent).await.unwrap().unwrap();
+    let (mut inputs, mut after) = (Vec::new(), -1);
+    while let Some(chunk) = stack.store.next_chunk(fan_out.batch, after).await.unwrap() {
+        after = chunk.number;
+        inputs.extend(chunk.inputs);
+    }
+    assert_eq!(inputs.len(), fan_out.counts.total as usize);
+    inputs
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_handler_lists_or_hands_over_becomes_children() {
+    let fan_out = |from: Option<&str>, max| {
+        Some(FanOut { job: "child".into(), from: from.map(str::to_owned), fail: FailPolicy::Fast, max })
+    };
+    let of = |name: &str, fan_out| Job { fan_out, ..function(name) };
+    let list = Some("{{ output.items }}");
+    let script = r#"echo '::child {"a": 1}'; echo '::progress 90 almost'; echo '::child [2]'; echo said"#;
+    let jobs = vec![
+        of("listed", fan_out(list, 3)),
+        of("handed", fan_out(None, 100_000)),
+        of("undeclared", None),
+        Job { fan_out: fan_out(None, 2), ..shell("printed", script) },
+        Job { fan_out: fan_out(None, 2), ..shell("garbled", "echo '::child {'; sleep 600") },
+        Job { fan_out: fan_out(None, 1), ..shell("many", script) },
+        function("child"),
+    ];
+    let stack = Stack::with(jobs).await;
+    let hands_over = |run: Run| async move {
+        run.fan_out((0..1_234).map(|number| json!({ "number": number }))).await?;
+        run.fan_out([json!("last")]).await?;
+        Ok(json!("handed"))
+    };
+    let functions = Functions::builder()
+        .register("listed", |run: Run| async move { Ok(run.input) })
+        .register("handed", hands_over)
+        .register("undeclared", hands_over)
+        .register("child", |_: Run| async move { Ok(Value::Null) })
+        .build()
+        .unwrap();
+    let worker = stack.worker("one", 8, functions).await;
+    let split = |seen: &WorkRequest| seen.phase == Phase::Children;
+
+    let id = stack.trigger("listed", json!({"items": ["x", {"y": 1}]})).await;
+    let seen = stack.until(id, split).await;
+    assert_eq!((seen.status, seen.children.unwrap().policy), (Status::InProgress, FailPolicy::Fast));
+    assert_eq!(inputs_of(&stack, id).await, [json!("x"), json!({"y": 1})]);
+
+    let id = stack.trigger("handed", Value::Null).await;
+    stack.until(id, split).await;
+    let inputs = inputs_of(&stack, id).await;
+    assert_eq!((inputs.len(), &inputs[1_233], &inputs[1_234]), (1_235, &json!({"number": 1_233}), &json!("last")));
+
+    let id = stack.trigger("printed", Value::Null).await;
+    let seen = stack.until(id, split).await;
+    assert_eq!((seen.percent, seen.message.as_deref()), (0.0, Some("almost")), "only words are told");
+    assert_eq!(inputs_of(&stack, id).await, [json!({"a": 1}), json!([2])]);
+    let lines = stack.store.logs(id, (0, 0), 10).await.unwrap();
+    assert_eq!(lines.iter().map(|line| line.text.as_str()).collect::<Vec<_>>(), ["said"]);
+
+    let id = stack.trigger("listed", json!({"items": []})).await;
+    stack.until_status(id, Status::Succeeded).await;
+    for (job, input, code) in [
+        ("listed", json!({"items": 7}), "NoList"),
+        ("listed", json!({}), "Template"),
+        ("listed", json!({"items": [1, 2, 3, 4]}), "TooManyChildren"),
+        ("listed", json!({"items": [null]}), "InvalidChild"),
+        ("garbled", Value::Null, "InvalidChild"),
+        ("many", Value::Null, "TooManyChildren"),
+        ("undeclared", Value::Null, "NoFanOut"),
+    ] {
+        let id = stack.trigger(job, input).await;
+        let seen = stack.until_status(id, Status::Failed).await;
+        assert_eq!((seen.error.unwrap().code.as_str(), seen.attempt, seen.children), (code, 1, None), "{job}");
     }
     drain(worker, LIMIT).await;
 }

@@ -11,6 +11,7 @@ pub(crate) mod logs;
 pub(crate) mod next;
 pub(crate) mod pause;
 pub(crate) mod plan;
+pub(crate) mod retry;
 pub(crate) mod runs;
 pub(crate) mod schedules;
 pub(crate) mod schema;

@@ -19,6 +19,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "SCHEDULE")]
     schedule: Option<String>,
 
+    /// Only children of this run
+    #[arg(long, value_name = "ID")]
+    parent: Option<String>,
+
     /// Only runs in one of these states, separated by commas: accepted, in_progress, canceling, succeeded, failed, canceled
     #[arg(long, value_name = "STATUS", value_delimiter = ',', value_parser = status)]
     status: Vec<Status>,
@@ -35,10 +39,11 @@ pub(crate) fn status(text: &str) -> Result<Status, UnknownStatus> {
 
 /// Lists runs, newest first.
 pub(crate) async fn run(arguments: Arguments, client: &Client, output: &mut Output) -> Result<Exit, Failure> {
-    let Arguments { job, schedule, status, limit } = arguments;
+    let Arguments { job, schedule, parent, status, limit } = arguments;
     let mut query = Vec::new();
     query.extend(job.map(|job| ("job", job)));
     query.extend(schedule.map(|schedule| ("schedule", schedule)));
+    query.extend(parent.map(|parent| ("parent", parent)));
     query.extend(status.iter().map(|status| ("status", status.to_string())));
     let items = client.list(&["workRequests"], &query, usize::try_from(limit).unwrap_or(usize::MAX)).await?;
     if output.json {
@@ -59,10 +64,13 @@ pub(crate) async fn run(arguments: Arguments, client: &Client, output: &mut Outp
 }
 
 fn row(run: &Run, now: Timestamp, output: &Output) -> Vec<comfy_table::Cell> {
+    let children = run.children.as_ref().map(|children| format!("children {}", children.words()));
     let running = match (run.status, &run.error) {
-        (Status::InProgress, _) => format!("{:.0} % {}", run.percent_complete, run.message.as_deref().unwrap_or("")),
+        (Status::InProgress, _) => {
+            format!("{:.0} % {}", run.percent_complete, run.message.as_deref().or(children.as_deref()).unwrap_or(""))
+        }
         (Status::Failed, Some(error)) => error.message.clone(),
-        _ => run.waiting_for.clone().unwrap_or_default(),
+        _ => run.waiting_for.clone().or(children).unwrap_or_default(),
     };
     let short: String = running.lines().next().unwrap_or_default().chars().take(60).collect();
     vec![

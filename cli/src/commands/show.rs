@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
 use crate::output::{Output, span};
-use crate::view::{Event, LateReport, Run};
+use crate::view::{Children, Event, LateReport, Run};
 
 /// Events that are shown: more than any run of a sane job has.
 const MOST_EVENTS: usize = 10_000;
@@ -78,7 +78,10 @@ fn facts(run: &Run, now: Timestamp, output: &mut Output) -> Result<(), Failure> 
         ("Job", Some(format!("{} (namespace {}, queue {})", run.job, run.namespace, run.queue))),
         ("Schedule", run.schedule.clone()),
         ("Due", time(run.scheduled_for)),
-        ("Attempt", Some(run.attempt.to_string())),
+        ("Child of", run.parent.clone()),
+        ("Retry of", run.retry_of.clone()),
+        ("Children", run.children.as_ref().map(Children::words)),
+        ("Attempt", (run.attempt > 0 || run.children.is_none()).then(|| run.attempt.to_string())),
         ("Accepted", time(Some(run.time_accepted))),
         ("Started", time(run.time_started)),
         ("Finished", time(run.time_finished)),

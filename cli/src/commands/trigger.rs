@@ -3,11 +3,12 @@
 use std::io::Read as _;
 
 use reveille_shared::duration::HumanDuration;
+use reveille_shared::fan_out::FailPolicy;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::actor::Actor;
-use crate::client::Client;
+use crate::client::{Answer, Client};
 use crate::commands::wait;
 use crate::failure::{EXIT_CODES, Exit, Failure};
 use crate::output::Output;
@@ -27,6 +28,16 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "JSON", allow_hyphen_values = true, conflicts_with = "schedule")]
     input: Option<String>,
 
+    /// Run the job for each line of a file of JSON objects (or - for standard input), as children of one run that ends with
+    /// them
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["schedule", "input", "delay"])]
+    inputs: Option<String>,
+
+    /// What failed children mean: fast (the first one ends it all), at_end (all run; the default), tolerate:3 or
+    /// tolerate:5% (as many may fail)
+    #[arg(long, value_name = "POLICY", requires = "inputs")]
+    fail: Option<FailPolicy>,
+
     /// How long to wait before it starts, like 30s or 1h30m
     #[arg(long, value_name = "DURATION", conflicts_with = "schedule")]
     delay: Option<HumanDuration>,
@@ -43,7 +54,7 @@ pub(crate) struct Arguments {
     actor: Actor,
 }
 
-fn idempotency_key(text: &str) -> Result<String, &'static str> {
+pub(super) fn idempotency_key(text: &str) -> Result<String, &'static str> {
     let good = (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
     good.then(|| text.to_owned()).ok_or("must have 1 to 255 visible ASCII characters")
 }
@@ -64,9 +75,25 @@ async fn trigger_job(job: &str, arguments: &Arguments, client: &Client, output: 
     if let Some(delay) = arguments.delay {
         body["delay"] = delay.to_string().into();
     }
+    if let Some(inputs) = &arguments.inputs {
+        body["inputs"] = read_inputs(inputs)?;
+    }
+    if let Some(fail) = arguments.fail {
+        body["fail"] = fail.to_json();
+    }
     let answer = client.post(&["jobs", job, "trigger"], &body, arguments.idempotency_key.as_deref()).await?;
+    tell_accepted(&answer, arguments.wait, client, output).await
+}
+
+/// Tells of a run that was accepted, or of its end.
+pub(super) async fn tell_accepted(
+    answer: &Answer,
+    wait: bool,
+    client: &Client,
+    output: &mut Output,
+) -> Result<Exit, Failure> {
     let accepted: Run = answer.read()?;
-    if !arguments.wait {
+    if !wait {
         if output.json {
             output.document(&answer.body)?;
         } else {
@@ -114,15 +141,32 @@ struct Fired {
     work_requests: Vec<Run>,
 }
 
+/// Standard input or a file, and what to call it.
+fn read_file(file: &str) -> Result<(String, &str), Failure> {
+    if file == "-" {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map_err(|error| unreadable("standard input", &error))?;
+        return Ok((text, "standard input"));
+    }
+    Ok((std::fs::read_to_string(file).map_err(|error| unreadable(file, &error))?, file))
+}
+
+/// A JSON value in each line that is not empty.
+fn read_inputs(file: &str) -> Result<Value, Failure> {
+    let (text, place) = read_file(file)?;
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let read = lines.map(|(at, line)| {
+        let wrong = |error| Failure::Usage(format!("line {} of {place} is not valid JSON: {error}", at + 1));
+        serde_json::from_str::<Value>(line).map_err(wrong)
+    });
+    read.collect()
+}
+
 fn read_input(input: &str) -> Result<Value, Failure> {
     let (text, place) = match input {
-        "-" => {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).map_err(|error| unreadable("standard input", &error))?;
-            (text, "standard input")
-        }
+        "-" => read_file(input)?,
         _ => match input.strip_prefix('@') {
-            Some(file) => (std::fs::read_to_string(file).map_err(|error| unreadable(file, &error))?, file),
+            Some(file) => read_file(file)?,
             None => (input.to_owned(), "--input"),
         },
     };

@@ -33,6 +33,7 @@ const COMMON: [(&str, &str); 5] = [
         schedules::resume::resume_schedule,
         schedules::trigger::trigger_schedule,
         schedules::backfills::create::backfill,
+        work_requests::retry_failed::retry_failed,
     ),
     tags(
         (name = "jobs", description = "Definitions of business logic, and how to start it"),
@@ -63,6 +64,7 @@ fn api() -> OpenApiRouter<ApiState> {
         .routes(routes!(definitions::apply::apply_definitions))
         .routes(routes!(work_requests::list::list_work_requests))
         .routes(routes!(work_requests::get::get_work_request, work_requests::cancel::cancel_work_request))
+        .route("/v1/workRequests/{id}", post(verbs::of_work_request))
         .routes(routes!(work_requests::cancel_all::cancel_work_requests))
         .routes(routes!(work_requests::late_reports::list_late_reports))
         .routes(routes!(work_requests::events::list_events))
@@ -175,7 +177,7 @@ mod tests {
                 assert!(operation["responses"]["503"]["headers"]["Retry-After"].is_object(), "{method} {path}");
             }
         }
-        assert_eq!(ids.len(), 33);
+        assert_eq!(ids.len(), 34);
         let text = document.to_string();
         for reference in text.split("\"#/components/schemas/").skip(1) {
             let name = reference.split('"').next().unwrap();

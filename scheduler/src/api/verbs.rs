@@ -1,5 +1,5 @@
-//! `POST /v1/schedules/{schedule}:VERB`: the router can't tell verbs apart that stand behind a parameter, so one route
-//! takes them all and hands the request on.
+//! `POST /v1/schedules/{schedule}:VERB`, `POST /v1/workRequests/{id}:VERB`: the router can't tell verbs apart that stand behind a parameter, so one route
+//! takes all of a resource and hands the request on.
 
 use axum::extract::{Request, State};
 use axum::handler::Handler as _;
@@ -11,6 +11,7 @@ use super::ApiState;
 use super::error::{Problem, printable};
 use super::extract::Segment;
 use super::schedules::{backfills, pause, resume, trigger};
+use super::work_requests::retry_failed;
 
 /// The path by which a request is counted, where the router's own does not say enough.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +33,26 @@ pub(crate) async fn of_schedule(State(state): State<ApiState>, Segment(text): Se
                 "a schedule has no verb {}: it has :pause, :resume, :trigger and :backfill",
                 printable(unknown)
             );
+            return Problem::new(StatusCode::NOT_FOUND, "UnknownVerb", message).into_response();
+        }
+    };
+    response.extensions_mut().insert(Pattern(pattern));
+    response
+}
+
+/// The same for a work request.
+pub(crate) async fn of_work_request(
+    State(state): State<ApiState>,
+    Segment(text): Segment,
+    request: Request,
+) -> Response {
+    let (pattern, mut response) = match text.rsplit_once(':') {
+        None => return (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "GET,HEAD,DELETE")]).into_response(),
+        Some((_, "retryFailed")) => {
+            ("/v1/workRequests/{id}:retryFailed", retry_failed::retry_failed.call(request, state).await)
+        }
+        Some((_, unknown)) => {
+            let message = format!("a work request has no verb {}: it has :retryFailed", printable(unknown));
             return Problem::new(StatusCode::NOT_FOUND, "UnknownVerb", message).into_response();
         }
     };

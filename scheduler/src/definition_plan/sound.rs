@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
-use reveille_shared::definition::{Chained, Definitions, Job};
+use reveille_shared::definition::{Definitions, Job};
 use reveille_shared::store::ScheduleKey;
 
 /// Something because of which definitions can't be in force together.
@@ -42,16 +42,18 @@ pub(super) fn check(definitions: &Definitions) -> Vec<Unsound> {
         }
     }
     for (key, job) in &jobs {
-        for next in chain(job).filter(|next| !known(&key.namespace, &next.job)) {
-            unsound.push(missing(format!("job {key}"), &next.job));
+        for next in called(job).filter(|next| !known(&key.namespace, next)) {
+            unsound.push(missing(format!("job {key}"), next));
         }
     }
     unsound.extend(cycles(&jobs));
     unsound
 }
 
-fn chain(job: &Job) -> impl Iterator<Item = &Chained> {
-    job.on_success.iter().chain(&job.on_failure).chain(&job.on_finish)
+/// The jobs that its runs or the ends of these call.
+fn called(job: &Job) -> impl Iterator<Item = &str> {
+    let chained = job.on_success.iter().chain(&job.on_failure).chain(&job.on_finish).map(|next| next.job.as_str());
+    chained.chain(job.fan_out.as_ref().map(|fan_out| fan_out.job.as_str()))
 }
 
 /// Chains that call themselves again, each told once.
@@ -71,12 +73,12 @@ fn cycles(jobs: &BTreeMap<ScheduleKey, &Job>) -> Vec<Unsound> {
                     found.push(Unsound {
                         at: format!("job {key}"),
                         message: format!("its chain comes back to itself: {}", names.join(" \u{2192} ")),
-                        hint: "take one of on_success, on_failure and on_finish out of the circle".to_owned(),
+                        hint: "take one of on_success, on_failure, on_finish and fan_out out of the circle".to_owned(),
                     });
                 } else if let Some(job) = jobs.get(&key).filter(|_| !done.contains(&key)) {
                     let namespace = &key.namespace;
                     let next =
-                        chain(job).map(|next| ScheduleKey { namespace: namespace.clone(), name: next.job.clone() });
+                        called(job).map(|next| ScheduleKey { namespace: namespace.clone(), name: next.to_owned() });
                     let next = next.collect();
                     on_way.insert(key.clone(), way.len());
                     way.push((key, next));

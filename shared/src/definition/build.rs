@@ -1,5 +1,6 @@
 //! A tree without faults → jobs and schedules with all defaults filled in.
 
+mod fan_out;
 mod job;
 mod limits;
 mod schedule;

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::schedule::Schedule;
 use super::ssh::SshCall;
 use crate::duration::HumanDuration;
+use crate::fan_out::FailPolicy;
 
 /// All that a folder of files defines.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -63,6 +64,9 @@ pub struct Job {
     /// A run that has not started within this time, counted from when it could first go out, FAILS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<HumanDuration>,
+    /// Runs that a run calls for when its handler has succeeded, and with which it ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fan_out: Option<FanOut>,
     /// Jobs of the same namespace that are called when a run ends SUCCEEDED.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub on_success: Vec<Chained>,
@@ -93,6 +97,7 @@ impl Job {
             rate: None,
             unique: None,
             expires: None,
+            fan_out: None,
             on_success: Vec::new(),
             on_failure: Vec::new(),
             on_finish: Vec::new(),
@@ -116,6 +121,23 @@ pub struct Chained {
     /// `parent`. Without it the run is given the ended run's input, with the output added as its member `output`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<Value>,
+}
+
+/// What a run calls for when its handler has succeeded: a child for each item of a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FanOut {
+    /// What the children run: a job of the same namespace.
+    pub job: String,
+    /// A template that gives the list of their inputs; knows the handler's `output` and what templates of the run know.
+    /// Without it the handler hands them over one by one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// What failed children mean for the run.
+    #[serde(default)]
+    pub fail: FailPolicy,
+    /// The most children; more fail the run.
+    pub max: u32,
 }
 
 /// The business logic itself.

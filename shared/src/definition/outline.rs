@@ -24,7 +24,7 @@ pub(super) struct Outline {
     pub(super) schedules: Box<[Name]>,
     /// The jobs that schedules call.
     pub(super) triggers: Box<[Name]>,
-    /// Jobs, and the jobs that the end of their runs calls.
+    /// Jobs, and the jobs that their runs or the ends of these call.
     pub(super) calls: Box<[(Name, Name)]>,
     pub(super) calendars: Box<[(Name, Arc<[DayRule]>)]>,
     /// The calendars that schedules name.
@@ -68,6 +68,8 @@ impl Outline {
             for list in CHAINS.iter().filter_map(|chain| job.get(chain)) {
                 calls.extend(distinct_jobs(list.one_or_many()).map(|(job, span)| (*caller, letters.name(job, span))));
             }
+            let child = job.get("fan_out").and_then(called_job);
+            calls.extend(child.map(|(job, span)| (*caller, letters.name(job, span))));
         }
         let mut triggers = Vec::new();
         let mut named = Vec::new();

@@ -11,6 +11,8 @@ pub(super) enum Scope {
     Key,
     /// The worker, for a run.
     Run,
+    /// The worker, when a handler has succeeded: the inputs of children.
+    Children,
     /// The worker, when it was told whether a lost run took effect: a condition.
     Answer,
 }
@@ -27,6 +29,17 @@ impl Scope {
             Self::Run => {
                 &["input", "scheduled_for", "fired_at", "work_request_id", "attempt", "job", "namespace", "schedule"]
             }
+            Self::Children => &[
+                "output",
+                "input",
+                "scheduled_for",
+                "fired_at",
+                "work_request_id",
+                "attempt",
+                "job",
+                "namespace",
+                "schedule",
+            ],
             Self::Answer => &[
                 "status",
                 "body",

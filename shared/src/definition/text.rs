@@ -12,6 +12,7 @@ use super::remote;
 use super::scope::Scope;
 use crate::due;
 use crate::duration::HumanDuration;
+use crate::fan_out::Tolerance;
 
 /// A kind of text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +63,10 @@ pub(super) enum Text {
     UniqueSpan,
     /// Tells runs apart: holds templates and no `${env:NAME}`.
     Key,
+    /// Gives the inputs of children: holds templates and no `${env:NAME}`.
+    Inputs,
+    /// How many children of a hundred may fail.
+    Share,
     /// An expression over the answer to a question, without `{{ }}`.
     Condition,
     HeaderName,
@@ -87,6 +92,7 @@ const DAY: &str = "^([0-9]{4}-[0-9]{2}-[0-9]{2}(/[0-9]{4}-[0-9]{2}-[0-9]{2})?|[A
 const REFERENCE: &str = "^\\$\\{env:[A-Za-z_][A-Za-z0-9_]*\\}$";
 const HEADER: &str = "^[-A-Za-z0-9!#$%&'*+.^_`|~]+$";
 const RATE: &str = "^[0-9]{1,5}/([smhd]|[0-9]+[0-9dhms]*)$";
+const SHARE: &str = "^[0-9]{1,3}(\\.[0-9]{1,2})?%$";
 const UNIQUE_SPAN: &str = "^(waiting|running|[0-9]+[0-9dhms]*)$";
 const LONGEST_FREE: usize = 1_000;
 
@@ -103,6 +109,8 @@ impl Text {
             Self::Duration => "a duration like 30s, 10m or 1h30m",
             Self::Rate => "a rate like 100/m",
             Self::UniqueSpan => "waiting, running, or a duration like 10m",
+            Self::Inputs => "a text with a template, like \"{{ output.images }}\"",
+            Self::Share => "a number, or a share like 5%",
             Self::Key => "a text with {{ templates }}, like \"{{ input.region }}\"",
             Self::Condition => "a condition like \"status == 200 and body.state == 'done'\"",
             Self::Cron => "a cron text like \"*/5 * * * *\"",
@@ -119,6 +127,7 @@ impl Text {
         match self {
             Self::Url | Self::Header | Self::Environment | Self::Argument | Self::Host => Some(Scope::Run),
             Self::Key => Some(Scope::Key),
+            Self::Inputs => Some(Scope::Children),
             _ => None,
         }
     }
@@ -138,6 +147,7 @@ impl Text {
             Self::HeaderName => HEADER,
             Self::VariableName => VARIABLE,
             Self::Rate => RATE,
+            Self::Share => SHARE,
             Self::UniqueSpan => UNIQUE_SPAN,
             Self::Free => return json!({"type": "string", "maxLength": LONGEST_FREE}),
             Self::Key => return json!({"type": "string", "minLength": 1, "maxLength": limits::LONGEST_KEY}),
@@ -172,6 +182,8 @@ impl Text {
             Self::User => no_references(text).and_then(|()| remote::user(text)),
             Self::Shell => no_references(text).and_then(|()| remote::shell(text)),
             Self::Reference => references(text).and_then(|()| remote::reference(text)),
+            Self::Inputs => no_references(text).and_then(|()| inputs(text)),
+            Self::Share => share(text),
             Self::Rate => limits::rate(text).map(drop),
             Self::UniqueSpan => limits::unique_span(text).map(drop),
             Self::Key => limits::key(text),
@@ -212,6 +224,23 @@ fn function(text: &str) -> Result<(), Complaint> {
         return Ok(());
     }
     Err(complaint("not the name of a function", "use 1 to 128 characters without spaces, as registered in the worker"))
+}
+
+fn inputs(text: &str) -> Result<(), Complaint> {
+    if text.contains("{{") {
+        return Ok(());
+    }
+    Err(complaint("no template, and no list without one", "write what gives the list, like \"{{ output.images }}\""))
+}
+
+fn share(text: &str) -> Result<(), Complaint> {
+    match text.parse::<Tolerance>() {
+        Ok(Tolerance::OfTenThousand(_)) => Ok(()),
+        _ => Err(complaint(
+            format!("`{}` is not a share", short(text)),
+            "write a number of children, or a share from 0% to 100% like 5% or 0.5%",
+        )),
+    }
 }
 
 fn duration(text: &str) -> Result<(), Complaint> {

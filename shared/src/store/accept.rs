@@ -42,6 +42,12 @@ pub struct NewWorkRequest {
     pub by: String,
     /// The run whose end calls for it, if one does.
     pub chained_from: Option<WorkRequestId>,
+    /// The run whose child it is, if it is one.
+    pub parent: Option<WorkRequestId>,
+    /// The run of which it does again what did not succeed.
+    pub retry_of: Option<WorkRequestId>,
+    /// Nothing of its own is to be delivered: it ends with its children. [`Store::accept_fan_out`] says so.
+    pub has_children: bool,
     /// For what it waits before its trigger may go out, in words, if for anything.
     pub held: Option<String>,
     /// Its first trigger counts as sent from the start: whoever accepts it publishes it after the commit.
@@ -79,6 +85,9 @@ impl NewWorkRequest {
             delay: HumanDuration::ZERO,
             by: by.into(),
             chained_from: None,
+            parent: None,
+            retry_of: None,
+            has_children: false,
             held: None,
             sent: false,
             refused: None,
@@ -113,6 +122,7 @@ impl NewWorkRequest {
     /// The delivery's phase and how many triggers were sent, as they are kept.
     pub(crate) const fn phase(&self) -> (&'static str, i32) {
         match (&self.held, self.sent) {
+            _ if self.has_children => ("children", 0),
             (Some(_), _) => ("held", 0),
             (None, true) => ("sent", 1),
             (None, false) => ("due", 0),

@@ -14,6 +14,7 @@ use super::accept::{IdempotencyKey, NewWorkRequest};
 use super::backfills::{Backfill, BackfillStep, NewBackfill};
 use super::changes::{Change, DefinitionKind, RecordedChange};
 use super::definitions::{InForce, Versioned};
+use super::fan_outs::{FanOut, InputChunk, NewFanOut, OpenFanOut, UnfinishedChild};
 use super::fires::{CursorMove, Fire};
 use super::follow::EndedRun;
 use super::leader::Generation;
@@ -35,7 +36,7 @@ use crate::work_request::{HistoryEvent, LogLine, WorkRequest, WorkRequestId};
 
 /// The way to write, and what else differs.
 #[async_trait]
-pub(crate) trait Database: ReadPlans + ReadRuns + Send + Sync + 'static {
+pub(crate) trait Database: ReadPlans + ReadRuns + ReadFanOuts + Send + Sync + 'static {
     fn kind(&self) -> Kind;
     async fn now(&self) -> Result<Timestamp>;
     async fn begin(&self) -> Result<Box<dyn Tx>>;
@@ -108,6 +109,16 @@ pub(crate) trait ReadRuns {
     async fn untold(&self, limit: i64) -> Result<Vec<Untold>>;
 }
 
+/// Reads of runs with children, likewise.
+#[async_trait]
+pub(crate) trait ReadFanOuts {
+    async fn open_fan_outs(&self, after: Uuid, limit: i64) -> Result<Vec<OpenFanOut>>;
+    async fn fan_out(&self, parent: WorkRequestId) -> Result<Option<FanOut>>;
+    async fn next_chunk(&self, batch: Uuid, after: i32) -> Result<Option<InputChunk>>;
+    async fn unfinished_children(&self, parent: WorkRequestId, after: Uuid, limit: i64)
+    -> Result<Vec<UnfinishedChild>>;
+}
+
 /// Where a page of names starts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum NamePage<'a> {
@@ -142,7 +153,7 @@ pub(crate) enum Which<'a> {
 /// [`Plain`] statements are the same text in both databases; [`Runs`] and [`Plans`] are the batches, in which
 /// each does what it is good at.
 #[async_trait]
-pub(crate) trait Tx: Plain + Runs + Plans + Limits + Send {
+pub(crate) trait Tx: Plain + Runs + Plans + Limits + FanOuts + Send {
     /// The database's clock when the transaction began.
     fn now(&self) -> Timestamp;
     async fn commit(self: Box<Self>) -> Result<()>;
@@ -232,6 +243,47 @@ pub(crate) trait Plans {
     async fn remove_jobs(&mut self, keys: &[ScheduleKey]) -> Result<()>;
     async fn put_schedules(&mut self, rows: &[ScheduleRow]) -> Result<()>;
     async fn remove_schedules(&mut self, keys: &[ScheduleKey]) -> Result<()>;
+}
+
+/// Single statements about runs with children.
+#[async_trait]
+pub(crate) trait FanOuts {
+    async fn stage_inputs(&mut self, batch: Uuid, chunk: i32, inputs: &[Value]) -> Result<()>;
+    /// Forgets some chunks of a batch; answers how many.
+    async fn discard_inputs(&mut self, batch: Uuid, limit: i64) -> Result<u64>;
+    /// Forgets chunks staged before an instant for no run, and those of runs that ended before another one.
+    async fn purge_inputs(&mut self, staged: Timestamp, ended: Timestamp, limit: i64) -> Result<u64>;
+    /// How many inputs of a batch there are.
+    async fn staged(&mut self, batch: Uuid) -> Result<i64>;
+    /// Deletes a chunk; answers whether it was there.
+    async fn take_chunk(&mut self, batch: Uuid, chunk: i32) -> Result<bool>;
+    async fn insert_fan_out(
+        &mut self,
+        parent: WorkRequestId,
+        namespace: &str,
+        new: &NewFanOut,
+        depth: i32,
+    ) -> Result<()>;
+    async fn lock_fan_out(&mut self, parent: WorkRequestId) -> Result<Option<FanOut>>;
+    async fn save_fan_out(&mut self, row: &FanOut) -> Result<()>;
+    /// Keeps how much of a run is over, unless that is less than what is known.
+    async fn raise_percent(&mut self, id: WorkRequestId, percent: f64) -> Result<()>;
+    /// How many runs with children a run is within.
+    async fn depth_of(&mut self, id: WorkRequestId) -> Result<i32>;
+    async fn output_of(&mut self, id: WorkRequestId) -> Result<Option<Value>>;
+    /// Whether any run stands for another one's children.
+    async fn any_shared(&mut self) -> Result<bool>;
+    /// For children of which runs this one stands.
+    async fn parents_sharing(&mut self, id: WorkRequestId) -> Result<Vec<WorkRequestId>>;
+    /// It stands no more for those of one of them; answers for how many it has.
+    async fn take_shared(&mut self, id: WorkRequestId, parent: WorkRequestId) -> Result<u32>;
+    /// Nothing stands for a run's children any more; answers for how many something has.
+    async fn leave_shared(&mut self, parent: WorkRequestId) -> Result<u32>;
+    async fn put_shared(&mut self, id: WorkRequestId, parent: WorkRequestId, children: u32) -> Result<()>;
+    /// Whether any child of a run is under way, or its end to be followed up.
+    async fn awaited(&mut self, parent: WorkRequestId) -> Result<bool>;
+    /// How many children have SUCCEEDED, FAILED, and were CANCELED, by their own rows.
+    async fn count_children(&mut self, parent: WorkRequestId) -> Result<[u32; 3]>;
 }
 
 /// Single statements.

@@ -1,4 +1,4 @@
-//! What follows the end of a run: chained jobs, held fires, failures in a row.
+//! What follows the end of a run: chained jobs, held fires, failures in a row, a parent's counts.
 //!
 //! The transaction that ends a run which something waits for leaves a row in `follow_ups` (a database trigger writes it,
 //! so that no way of ending can forget). Whoever deletes that row draws the consequences in the same transaction:
@@ -13,7 +13,7 @@ use super::accept::{self, NewWorkRequest};
 use super::database::Tx;
 use super::record::admit_held;
 use super::schedules::{self, ScheduleKey, ScheduleRow};
-use super::{Hint, Result, Store, unique};
+use super::{Hint, Result, Store, fan_outs, unique};
 use crate::crash::{self, Commit};
 use crate::state::Status;
 use crate::work_request::{FireRef, Origin, RunError, WorkRequestId};
@@ -44,6 +44,8 @@ pub struct EndedRun {
     pub fire: Option<FireRef>,
     /// When it ended.
     pub finished_at: Timestamp,
+    /// The run whose child it is, if it is one.
+    pub parent: Option<WorkRequestId>,
 }
 
 /// What follows the end of a run.
@@ -91,7 +93,11 @@ impl Store {
         let rows = tx.lock_schedules(&sorted(keys.keys().cloned())).await?;
         keys.extend(rows.iter().map(|row| (row.key(), row.schedule.count_manual)));
         let paused = count_failures(&mut *tx, rows, &follow_ups).await?;
+        let percents = fan_outs::count_ends(&mut *tx, follow_ups.iter().map(|follow_up| &follow_up.run)).await?;
         let admitted = if keys.is_empty() { 0 } else { admit_held(&mut *tx, &keys).await? };
+        for (parent, percent) in percents {
+            tx.raise_percent(parent, percent).await?;
+        }
         let ended = follow_ups.len();
         let mut births: Vec<_> = follow_ups.into_iter().flat_map(|follow_up| follow_up.births).collect();
         unique::join(&mut *tx, &mut births).await?;

@@ -9,10 +9,12 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::dispatch::expire;
+use super::fan_outs::{self, NoSplit};
 use super::texts::{error_without_nul, json_without_nul, without_nul};
 use super::transition::{Batch, Hints};
 use super::{Result, Store, StoreError};
 use crate::crash::{self, Commit};
+use crate::fan_out::FailPolicy;
 use crate::state::{Input, Lease, Refusal, Status};
 use crate::work_request::{FireRef, LogLine, RunError, WorkRequestId};
 
@@ -92,6 +94,17 @@ pub enum Outcome {
         after: Duration,
         /// What whoever asks needs to know: no secret.
         notes: Value,
+    },
+    /// It took effect, and calls for other runs, its children; it ends as they do.
+    Split {
+        /// What it answered, likewise.
+        output: Value,
+        /// What the children run: a job of the same namespace.
+        job: String,
+        /// What failed ones mean for it.
+        fail: FailPolicy,
+        /// How many they are. Their inputs were staged under the lease's token, see [`super::Staging`].
+        children: u32,
     },
     /// It did not.
     Failed {
@@ -270,6 +283,7 @@ impl Store {
         for (index, report) in reports.into_iter().enumerate() {
             let Report { id, token, outcome } = report.clone();
             let mut noted = None;
+            let mut children = None;
             let (input, output) = match outcome {
                 Outcome::Succeeded { output } => {
                     (Input::Succeed { token, verified: false }, Some(json_without_nul(output)))
@@ -283,6 +297,18 @@ impl Store {
                 Outcome::Parked { after, notes } => {
                     noted = Some(json_without_nul(notes));
                     (Input::Park { token, after }, None)
+                }
+                Outcome::Split { output, job, fail, children: total } => {
+                    let namespace = batch.get(id).map(|row| row.namespace.clone()).unwrap_or_default();
+                    let output = Some(json_without_nul(output));
+                    match fan_outs::split(&mut *tx, &namespace, id, (&job, fail, token, total)).await? {
+                        Ok(new) => {
+                            children = Some(new);
+                            (Input::Split { token: Some(token), children: total }, output)
+                        }
+                        Err(NoSplit::Empty) => (Input::Succeed { token, verified: false }, output),
+                        Err(NoSplit::Failed(error)) => (Input::Fail { token, error, retry: None }, None),
+                    }
                 }
                 Outcome::Failed { error, retry } => {
                     (Input::Fail { token, error: error_without_nul(error), retry }, None)
@@ -298,6 +324,12 @@ impl Store {
                     row.output = output;
                     row.notes = noted.or_else(|| row.notes.take());
                     hints.after(row);
+                    // One that was canceled meanwhile has ended.
+                    if let Some((new, depth)) = children.filter(|_| !row.is_done()) {
+                        let namespace = row.namespace.clone();
+                        tx.insert_fan_out(id, &namespace, &new, depth).await?;
+                        hints.grow();
+                    }
                     Ok(())
                 }
                 Err(refusal) => {

@@ -8,6 +8,7 @@
 //! - [`fires`](self), [`record`](self): the fire ledger and how it is written (I1, I8).
 //! - [`backfills`](self): fires of a past range.
 //! - [`follow`](self): what follows the end of a run.
+//! - [`fan_outs`](self), [`staging`](self): runs with children, and the inputs of these.
 //! - [`changes`](self): who changed which definition.
 //! - [`dispatch`](self): which triggers go out now; [`markers`](self): which of them are lost.
 //! - [`limits`](self), [`unique`](self): which runs have to wait, and which are the same; [`waits`](self): for how long.
@@ -26,6 +27,7 @@ mod changes;
 mod database;
 mod definitions;
 mod dispatch;
+mod fan_outs;
 mod fires;
 mod follow;
 mod leader;
@@ -40,6 +42,7 @@ mod requests;
 mod rows;
 mod schedules;
 mod sqlite;
+mod staging;
 mod texts;
 mod transition;
 mod unique;
@@ -58,6 +61,7 @@ pub use self::changes::{Action, DefinitionKind, RecordedChange};
 use self::database::{Database, Tx};
 pub use self::definitions::{Applied, ChangeSet, InForce, Versioned};
 pub use self::dispatch::Outgoing;
+pub use self::fan_outs::{Births, FanOut, InputChunk, NewFanOut, OpenFanOut, STAGED, UnfinishedChild};
 pub use self::fires::{
     CLOCK_TOLERANCE, Decision, Fire, FireOutcome, FirePlan, FirePlans, FireVerdict, OverlapRule, Planned, SkipReason,
 };
@@ -69,6 +73,7 @@ pub use self::markers::Marker;
 pub use self::outbox::Untold;
 pub use self::requests::{Canceled, Cancellation, ListFilter, QueueDepth};
 pub use self::schedules::{Pause, PauseVerdict, ScheduleKey, ScheduleRow, after_end, before_start, just_before};
+pub use self::staging::Staging;
 pub use self::unique::UniqueKey;
 pub use self::waits::Wait;
 pub use self::workers::{NewWorker, Worker};

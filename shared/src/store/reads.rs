@@ -2,19 +2,24 @@
 //!
 //! sqlx's types are bound to one database each, so a macro stands in for what a generic function can't say.
 
+mod fan_outs;
 mod plain;
 mod plans;
 mod runs;
 
+pub(crate) use self::fan_outs::{impl_fan_outs, impl_read_fan_outs};
 pub(crate) use self::plain::impl_plain;
 pub(crate) use self::plans::impl_read_plans;
 pub(crate) use self::runs::{impl_read_runs, let_through};
 
 /// A work request with its delivery phase.
 pub(crate) const WORK_REQUEST: &str = "SELECT w.id, w.namespace, w.job, w.job_version, w.queue, w.schedule, w.due_at,
-       w.origin, w.chained_from, w.status, d.phase, d.phase_at, d.hold, d.token, d.worker, d.attempt_until, w.attempt, w.input, w.resource,
-       w.percent, w.message, w.error_code, w.error_message, w.accepted_at, w.started_at, w.finished_at
-FROM work_requests w LEFT JOIN deliveries d ON d.id = w.id";
+       w.origin, w.chained_from, w.parent, w.retry_of, w.status, d.phase, d.phase_at, d.hold, d.token, d.worker, d.attempt_until, w.attempt, w.input, w.resource,
+       w.percent, w.message, w.error_code, w.error_message, w.accepted_at, w.started_at, w.finished_at,
+       f.total AS children_total, f.born AS children_born, f.succeeded AS children_succeeded,
+       f.failed AS children_failed, f.canceled AS children_canceled, f.stopped AS children_stopped,
+       f.policy AS children_policy, f.job AS children_job
+FROM work_requests w LEFT JOIN deliveries d ON d.id = w.id LEFT JOIN fan_outs f ON f.parent = w.id";
 
 /// A backfill with the number of its fires whose runs have not ended.
 pub(crate) const BACKFILL: &str =
@@ -51,6 +56,7 @@ pub(crate) mod prelude {
     pub(crate) use super::super::changes::{DefinitionKind, RecordedChange};
     pub(crate) use super::super::database::NamePage;
     pub(crate) use super::super::definitions::{InForce, Versioned};
+    pub(crate) use super::super::fan_outs::{FanOut, InputChunk, NewFanOut, OpenFanOut, UnfinishedChild};
     pub(crate) use super::super::fires::Fire;
     pub(crate) use super::super::follow::EndedRun;
     pub(crate) use super::super::leader::Generation;
@@ -59,9 +65,9 @@ pub(crate) mod prelude {
     pub(crate) use super::super::outbox::Untold;
     pub(crate) use super::super::requests::{ListFilter, QueueDepth};
     pub(crate) use super::super::rows::{
-        At, BackfillRow, ChangeRow, DepthRow, EndedRow, EventRow, FireRow, InForceRow, LateRow, LeaseRow, LogRow,
-        MarkerRow, ScheduleDbRow, UntoldRow, VersionedJobRow, WorkRequestRow, WorkerRow, all, number, priority,
-        priority_column, status_column,
+        At, BackfillRow, ChangeRow, ChunkRow, DepthRow, EndedRow, EventRow, FanOutRow, FireRow, InForceRow, LateRow,
+        LeaseRow, LogRow, MarkerRow, OpenFanOutRow, ScheduleDbRow, UnfinishedRow, UntoldRow, VersionedJobRow, WorkRequestRow,
+        WorkerRow, all, number, priority, priority_column, status_column,
     };
     pub(crate) use super::super::schedules::{ScheduleKey, ScheduleRow, just_before};
     pub(crate) use super::super::texts::clean;

@@ -19,6 +19,8 @@ pub struct ListFilter {
     pub job: Option<String>,
     /// Only called for by fires of this schedule.
     pub schedule: Option<String>,
+    /// Only children of this run.
+    pub parent: Option<WorkRequestId>,
     /// Only in one of these states; empty means all.
     pub status: Vec<Status>,
     /// Only accepted at this instant or later.

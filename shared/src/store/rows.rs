@@ -1,6 +1,7 @@
 //! Rows as both databases give them, and their way into the public types.
 
 mod delivery;
+mod fan_outs;
 mod plans;
 
 use jiff::Timestamp;
@@ -23,6 +24,7 @@ use crate::work_request::{
 };
 
 pub(crate) use self::delivery::{DepthRow, LateRow, LeaseRow, LimitDbRow, MarkerRow, WorkerRow};
+pub(crate) use self::fan_outs::{ChildrenColumns, ChunkRow, FanOutRow, OpenFanOutRow, UnfinishedRow};
 pub(crate) use self::plans::{BackfillRow, ChangeRow, EndedRow, FireRow, InForceRow, ScheduleDbRow, VersionedJobRow};
 
 /// An instant in a column: `timestamptz` in PostgreSQL, whole microseconds since 1970 in SQLite.
@@ -299,6 +301,10 @@ pub(crate) struct WorkRequestRow {
     due_at: Option<At>,
     origin: Option<String>,
     chained_from: Option<Uuid>,
+    parent: Option<Uuid>,
+    retry_of: Option<Uuid>,
+    #[sqlx(flatten)]
+    children: ChildrenColumns,
     status: String,
     #[sqlx(flatten)]
     phase: PhaseColumns,
@@ -328,6 +334,9 @@ impl TryFrom<WorkRequestRow> for WorkRequest {
             queue: row.queue,
             fire: fire_ref(row.schedule, row.due_at, row.origin.as_deref())?,
             chained_from: row.chained_from.map(WorkRequestId),
+            parent: row.parent.map(WorkRequestId),
+            retry_of: row.retry_of.map(WorkRequestId),
+            children: row.children.children()?,
             status: row.status.parse::<Status>().map_err(malformed("status"))?,
             phase: row.phase.phase()?,
             attempt: count("attempt", row.attempt)?,

@@ -63,7 +63,10 @@ impl Locked {
 
     /// The work request's public row changes, not only its delivery.
     pub(crate) fn is_public(&self) -> bool {
-        self.before.status != self.run.status || self.before.attempt != self.run.attempt || self.error.is_some()
+        self.before.status != self.run.status
+            || self.before.attempt != self.run.attempt
+            || self.error.is_some()
+            || self.output.is_some()
     }
 
     pub(crate) fn is_done(&self) -> bool {
@@ -99,6 +102,11 @@ impl Hints {
     pub(crate) fn after(&mut self, row: &Locked) {
         self.due |= matches!(row.run.phase, Phase::Due { .. } | Phase::Parked { .. }) || row.freed().is_some();
         self.ended |= row.is_done() && row.follow;
+    }
+
+    /// Takes note of a run that is to have children.
+    pub(crate) fn grow(&mut self) {
+        self.ended = true;
     }
 
     /// Wakes those who may want to look.

@@ -4,6 +4,7 @@
 
 mod calendars;
 mod chains;
+mod fan_out;
 mod faults;
 mod files;
 mod json_schema;

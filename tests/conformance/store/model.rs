@@ -157,6 +157,7 @@ impl Model {
                     Outcome::Stopped => Input::Stopped { token },
                     Outcome::Released => Input::Release { token },
                     Outcome::Lost { error, retry, verify } => Input::Lose { token, error, retry, verify },
+                    Outcome::Split { .. } => unreachable!("needs inputs: see fan_out.rs"),
                 };
                 let mut expected = self.apply(&input);
                 if expected.is_ok() {

@@ -58,7 +58,13 @@ pub(super) async fn nothing_is_lost_or_doubled(world: &World) -> Result<()> {
     }
     let callers: BTreeSet<_> = of_job(&runs, "link").map(|run| run["chainedFrom"].as_str().unwrap_or("")).collect();
     ensure!(callers.len() == of_job(&runs, "link").count(), "an end has called for two runs: {callers:?}");
-    for run in &runs {
+    let mut all = runs.clone();
+    for parent in runs.iter().filter(|run| !run["children"].is_null()) {
+        all.extend(each_child_is_there_once(api, parent).await?);
+    }
+    all.sort_by_key(|run| run["id"].to_string());
+    all.dedup_by_key(|run| run["id"].to_string());
+    for run in &all {
         history_is_legal(api, run).await?;
     }
     Ok(())
@@ -139,6 +145,21 @@ fn each_fire_has_its_runs(Fires { schedule, jobs, .. }: &Fires, ledger: &[Value]
         ensure!(due.parse::<Timestamp>()? > newest.context("a ledger")?, "runs of {schedule} without a fire: {due}");
     }
     Ok(())
+}
+
+/// A run has as many children as it was to have, each with an input of its own, and has counted them right.
+async fn each_child_is_there_once(api: &Client, parent: &Value) -> Result<Vec<Value>> {
+    let id = parent["id"].as_str().context("an id")?;
+    let children = api.list(&format!("parent={id}&limit=1000")).await?;
+    let numbers: BTreeSet<_> = children.iter().map(|child| child["input"]["number"].as_u64()).collect();
+    let total = parent["children"]["total"].as_u64().context("a total")?;
+    let is_whole = children.len() as u64 == total && numbers == (0..total).map(Some).collect();
+    ensure!(is_whole, "{id} was to have {total} children, and has {} with inputs {numbers:?}", children.len());
+    for (member, status) in [("succeeded", "SUCCEEDED"), ("failed", "FAILED"), ("canceled", "CANCELED")] {
+        let count = children.iter().filter(|child| child["status"] == status).count();
+        ensure!(parent["children"][member] == count, "{count} children of {id} are {status}: {}", parent["children"]);
+    }
+    Ok(children)
 }
 
 /// A history is numbered without gaps, begins with the acceptance, and has one end: its last entry.

@@ -41,6 +41,8 @@ pub(super) enum Before {
     FiresAreStranded,
     /// What happens is not told outside.
     NothingIsTold,
+    /// Ends of children were not counted, and nobody will tell of them again.
+    EndsAreUncounted,
 }
 
 /// What is done while it runs with its point.
@@ -52,6 +54,10 @@ pub(super) enum Load {
     Asks,
     /// More long runs are asked for than there are slots.
     LongRuns,
+    /// Runs with children are asked for.
+    FanOuts,
+    /// The same requests come again and again.
+    RepeatedFanOuts,
     Cancels,
     CancelsAll,
     FireByHand,
@@ -99,6 +105,11 @@ fn of_commit(commit: Commit) -> Scene {
         Commit::CreateBackfill | Commit::AdvanceBackfill => (Scheduler, Nothing, Load::Backfill),
         Commit::CancelBackfill => (Scheduler, Nothing, Load::CanceledBackfill),
         Commit::Accept => (Scheduler, Nothing, Load::Asks),
+        Commit::StageInputs | Commit::AcceptFanOut | Commit::Bear | Commit::Settle => {
+            (Scheduler, Nothing, Load::FanOuts)
+        }
+        Commit::DiscardInputs => (Scheduler, Nothing, Load::RepeatedFanOuts),
+        Commit::Recount => (Scheduler, Before::EndsAreUncounted, Load::Fires),
         Commit::Cancel => (Scheduler, Nothing, Load::Cancels),
         Commit::CancelAll => (Scheduler, Nothing, Load::CancelsAll),
         Commit::TakeDue => (Scheduler, TriggersAreDue, Load::Fires),
@@ -120,7 +131,7 @@ fn of_commit(commit: Commit) -> Scene {
         Commit::RetireWorker | Commit::Lose => (Scheduler, HoldersDie, Load::Fires),
         Commit::WakeStrandedLimits => (Scheduler, Nothing, Load::Fires),
         Commit::PurgeKeys | Commit::PurgeUniqueKeys => (Scheduler, Nothing, Load::Fires),
-        Commit::PurgeLimits | Commit::PurgeWorkers => (Scheduler, Nothing, Load::Fires),
+        Commit::PurgeLimits | Commit::PurgeWorkers | Commit::PurgeInputs => (Scheduler, Nothing, Load::Fires),
     };
     // The first beat comes before there are leases.
     let count = if commit == Commit::Beat { 2 } else { 1 };

@@ -29,6 +29,7 @@ jobs:
   flaky: { command: [sh, -c, 'echo again; [ "$REVEILLE_ATTEMPT" -gt 1 ]'] }
   chain: { command: [echo, done], on_success: [link] }
   link: { command: [echo, linked] }
+  brief: { command: ['true'] }
   long: { command: [sleep, '1'] }
   fleeting: { command: [echo, here], expires: 500ms }
   longer: { command: [sleep, '3'] }
@@ -45,6 +46,8 @@ struct Asked {
     key: String,
     job: &'static str,
     delay: &'static str,
+    /// How many children it is to have, if any.
+    children: usize,
     /// How it has to end.
     end: &'static str,
     /// What the first answer said, if one came.
@@ -112,7 +115,34 @@ impl World {
 
     pub(super) fn ask(&mut self, job: &'static str, delay: &'static str, end: &'static str) {
         self.number += 1;
-        self.asked.push(Asked { key: format!("ask-{}", self.number), job, delay, end, id: None });
+        self.asked.push(Asked { key: format!("ask-{}", self.number), job, delay, children: 0, end, id: None });
+    }
+
+    /// A run with so many children.
+    pub(super) fn ask_many(&mut self, children: usize) {
+        self.ask("brief", "0s", "SUCCEEDED");
+        if let Some(asked) = self.asked.last_mut() {
+            asked.children = children;
+        }
+    }
+
+    /// Sends once more what was asked for last.
+    pub(super) async fn insist_again(&mut self) -> Result<()> {
+        let asked = self.asked.last().context("nothing was asked for")?;
+        let again = eventually("an answer", LIMIT, async || send(&self.stack, asked).await).await?;
+        ensure!(asked.id.as_ref() == Some(&again), "{asked:?} is {again} now");
+        Ok(())
+    }
+
+    /// The children of a run, once all of them are there.
+    pub(super) async fn children(&self, parent: &str, count: usize) -> Result<Vec<String>> {
+        eventually(&format!("{count} children of {parent}"), LIMIT, async || {
+            let query = format!("parent={parent}&limit=1000");
+            let seen = self.stack.api.list(&query).await.map_err(|error| format!("{error:#}"))?;
+            let ids: Vec<_> = seen.iter().filter_map(|run| run["id"].as_str().map(str::to_owned)).collect();
+            if ids.len() == count { Ok(ids) } else { Err(format!("{} are there", ids.len())) }
+        })
+        .await
     }
 
     /// Sends what was asked for until all of it was answered; answers the ids.
@@ -223,6 +253,9 @@ impl World {
                 self.cancel(&id).await?;
             }
             self.stack.api.wait_status_within(&id, asked.end, LIMIT).await?;
+            if asked.children > 0 {
+                self.children(&id, asked.children).await?;
+            }
         }
         for (id, end) in std::mem::take(&mut self.backfills) {
             self.ask_backfill(&id, end).await?;
@@ -245,9 +278,13 @@ impl World {
 }
 
 async fn send(stack: &Stack, asked: &Asked) -> Result<String, String> {
-    let Asked { key, job, delay, .. } = asked;
+    let Asked { key, job, delay, children, .. } = asked;
+    let body = match children {
+        0 => json!({ "delay": delay }),
+        count => json!({ "inputs": (0..*count).map(|number| json!({ "number": number })).collect::<Vec<_>>() }),
+    };
     let request = stack.api.request(Method::POST, &format!("/v1/jobs/{job}/trigger")).header("Idempotency-Key", key);
-    let answer = request.json(&json!({"delay": delay})).send().await.map_err(|error| error.to_string())?;
+    let answer = request.json(&body).send().await.map_err(|error| error.to_string())?;
     let status = answer.status();
     let text = answer.text().await.map_err(|error| error.to_string())?;
     let accepted: Value = serde_json::from_str(&text).map_err(|error| format!("{error}: {text}"))?;

@@ -131,11 +131,11 @@ async fn watch(mut guarded: Guarded, output: Output, run: &Run) -> Result<(End, 
                     return Err(RunFailure::in_doubt(told).code("GuardLost"));
                 }
             },
-            found = stderr.more(printed::is_wanted(&run.sink, Stream::Stderr)), if stderr.is_open() => {
-                printed::tell(&run.sink, Stream::Stderr, found.unwrap_or_default()).await;
+            found = stderr.more(printed::is_wanted(run, Stream::Stderr)), if stderr.is_open() => {
+                printed::tell(run, Stream::Stderr, found.unwrap_or_default()).await?;
             }
-            found = stdout.more(printed::is_wanted(&run.sink, Stream::Stdout)), if stdout.is_open() => {
-                printed::tell(&run.sink, Stream::Stdout, found.unwrap_or_default()).await;
+            found = stdout.more(printed::is_wanted(run, Stream::Stdout)), if stdout.is_open() => {
+                printed::tell(run, Stream::Stdout, found.unwrap_or_default()).await?;
             }
         }
     };

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::env::Variables;
 pub use self::function::{DuplicateFunction, Functions, FunctionsBuilder};
+use crate::children::Children;
 use crate::report::Sink;
 use crate::runs::{Handle, Why};
 
@@ -55,6 +56,8 @@ pub struct Run {
     pub deadline: Instant,
     pub(crate) sink: Sink,
     pub(crate) handle: Arc<Handle>,
+    /// Takes the inputs of its children, if the handler is to hand them over.
+    pub(crate) children: Option<Arc<Children>>,
 }
 
 impl Run {
@@ -66,6 +69,25 @@ impl Run {
     /// Adds a line to the run's log. Beyond 1 MiB lines are counted but not kept.
     pub async fn log(&self, stream: Stream, line: &str) {
         self.sink.log(stream, line).await;
+    }
+
+    /// Hands over inputs: if this attempt succeeds, each becomes a run of the job that the job's `fan_out` names, as a
+    /// child of this run, which ends with them. They are kept as they come, so that very many take no memory.
+    ///
+    /// # Errors
+    /// A failure that no retry can mend, to be passed on: the job has no `fan_out`, or one with `from`; there are more than
+    /// its `max`, or too large ones. Or the run is to end early.
+    pub async fn fan_out(&self, inputs: impl IntoIterator<Item = Value> + Send) -> Result<(), RunFailure> {
+        let Some(children) = &self.children else {
+            let told = "hands over children, but its job has no `fan_out` that says so";
+            return Err(RunFailure::fatal(told).code("NoFanOut"));
+        };
+        // An iterator that may not cross threads must not be held while the store is waited for.
+        let inputs: Vec<_> = inputs.into_iter().collect();
+        for input in inputs {
+            children.add(input).await?;
+        }
+        Ok(())
     }
 
     /// Whether it is to end early because someone asked for that.

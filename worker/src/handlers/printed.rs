@@ -1,31 +1,50 @@
 //! What a program prints → the run's log and its progress; how it ends → the run's result.
 
 use reveille_shared::work_request::Stream;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::lines::Found;
-use super::{RunFailure, RunResult};
-use crate::report::Sink;
+use super::{Run, RunFailure, RunResult};
+use crate::report::MAX_LINE;
 
 /// What a line begins with that says how far the program is.
 const PROGRESS: &str = "::progress ";
+/// What a line begins with that is the input of a child.
+const CHILD: &str = "::child ";
 
-/// Whether a line is worth a look: of a flood, only what says how far the program is.
-pub(super) fn is_wanted(sink: &Sink, stream: Stream) -> impl Fn(&[u8]) -> bool + use<> {
-    let is_full = sink.is_full();
-    move |line| !is_full || stream == Stream::Stdout && line.starts_with(PROGRESS.as_bytes())
+/// Whether a line is worth a look: of a flood, only words to us.
+pub(super) fn is_wanted(run: &Run, stream: Stream) -> impl Fn(&[u8]) -> bool + use<> {
+    let (is_full, has_children) = (run.sink.is_full(), run.children.is_some());
+    move |line| {
+        let is_word = || line.starts_with(PROGRESS.as_bytes()) || has_children && line.starts_with(CHILD.as_bytes());
+        !is_full || stream == Stream::Stdout && is_word()
+    }
 }
 
-/// Keeps lines, and what they say of the progress.
-pub(super) async fn tell(sink: &Sink, stream: Stream, found: Found) {
+/// Keeps lines, and what those of the standard output say of progress and children.
+pub(super) async fn tell(run: &Run, stream: Stream, found: Found) -> Result<(), RunFailure> {
     let Found { lines, unwanted } = found;
-    sink.skip(unwanted);
+    run.sink.skip(unwanted);
     for line in lines {
-        match progress(&line) {
-            Some((percent, message)) if stream == Stream::Stdout => sink.progress(percent, message),
-            _ => sink.log(stream, &line).await,
+        match (stream, progress(&line), &run.children, line.strip_prefix(CHILD)) {
+            (Stream::Stdout, Some((percent, message)), ..) => run.sink.progress(percent, message),
+            (Stream::Stdout, None, Some(children), Some(input)) => children.add(child(input)?).await?,
+            _ => run.sink.log(stream, &line).await,
         }
     }
+    Ok(())
+}
+
+/// Reads what follows `::child `.
+fn child(text: &str) -> Result<Value, RunFailure> {
+    serde_json::from_str(text).map_err(|error| {
+        let told = if CHILD.len() + text.len() >= MAX_LINE {
+            format!("a line with a child's input has more than {MAX_LINE} bytes")
+        } else {
+            format!("what follows {CHILD}is no JSON: {error}")
+        };
+        RunFailure::fatal(told).code("InvalidChild")
+    })
 }
 
 /// Reads `::progress 40 copying`.

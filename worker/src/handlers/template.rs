@@ -19,7 +19,7 @@ pub(crate) struct Renderer<'a> {
 }
 
 /// What templates know of a run.
-pub(super) fn context(run: &Run) -> Value {
+pub(crate) fn context(run: &Run) -> Value {
     json!({
         "input": run.input,
         "scheduled_for": run.scheduled_for.to_string(),

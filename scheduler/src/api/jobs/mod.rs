@@ -1,5 +1,6 @@
 //! Jobs: named definitions of business logic.
 
+pub(crate) mod fan_out;
 pub(crate) mod get;
 pub(crate) mod history;
 pub(crate) mod list;

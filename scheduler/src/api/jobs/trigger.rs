@@ -4,13 +4,15 @@ use axum::Json;
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
+use reveille_shared::definition::Job;
 use reveille_shared::duration::HumanDuration;
-use reveille_shared::store::{Acceptance, IdempotencyKey};
-use reveille_shared::work_request::MAX_INPUT;
+use reveille_shared::fan_out::FailPolicy;
+use reveille_shared::store::{Acceptance, IdempotencyKey, NewWorkRequest, Staging, Versioned};
+use reveille_shared::work_request::{MAX_INPUT, WorkRequestId};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use super::find;
+use super::{fan_out, find};
 use crate::api::ApiState;
 use crate::api::body::{Body, BodyFields, FromBody};
 use crate::api::error::{Fault, Problem};
@@ -35,21 +37,43 @@ pub(crate) struct Trigger {
     /// What the run is to create or change: an object whose JSON text has at most 16 KiB.
     #[schema(value_type = Option<std::collections::HashMap<String, Value>>)]
     resource: Option<Value>,
+    /// A run for each of these objects, up to 100,000 of together 32 MiB, as the children of one that ends with them: not
+    /// together with `input` or `delay`.
+    #[schema(value_type = Option<Vec<std::collections::HashMap<String, Value>>>, min_items = 1, max_items = 100_000)]
+    inputs: Option<Vec<fan_out::Sized>>,
+    /// What failed children mean: `fast` (the first one ends it), `at_end` (all run; the default), or `{"tolerate": 3}` or
+    /// `{"tolerate": "5%"}` (as many may fail). Only with `inputs`.
+    #[schema(value_type = Option<Value>)]
+    fail: Option<FailPolicy>,
 }
 
 impl FromBody for Trigger {
+    const MOST_BYTES: usize = fan_out::MOST_BYTES;
+
     fn read(body: &mut BodyFields) -> Self {
-        Self {
+        let read = Self {
             input: body.object("input", MAX_INPUT),
             delay: body.parsed("delay"),
             resource: body.object("resource", MAX_RESOURCE),
+            inputs: fan_out::inputs(body),
+            fail: fan_out::fail(body),
+        };
+        let has_inputs = read.inputs.is_some();
+        for (name, is_given) in [("input", read.input.is_some()), ("delay", read.delay.is_some())] {
+            if has_inputs && is_given {
+                body.fault(name, "does not go together with inputs");
+            }
         }
+        if read.fail.is_some() && !has_inputs {
+            body.fault("fail", "says what failed children mean: it needs inputs");
+        }
+        read
     }
 }
 
 /// The caller's name for the request, if it gave one.
 #[derive(Debug)]
-pub(crate) struct Key(Option<String>);
+pub(crate) struct Key(pub(crate) Option<String>);
 
 impl<S: Send + Sync> FromRequestParts<S> for Key {
     type Rejection = Problem;
@@ -90,7 +114,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Key {
                 ("Retry-After" = i32, description = "Seconds until the first useful poll"),
             )),
         (status = 404, description = "No such job is in force"),
-        (status = 413, description = "The body has more than 1 MiB"),
+        (status = 413, description = "The body has more than 33 MiB"),
         (status = 415, description = "The body is not application/json"),
         (status = 422, description = "A member of the body is wrong, or the key was used for another request"),
     )
@@ -105,6 +129,34 @@ pub(crate) async fn trigger_job(
 ) -> Result<(StatusCode, HeaderMap, Json<View>), Problem> {
     let job = find(&state, &namespace, &name).await?;
     let key = key.map(|key| IdempotencyKey { key, request_hash: hash(&name, &body), namespace: namespace.clone() });
+    let id = match body.inputs {
+        Some(inputs) => {
+            let request =
+                NewWorkRequest { resource: body.resource, ..plan::parent(&job, "api".to_owned(), state.clock.now()) };
+            let mut staging = Staging::new(state.store.clone(), request.id.0);
+            for (input, bytes) in inputs {
+                staging.add(input, bytes);
+                if staging.is_full() {
+                    staging.keep().await?;
+                }
+            }
+            let children = (job.item.name.clone(), job.version, body.fail.unwrap_or_default());
+            fan_out::accept(&state, request, staging, children, key.as_ref()).await?
+        }
+        None => accept(&state, &job, body, key.as_ref()).await?,
+    };
+    let accepted = work_requests::find(&state, &namespace, &id.to_string()).await?;
+    let headers = follow(&base, &accepted);
+    Ok((StatusCode::ACCEPTED, headers, Json(View::new(accepted, state.clock.now()))))
+}
+
+/// Accepts one run.
+async fn accept(
+    state: &ApiState,
+    job: &Versioned<Job>,
+    body: Trigger,
+    key: Option<&IdempotencyKey>,
+) -> Result<WorkRequestId, Problem> {
     let ask = plan::Ask {
         input: body.input.unwrap_or(Value::Null),
         resource: body.resource,
@@ -112,26 +164,29 @@ pub(crate) async fn trigger_job(
         by: "api".to_owned(),
         ..plan::Ask::default()
     };
-    let request = plan::request(&job, ask, state.clock.now());
+    let request = plan::request(job, ask, state.clock.now());
     if let Some(refused) = request.refused {
         let fault = Fault { field: "input".to_owned(), message: refused.message };
         return Err(Problem::invalid(StatusCode::UNPROCESSABLE_ENTITY, vec![fault]));
     }
-    let id = match state.store.accept(request, key.as_ref()).await? {
-        Acceptance::New(id) | Acceptance::Repeated(id) | Acceptance::Same(id) => id,
-        Acceptance::KeyReused => {
-            let message = "this Idempotency-Key was used for another request: use a fresh one";
-            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "IdempotencyKeyReused", message));
-        }
-    };
-    let accepted = work_requests::find(&state, &namespace, &id.to_string()).await?;
-    let headers = follow(&base, &accepted);
-    Ok((StatusCode::ACCEPTED, headers, Json(View::new(accepted, state.clock.now()))))
+    match state.store.accept(request, key).await? {
+        Acceptance::New(id) | Acceptance::Repeated(id) | Acceptance::Same(id) => Ok(id),
+        Acceptance::KeyReused => Err(key_reused()),
+    }
+}
+
+pub(super) fn key_reused() -> Problem {
+    let message = "this Idempotency-Key was used for another request: use a fresh one";
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "IdempotencyKeyReused", message)
 }
 
 /// Tells this request from another one: by its meaning, not by its spelling.
 fn hash(job: &str, body: &Trigger) -> String {
     let delay = body.delay.map(HumanDuration::as_millis);
-    let meaning = json!({"job": job, "input": body.input, "delay": delay, "resource": body.resource});
+    let mut meaning = json!({"job": job, "input": body.input, "delay": delay, "resource": body.resource});
+    if let Some(inputs) = &body.inputs {
+        meaning["inputs"] = inputs.iter().map(|(input, _)| input.clone()).collect();
+        meaning["fail"] = body.fail.unwrap_or_default().to_json();
+    }
     blake3::hash(meaning.to_string().as_bytes()).to_hex().to_string()
 }

@@ -1,9 +1,10 @@
 //! Jobs as JSON. Values of headers and of the environment are not shown: people write secrets there.
 
 use reveille_shared::definition::{
-    CancelCall, Chained, Concurrency, Handler, Job, Priority, Rate, RemoteCommand, Unique, UniqueSpan, Verify,
+    CancelCall, Chained, Concurrency, FanOut, Handler, Job, Priority, Rate, RemoteCommand, Unique, UniqueSpan, Verify,
     VerifyCall, VerifyHttp,
 };
+use reveille_shared::fan_out::FailPolicy;
 use reveille_shared::store::Versioned;
 use serde::Serialize;
 use serde_json::Value;
@@ -54,6 +55,9 @@ pub(crate) struct View {
     /// A run that has not started within this time FAILS, like `10m`.
     #[serde(skip_serializing_if = "Option::is_none")]
     expires: Option<String>,
+    /// What a run calls for when its handler has succeeded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fan_out: Option<FanOutView>,
     /// Jobs that are called when a run ends SUCCEEDED.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
@@ -66,6 +70,22 @@ pub(crate) struct View {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     on_finish: Vec<ChainedView>,
+}
+
+/// What a run calls for when its handler has succeeded: a child for each item of a list.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = FanOut)]
+struct FanOutView {
+    /// The job that the children run.
+    job: String,
+    /// The template that gives the list of their inputs; without it the handler hands them over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<String>,
+    /// What failed children mean: `fast`, `at_end`, or `{"tolerate": 3}` or `{"tolerate": "5%"}`.
+    #[schema(value_type = Value)]
+    fail: FailPolicy,
+    /// The most children.
+    max: u32,
 }
 
 /// A job that the end of another job's run calls.
@@ -259,6 +279,7 @@ impl From<Versioned<Job>> for View {
             rate: job.rate.map(|Rate { limit, per, key }| RateView { limit, per: per.to_string(), key }),
             unique: job.unique.map(UniqueView::from),
             expires: job.expires.map(|expires| expires.to_string()),
+            fan_out: job.fan_out.map(|FanOut { job, from, fail, max }| FanOutView { job, from, fail, max }),
             on_success: chained(job.on_success),
             on_failure: chained(job.on_failure),
             on_finish: chained(job.on_finish),

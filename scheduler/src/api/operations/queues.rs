@@ -47,7 +47,9 @@ pub(crate) async fn list_queues(State(state): State<ApiState>) -> Result<Json<Pa
             "held" => queue.held = depth.count,
             "due" => queue.due = depth.count,
             "sent" => queue.sent = depth.count,
-            _ => queue.leased = depth.count,
+            "leased" => queue.leased = depth.count,
+            // What waits for its children, or goes on elsewhere, wants no worker.
+            _ => {}
         }
     }
     for worker in state.store.workers().await?.iter().filter(|worker| worker.ended_at.is_none()) {

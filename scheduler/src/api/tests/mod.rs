@@ -2,6 +2,7 @@
 
 mod backfills;
 mod definitions;
+mod fan_out;
 mod lists;
 mod lives;
 mod probes;

@@ -115,7 +115,7 @@ async fn large_inputs_are_refused_by_their_limit() {
     let over = api.post(HELLO, &input(256 * 1024 - 7)).await;
     assert_eq!((over.status.as_u16(), over.wrong()), (422, vec!["input"]));
     assert_eq!(api.post(HELLO, &input(1_000_000)).await.status, 422);
-    assert_eq!(api.post(HELLO, &input(1024 * 1024)).await.status, 413);
+    assert_eq!(api.post(HELLO, &input(33 * 1024 * 1024)).await.status, 413);
     let resource = format!("{{\"resource\": {{\"a\": \"{}\"}}}}", "x".repeat(16 * 1024));
     assert_eq!(api.post(HELLO, &resource).await.wrong(), ["resource"]);
 }

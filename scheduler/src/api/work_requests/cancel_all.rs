@@ -5,6 +5,7 @@ use axum::extract::State;
 use jiff::Timestamp;
 use reveille_shared::state::Status;
 use reveille_shared::store::ListFilter;
+use reveille_shared::work_request::WorkRequestId;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -31,6 +32,9 @@ pub(crate) struct Cancel {
     /// Only called for by this schedule.
     #[schema(value_type = Option<String>, pattern = "^[a-z0-9][a-z0-9._-]{0,63}$")]
     schedule: Option<Name>,
+    /// Only children of this work request.
+    #[schema(value_type = Option<String>)]
+    parent: Option<WorkRequestId>,
     /// Only in one of these states: `ACCEPTED`, `IN_PROGRESS`, `CANCELING`.
     #[schema(value_type = Option<Vec<StatusName>>)]
     status: Vec<Status>,
@@ -53,6 +57,7 @@ impl FromBody for Cancel {
         Self {
             job: body.parsed("job"),
             schedule: body.parsed("schedule"),
+            parent: body.parsed("parent"),
             status: statuses(body),
             accepted_after: body.maybe_instant("acceptedAfter"),
             accepted_before: body.maybe_instant("acceptedBefore"),
@@ -120,6 +125,7 @@ pub(crate) async fn cancel_work_requests(
         namespace: namespace.clone(),
         job: body.job.map(|Name(job)| job),
         schedule: body.schedule.map(|Name(schedule)| schedule),
+        parent: body.parent,
         status: body.status,
         accepted_after: body.accepted_after,
         accepted_before: body.accepted_before,

@@ -22,7 +22,7 @@ use crate::api::time::Instant;
 pub(crate) struct LateView {
     /// When it came.
     timestamp: Instant,
-    /// What it says: `succeeded`, `failed`, `canceled`, `released`, `verified`, `deferred` or `parked`.
+    /// What it says: `succeeded`, `failed`, `canceled`, `released`, `verified`, `deferred`, `parked` or `split`.
     outcome: &'static str,
     /// What the attempt answered.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -41,6 +41,7 @@ impl From<LateReport> for LateView {
             Outcome::Failed { error, .. } => Self { error: Some(error.into()), ..view("failed") },
             Outcome::Deferred { .. } => view("deferred"),
             Outcome::Parked { .. } => view("parked"),
+            Outcome::Split { output, .. } => Self { output: Some(output), ..view("split") },
             Outcome::Stopped => view("canceled"),
             Outcome::Released => view("released"),
             Outcome::Lost { error, .. } => Self { error: Some(error.into()), ..view("lost") },

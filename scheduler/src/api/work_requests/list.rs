@@ -27,6 +27,9 @@ pub(crate) struct Filter {
     /// Only called for by this schedule.
     #[param(value_type = Option<String>, pattern = "^[a-z0-9][a-z0-9._-]{0,63}$")]
     schedule: Option<Name>,
+    /// Only children of this work request.
+    #[param(value_type = Option<String>)]
+    parent: Option<WorkRequestId>,
     /// Only in one of these states: several times, or once as a list with commas.
     #[param(value_type = Option<Vec<StatusName>>)]
     status: Vec<Status>,
@@ -49,6 +52,7 @@ impl FromQuery for Filter {
         Self {
             job: query.one("job"),
             schedule: query.one("schedule"),
+            parent: query.one("parent"),
             status: query.many("status"),
             accepted_after: query.instant("acceptedAfter"),
             accepted_before: query.instant("acceptedBefore"),
@@ -75,6 +79,7 @@ pub(crate) async fn list_work_requests(
         namespace,
         job: query.job.map(|Name(job)| job),
         schedule: query.schedule.map(|Name(schedule)| schedule),
+        parent: query.parent,
         status: query.status,
         accepted_after: query.accepted_after,
         accepted_before: query.accepted_before,

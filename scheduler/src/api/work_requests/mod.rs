@@ -9,6 +9,7 @@ pub(crate) mod late_reports;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod result;
+pub(crate) mod retry_failed;
 pub(crate) mod view;
 
 use axum::extract::FromRequestParts;

@@ -2,9 +2,10 @@
 
 use jiff::{SignedDuration, Timestamp};
 use reveille_shared::duration::HumanDuration;
-use reveille_shared::state::Phase;
+use reveille_shared::fan_out::FailPolicy;
+use reveille_shared::state::{Phase, Status};
 use reveille_shared::store::Wait;
-use reveille_shared::work_request::{Happening, HistoryEvent, LogLine, RunError, WorkRequest};
+use reveille_shared::work_request::{Children, Happening, HistoryEvent, LogLine, RunError, WorkRequest};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -39,6 +40,15 @@ pub(crate) struct View {
     /// The work request whose end called for it, if one did.
     #[serde(skip_serializing_if = "Option::is_none")]
     chained_from: Option<String>,
+    /// The work request whose child it is, if it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent: Option<String>,
+    /// The work request of which it does again what did not succeed, if it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_of: Option<String>,
+    /// Its children, if it has called for any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    children: Option<ChildrenView>,
     /// Where it stands.
     #[schema(value_type = StatusName)]
     pub(crate) status: &'static str,
@@ -73,6 +83,46 @@ pub(crate) struct View {
     time_finished: Option<Instant>,
     /// Where to read more.
     links: Links,
+}
+
+/// How far the children of a work request are.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Children)]
+struct ChildrenView {
+    /// The job that they run.
+    job: String,
+    /// What failed ones mean: `fast`, `at_end`, or `{"tolerate": 3}` or `{"tolerate": "5%"}`.
+    #[schema(value_type = Value)]
+    fail: FailPolicy,
+    /// How many there are in all.
+    total: u32,
+    /// Of these, how many are not made yet.
+    waiting: u32,
+    /// How many are in a queue, or run.
+    under_way: u32,
+    /// How many have SUCCEEDED.
+    succeeded: u32,
+    /// How many FAILED.
+    failed: u32,
+    /// How many were CANCELED, or will not be made any more.
+    canceled: u32,
+}
+
+impl ChildrenView {
+    fn new(Children { job, counts, policy, is_stopped }: Children, status: Status) -> Self {
+        let never = if is_stopped || status.is_terminal() { counts.unborn() } else { 0 };
+        Self {
+            job,
+            fail: policy,
+            total: counts.total,
+            waiting: counts.unborn() - never,
+            under_way: counts.under_way(),
+            succeeded: counts.succeeded,
+            failed: counts.failed,
+            canceled: counts.canceled + never,
+        }
+    }
 }
 
 /// Where a work request stands.
@@ -128,6 +178,7 @@ impl View {
     pub(crate) fn new(request: WorkRequest, now: Timestamp) -> Self {
         let at = format!("/v1/workRequests/{}", request.id);
         let origin = request.fire.as_ref().map(|fire| fire.origin.to_string());
+        let waiting_for = waiting_for(&request, now);
         let (schedule, scheduled_for) = request.fire.map(|fire| (fire.schedule, Instant(fire.due_at))).unzip();
         Self {
             id: request.id.to_string(),
@@ -139,11 +190,14 @@ impl View {
             scheduled_for,
             origin,
             chained_from: request.chained_from.map(|id| id.to_string()),
+            parent: request.parent.map(|id| id.to_string()),
+            retry_of: request.retry_of.map(|id| id.to_string()),
+            children: request.children.map(|children| ChildrenView::new(children, request.status)),
             status: request.status.as_str(),
             percent_complete: request.percent,
             message: request.message,
             attempt: request.attempt,
-            waiting_for: waiting_for(&request.phase, request.attempt, now),
+            waiting_for,
             input: request.input,
             resource: request.resource,
             error: request.error.map(ErrorView::from),
@@ -175,15 +229,19 @@ fn limit(wait: &Wait) -> String {
     format!("limit {key}: {taken} of {most}; {ahead}{estimate}")
 }
 
-fn waiting_for(phase: &Phase, attempt: u32, now: Timestamp) -> Option<String> {
-    match phase {
+fn waiting_for(request: &WorkRequest, now: Timestamp) -> Option<String> {
+    let attempt = request.attempt;
+    match &request.phase {
         Phase::Held { since, hold } => Some(format!("held since {}: {}", Instant(*since), hold.words())),
         Phase::Due { at } if *at <= now => Some(format!("to be sent since {}", Instant(*at))),
         Phase::Due { at } if attempt > 0 => Some(format!("attempt {} due at {}", attempt + 1, Instant(*at))),
         Phase::Due { at } => Some(format!("due at {}", Instant(*at))),
         Phase::Sent { at } => Some(format!("in the queue since {}", Instant(*at))),
         Phase::Parked { at } => Some(format!("goes on elsewhere; to be asked after at {}", Instant(*at))),
-        Phase::Children => Some("its children".to_owned()),
+        Phase::Children => Some(match &request.children {
+            Some(Children { counts, .. }) => format!("its children: {} of {} have ended", counts.ended(), counts.total),
+            None => "its children".to_owned(),
+        }),
         Phase::Leased(_) | Phase::Done => None,
     }
 }
@@ -301,6 +359,9 @@ impl From<HistoryEvent> for EventView {
             Happening::CancelRequested { by } => view("cancelRequested", format!("asked to stop by {by}")),
             Happening::Returned { reason } => {
                 view("returned", format!("could not be delivered, goes out again: {reason}"))
+            }
+            Happening::Succeeded { attempt, token: None, .. } => {
+                Self { attempt: Some(attempt), ..view("succeeded", "succeeded with its children".to_owned()) }
             }
             Happening::Succeeded { attempt, verified, .. } => {
                 let how = if verified { "found that a lost attempt had taken effect" } else { "succeeded" };

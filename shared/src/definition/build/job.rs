@@ -6,9 +6,11 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::super::model::{
-    Backoff, CancelCall, Chained, CommandCall, Concurrency, Handler, HttpCall, Job, Rate, RetryPolicy, Unique, Verify,
+    Backoff, CancelCall, Chained, CommandCall, Concurrency, FanOut, Handler, HttpCall, Job, Rate, RetryPolicy, Unique,
+    Verify,
 };
 use super::OneOrMany;
+use super::fan_out::RawFanOut;
 use super::limits::{RawLimits, RawUnique};
 use super::ssh::RawSsh;
 use super::verify::RawVerify;
@@ -59,6 +61,7 @@ pub(super) struct RawJob {
     verify: Option<RawVerify>,
     unique: Option<RawUnique>,
     expires: Option<HumanDuration>,
+    fan_out: Option<RawFanOut>,
     on_success: Option<OneOrMany<RawCall>>,
     on_failure: Option<OneOrMany<RawCall>>,
     on_finish: Option<OneOrMany<RawCall>>,
@@ -173,6 +176,7 @@ impl RawJob {
             verify: self.verify.map(Verify::from),
             unique: self.unique.map(Unique::from),
             expires: self.expires,
+            fan_out: self.fan_out.map(FanOut::from),
             on_success: calls(self.on_success),
             on_failure: calls(self.on_failure),
             on_finish: calls(self.on_finish),

@@ -2,6 +2,7 @@
 
 use super::super::scope::Scope;
 use super::super::text::Text;
+use super::fan_out::FAN_OUT;
 use super::limits::{CONCURRENCY, PRIORITY, RATE, UNIQUE};
 use super::ssh::SSH;
 use super::verify::VERIFY;
@@ -38,6 +39,11 @@ pub(super) static JOB: Object = Object {
         key("function", Shape::Text(Text::Function), "Call a Rust function registered in the worker"),
         key("timeout", DURATION, "How long one attempt may take, like 45m. Default: 10m"),
         key("retry", Shape::Object(&RETRY), "What follows a failed attempt"),
+        key(
+            "fan_out",
+            Shape::Object(&FAN_OUT),
+            "Call a job for each item of a list when a run has succeeded, and end with these runs",
+        ),
         key("on_success", CALLS, "Jobs to call when a run has succeeded"),
         key("on_failure", CALLS, "Jobs to call when a run has failed, after its last attempt"),
         key("on_finish", CALLS, "Jobs to call when a run has ended in any way, canceled ones included"),

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use super::database::{Database, Tx};
 use super::reads::prelude::*;
-use super::reads::{impl_plain, impl_read_plans, impl_read_runs};
+use super::reads::{impl_fan_outs, impl_plain, impl_read_fan_outs, impl_read_plans, impl_read_runs};
 use super::{Hint, Kind, SCHEMA, StoreError};
 
 /// The channel on which processes give each other a hint.
@@ -48,7 +48,9 @@ pub(crate) struct PgTx {
 
 impl_read_plans!(Postgres, sqlx::Postgres);
 impl_read_runs!(Postgres, sqlx::Postgres);
+impl_read_fan_outs!(Postgres, sqlx::Postgres);
 impl_plain!(PgTx, " FOR SHARE");
+impl_fan_outs!(PgTx, " FOR UPDATE");
 
 impl Postgres {
     pub(crate) async fn connect(url: &str, process: &str) -> Result<Self> {

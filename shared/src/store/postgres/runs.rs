@@ -79,13 +79,13 @@ impl Runs for PgTx {
             requests.iter().map(|r| r.fire.as_ref().map(|f| f.schedule.as_str())).collect();
         sqlx::query(
             "INSERT INTO work_requests (id, namespace, job, job_version, queue, schedule, due_at, origin, status,
-                                        input, resource, accepted_at, chained_from)
+                                        input, resource, accepted_at, chained_from, parent, retry_of)
              SELECT u.id, u.namespace, u.job, u.job_version, u.queue, u.schedule, u.due_at, u.origin, 'ACCEPTED',
-                    u.input, u.resource, $11, u.chained_from
+                    u.input, u.resource, $11, u.chained_from, u.parent, u.retry_of
              FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::timestamptz[],
-                         $8::text[], $9::jsonb[], $10::jsonb[], $12::uuid[])
+                         $8::text[], $9::jsonb[], $10::jsonb[], $12::uuid[], $13::uuid[], $14::uuid[])
                   AS u (id, namespace, job, job_version, queue, schedule, due_at, origin, input, resource,
-                        chained_from)",
+                        chained_from, parent, retry_of)",
         )
         .bind(&ids)
         .bind(&namespaces)
@@ -99,6 +99,8 @@ impl Runs for PgTx {
         .bind(requests.iter().map(|r| r.resource.as_ref().map(|json| Json(clean(json)))).collect::<Vec<_>>())
         .bind(At(self.now))
         .bind(requests.iter().map(|r| r.chained_from.map(|id| id.0)).collect::<Vec<_>>())
+        .bind(requests.iter().map(|r| r.parent.map(|id| id.0)).collect::<Vec<_>>())
+        .bind(requests.iter().map(|r| r.retry_of.map(|id| id.0)).collect::<Vec<_>>())
         .execute(&mut *self.tx)
         .await
         .map_err(step("insert work requests"))?;
@@ -342,7 +344,7 @@ impl PgTx {
                  error_message = CASE WHEN u.status <> 'SUCCEEDED' THEN coalesce(u.error_message, w.error_message) END,
                  output = coalesce(u.output, w.output),
                  percent = CASE WHEN u.status = 'SUCCEEDED' THEN 100 ELSE w.percent END,
-                 started_at = CASE WHEN u.attempt > 0 OR u.status = 'IN_PROGRESS' THEN coalesce(w.started_at, $7) END,
+                 started_at = coalesce(w.started_at, CASE WHEN u.attempt > 0 OR u.status = 'IN_PROGRESS' THEN $7 END),
                  finished_at = CASE WHEN u.ended THEN $7 END
              FROM unnest($1::uuid[], $2::text[], $3::integer[], $4::text[], $5::text[], $6::jsonb[], $8::boolean[])
                   AS u (id, status, attempt, error_code, error_message, output, ended)

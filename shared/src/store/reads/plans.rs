@@ -183,7 +183,7 @@ macro_rules! impl_read_plans {
             async fn ended_runs(&self, limit: i64) -> Result<Vec<EndedRun>> {
                 let rows: Vec<EndedRow> = sqlx::query_as(
                     "SELECT w.id, w.namespace, w.job, w.job_version, w.schedule, w.due_at, w.origin, w.status, w.input,
-                            w.output, w.error_code, w.error_message, w.finished_at
+                            w.output, w.error_code, w.error_message, w.finished_at, w.parent
                      FROM follow_ups f JOIN work_requests w ON w.id = f.work_request_id
                      ORDER BY f.work_request_id LIMIT $1",
                 )

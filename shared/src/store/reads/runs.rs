@@ -10,6 +10,9 @@ macro_rules! let_through {
         if let Some(schedule) = &$filter.schedule {
             $query.push(" AND w.schedule = ").push_bind(schedule);
         }
+        if let Some(parent) = $filter.parent {
+            $query.push(" AND w.parent = ").push_bind(parent.0);
+        }
         if !$filter.status.is_empty() {
             let mut list = $query.push(" AND w.status IN (").separated(", ");
             for status in &$filter.status {

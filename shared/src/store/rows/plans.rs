@@ -143,6 +143,7 @@ pub(crate) struct EndedRow {
     error_code: Option<String>,
     error_message: Option<String>,
     finished_at: At,
+    parent: Option<Uuid>,
 }
 
 impl TryFrom<EndedRow> for EndedRun {
@@ -160,6 +161,7 @@ impl TryFrom<EndedRow> for EndedRun {
             error: row.error_code.map(|code| RunError { code, message: row.error_message.unwrap_or_default() }),
             fire: fire_ref(row.schedule, row.due_at, row.origin.as_deref())?,
             finished_at: row.finished_at.0,
+            parent: row.parent.map(WorkRequestId),
         })
     }
 }

@@ -15,7 +15,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Transaction};
 
 use super::database::{Database, Tx};
 use super::reads::prelude::*;
-use super::reads::{impl_plain, impl_read_plans, impl_read_runs};
+use super::reads::{impl_fan_outs, impl_plain, impl_read_fan_outs, impl_read_plans, impl_read_runs};
 use super::{Hint, Kind, SCHEMA, StoreError};
 use crate::clock::Clock;
 
@@ -41,8 +41,10 @@ pub(crate) struct SqliteTx {
 
 impl_read_plans!(Sqlite, sqlx::Sqlite);
 impl_read_runs!(Sqlite, sqlx::Sqlite);
+impl_read_fan_outs!(Sqlite, sqlx::Sqlite);
 // The only writer needs no locks.
 impl_plain!(SqliteTx, "");
+impl_fan_outs!(SqliteTx, "");
 
 impl Sqlite {
     pub(crate) async fn open(folder: &Path, clock: Arc<dyn Clock>) -> Result<Self> {

@@ -111,8 +111,8 @@ impl Runs for SqliteTx {
             let fire = request.fire.as_ref();
             sqlx::query(
                 "INSERT INTO work_requests (id, namespace, job, job_version, queue, schedule, due_at, origin, status,
-                                            input, resource, accepted_at, chained_from)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'ACCEPTED', $9, $10, $11, $12)",
+                                            input, resource, accepted_at, chained_from, parent, retry_of)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'ACCEPTED', $9, $10, $11, $12, $13, $14)",
             )
             .bind(request.id.0)
             .bind(&request.namespace)
@@ -126,6 +126,8 @@ impl Runs for SqliteTx {
             .bind(request.resource.as_ref().map(|json| Json(clean(json))))
             .bind(At(self.now))
             .bind(request.chained_from.map(|id| id.0))
+            .bind(request.parent.map(|id| id.0))
+            .bind(request.retry_of.map(|id| id.0))
             .execute(&mut *self.tx)
             .await
             .map_err(step("insert work requests"))?;
@@ -322,7 +324,7 @@ impl SqliteTx {
                  error_message = CASE WHEN $2 <> 'SUCCEEDED' THEN coalesce($5, error_message) END,
                  output = coalesce($6, output),
                  percent = CASE WHEN $2 = 'SUCCEEDED' THEN 100 ELSE percent END,
-                 started_at = CASE WHEN $3 > 0 OR $2 = 'IN_PROGRESS' THEN coalesce(started_at, $7) END,
+                 started_at = coalesce(started_at, CASE WHEN $3 > 0 OR $2 = 'IN_PROGRESS' THEN $7 END),
                  finished_at = CASE WHEN $8 THEN $7 END
              WHERE id = $1",
         )

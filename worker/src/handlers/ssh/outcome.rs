@@ -39,7 +39,7 @@ pub(super) fn too_slow(call: &SshCall, Target { host, port, .. }: &Target) -> Ru
 
 pub(super) fn lost(Target { host, port, .. }: &Target, why: &str) -> RunFailure {
     let told = format!("the connection to {host}:{port} was lost, and with it how the command ended: {why}");
-    RunFailure::retry(told).code("SshConnectionLost")
+    RunFailure::in_doubt(told).code("SshConnectionLost")
 }
 
 /// `is_stalled` if the host has killed the command as it had not heard of the worker for too long.
@@ -80,7 +80,7 @@ pub(super) fn of_end(
         }
         (Some(Said::Begun), _) if is_stalled => {
             let told = "the worker stood still, or was not heard on the host, for longer than its lease allows: the command was killed";
-            Err(RunFailure::retry(told).code("Stalled"))
+            Err(RunFailure::in_doubt(told).code("Stalled"))
         }
         (Some(Said::Begun), End::Exited(code)) => {
             printed::judge(i32::try_from(code).unwrap_or(i32::MAX), &call.success, &call.no_retry)

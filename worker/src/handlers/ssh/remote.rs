@@ -161,7 +161,7 @@ impl Remote {
                     Some(ChannelMsg::Data { data }) => {
                         heard = Instant::now();
                         let found = if said.is_some() {
-                            stdout.cut(&data, printed::is_wanted(&run.sink, Stream::Stdout))
+                            stdout.cut(&data, printed::is_wanted(run, Stream::Stdout))
                         } else {
                             let mut found = stdout.cut(&data, |_| true);
                             if let Some(at) = found.lines.iter().position(|line| script.said(line).is_some()) {
@@ -170,12 +170,12 @@ impl Remote {
                             }
                             found
                         };
-                        printed::tell(&run.sink, Stream::Stdout, found).await;
+                        printed::tell(run, Stream::Stdout, found).await?;
                     }
                     Some(ChannelMsg::ExtendedData { data, ext: STDERR }) => {
                         heard = Instant::now();
-                        let found = stderr.cut(&data, printed::is_wanted(&run.sink, Stream::Stderr));
-                        printed::tell(&run.sink, Stream::Stderr, found).await;
+                        let found = stderr.cut(&data, printed::is_wanted(run, Stream::Stderr));
+                        printed::tell(run, Stream::Stderr, found).await?;
                     }
                     Some(ChannelMsg::ExitStatus { exit_status }) => phase = self.over(End::Exited(exit_status)).await,
                     Some(ChannelMsg::ExitSignal { signal_name, .. }) => {
@@ -186,8 +186,8 @@ impl Remote {
                 },
             }
         }
-        printed::tell(&run.sink, Stream::Stdout, stdout.rest(printed::is_wanted(&run.sink, Stream::Stdout))).await;
-        printed::tell(&run.sink, Stream::Stderr, stderr.rest(printed::is_wanted(&run.sink, Stream::Stderr))).await;
+        printed::tell(run, Stream::Stdout, stdout.rest(printed::is_wanted(run, Stream::Stdout))).await?;
+        printed::tell(run, Stream::Stderr, stderr.rest(printed::is_wanted(run, Stream::Stderr))).await?;
         match phase {
             Phase::Over(end, _) => {
                 let is_stalled = end == End::Signaled("KILL".to_owned()) && Instant::now() >= self.granted;

@@ -1,0 +1,118 @@
+//! `POST /v1/workRequests/{id}:retryFailed`
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use reveille_shared::state::Status;
+use reveille_shared::store::{FanOut, IdempotencyKey, NewWorkRequest, Staging};
+use reveille_shared::work_request::WorkRequestId;
+
+use super::view::View;
+use super::{Base, find, follow};
+use crate::api::ApiState;
+use crate::api::error::Problem;
+use crate::api::extract::{BeforeVerb, Namespace};
+use crate::api::jobs;
+use crate::api::jobs::trigger::Key;
+use crate::plan;
+
+/// Children that are read at once.
+const PAGE: i64 = 500;
+
+/// Runs again those children of a run that did not succeed
+///
+/// They are children of a new work request, of the same job with the same policy: those that FAILED, those that were
+/// CANCELED, and those that were not made any more as the run was stopped.
+#[utoipa::path(
+    post, path = "/v1/workRequests/{id}:retryFailed", tag = "workRequests", operation_id = "retryFailedChildren",
+    params(
+        ("id" = String, Path, description = "The work request's id"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Names the request: repeated under the same key it \
+            gives the same work request", min_length = 1, max_length = 255, pattern = "^[!-~]{1,255}$"),
+    ),
+    responses(
+        (status = 202, body = View, description = "Accepted: the new work request, with `retryOf`",
+            headers(
+                ("Location" = String, description = "URL of the result"),
+                ("Operation-Location" = String, description = "URL of the work request"),
+                ("Azure-AsyncOperation" = String, description = "The same"),
+                ("opc-work-request-id" = String, description = "The work request's id"),
+                ("Retry-After" = i32, description = "Seconds until the first useful poll"),
+            )),
+        (status = 404, description = "There is none of this id in the namespace, or its job is not in force"),
+        (status = 409, description = "It has no children, has not ended, or all of them have succeeded"),
+        (status = 422, description = "The key was used for another request"),
+    )
+)]
+pub(crate) async fn retry_failed(
+    State(state): State<ApiState>,
+    Namespace(namespace): Namespace,
+    BeforeVerb(id): BeforeVerb,
+    Key(key): Key,
+    base: Base,
+) -> Result<(StatusCode, HeaderMap, Json<View>), Problem> {
+    let old = find(&state, &namespace, &id).await?;
+    let conflict =
+        |message: &str| Problem::new(StatusCode::CONFLICT, "Conflict", format!("work request {id} {message}"));
+    let Some(fan_out) = state.store.fan_out(old.id).await? else { return Err(conflict("has no children")) };
+    if !old.status.is_terminal() || fan_out.ended_at.is_none() && old.status != Status::Canceled {
+        return Err(conflict("has not ended"));
+    }
+    let job = jobs::find(&state, &namespace, &old.job).await?;
+    let child = jobs::find(&state, &namespace, &fan_out.job).await?;
+    let now = state.clock.now();
+    // Of a run whose children run another job, the chains are its own.
+    let own_chains = fan_out.job != old.job && job.item.is_chained();
+    let request = NewWorkRequest {
+        input: old.input,
+        resource: old.resource,
+        retry_of: Some(old.id),
+        follow: own_chains,
+        ..plan::parent(&job, "api".to_owned(), now)
+    };
+    let staging = staged(&state, &fan_out, request.id).await?;
+    if staging.given().0 == 0 {
+        return Err(conflict("has no children left that did not succeed, or their inputs are not kept any more"));
+    }
+    let key = key.map(|key| IdempotencyKey {
+        key,
+        request_hash: format!("retryFailed {}", old.id),
+        namespace: namespace.clone(),
+    });
+    let accepted =
+        jobs::fan_out::accept(&state, request, staging, (fan_out.job, child.version, fan_out.policy), key.as_ref())
+            .await?;
+    let accepted = find(&state, &namespace, &accepted.to_string()).await?;
+    let headers = follow(&base, &accepted);
+    Ok((StatusCode::ACCEPTED, headers, Json(View::new(accepted, now))))
+}
+
+/// The inputs of those that did not succeed.
+async fn staged(state: &ApiState, old: &FanOut, new: WorkRequestId) -> Result<Staging, Problem> {
+    let mut staging = Staging::new(state.store.clone(), new.0);
+    let mut after = None;
+    loop {
+        let children = state.store.unfinished_children(old.parent, after, PAGE).await?;
+        let Some(last) = children.last() else { break };
+        after = Some(last.id);
+        for child in children {
+            let bytes = child.input.to_string().len();
+            staging.add(child.input, bytes);
+        }
+        if staging.is_full() {
+            staging.keep().await?;
+        }
+    }
+    let mut after = -1;
+    while let Some(chunk) = state.store.next_chunk(old.batch, after).await? {
+        after = chunk.number;
+        for input in chunk.inputs {
+            let bytes = input.to_string().len();
+            staging.add(input, bytes);
+        }
+        if staging.is_full() {
+            staging.keep().await?;
+        }
+    }
+    Ok(staging)
+}
