@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::env::Variables;
 pub use self::function::{DuplicateFunction, Functions, FunctionsBuilder};
+use crate::policy::Policy;
 use crate::report::Sink;
 use crate::runs::{Handle, Why};
 
@@ -136,6 +137,7 @@ pub(crate) struct Handlers {
     http: http::Caller,
     variables: Variables,
     guards: command::Guards,
+    policy: Policy,
 }
 
 impl Handlers {
@@ -144,13 +146,17 @@ impl Handlers {
         variables: Variables,
         guards: command::Guards,
     ) -> Result<Self, reqwest::Error> {
-        Ok(Self { functions, http: http::Caller::new()?, variables, guards })
+        let policy = guards.policy.clone();
+        Ok(Self { functions, http: http::Caller::new(policy.clone())?, variables, guards, policy })
     }
 
     /// Runs the job's handler to its end.
     pub(crate) async fn call(&self, job: &Job, run: Run) -> RunResult {
         match &job.handler {
-            Handler::Function(name) => self.functions.call(name, run).await,
+            Handler::Function(name) => {
+                self.policy.function(name)?;
+                self.functions.call(name, run).await
+            }
             // The futures of these two are large, and boxed so that a function's run stays small.
             Handler::Http(call) => Box::pin(self.http.call(call, &run, &self.variables)).await,
             Handler::Command(call) => Box::pin(command::run(call, &run, &self.variables, &self.guards)).await,
