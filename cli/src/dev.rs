@@ -125,7 +125,7 @@ async fn start(
     queues.insert("default".to_owned());
     queues.extend(store.queues().await.map_err(|error| other(chain(&error)))?);
     let workers = Workers { store, broker, clock, slots: arguments.slots, guard, policy: arguments.policy.clone() };
-    workers.start(&queues, lifecycle).await.map_err(|error| not_started(&error))?;
+    workers.start(&queues, None, lifecycle).await.map_err(|error| not_started(&error))?;
     let child = lifecycle.child();
     lifecycle.spawn("new queues", workers.follow(queues, child));
     Ok(scheduler.address.unwrap_or(arguments.listen))

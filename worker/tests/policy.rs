@@ -12,7 +12,14 @@ fn start(policy: Option<&str>, arrange: impl Fn(&mut Command, &str)) -> Output {
         std::fs::write(&file, text).unwrap();
     }
     let mut command = Command::new(env!("CARGO_BIN_EXE_reveille-worker"));
-    command.env_clear().args(["--database-url", "sqlite://nowhere", "--broker-url", "embedded", "--log-format", "text"]);
+    command.env_clear().args([
+        "--database-url",
+        "sqlite://nowhere",
+        "--broker-url",
+        "embedded",
+        "--log-format",
+        "text",
+    ]);
     arrange(&mut command, file.to_str().unwrap());
     command.output().unwrap()
 }
@@ -56,6 +63,7 @@ fn without_one_it_says_once_that_everything_is_allowed() {
     let said = said(&output);
     assert_eq!(said.matches("no policy: jobs may run any program").count(), 1, "{said}");
     assert_eq!(said.contains(", as root, call any host"), rustix::process::geteuid().is_root(), "{said}");
-    let output = start(Some("version: 1\ncommands: ['true']\n"), |command, file| drop(command.args(["--policy", file])));
+    let output =
+        start(Some("version: 1\ncommands: ['true']\n"), |command, file| drop(command.args(["--policy", file])));
     assert!(!String::from_utf8_lossy(&output.stderr).contains("no policy"), "{output:?}");
 }

@@ -33,12 +33,17 @@ pub(super) struct Workers {
 }
 
 impl Workers {
-    /// Starts a worker that serves these queues.
-    pub(super) async fn start(&self, queues: &BTreeSet<String>, lifecycle: &mut Lifecycle) -> anyhow::Result<()> {
+    /// Starts a worker that serves these queues, under a name of its own unless it is the first one.
+    pub(super) async fn start(
+        &self,
+        queues: &BTreeSet<String>,
+        name: Option<String>,
+        lifecycle: &mut Lifecycle,
+    ) -> anyhow::Result<()> {
         let settings = Settings {
             queues: queues.iter().cloned().collect(),
             slots: self.slots,
-            name: None,
+            name,
             lease_ttl: LEASE_TTL,
             policy: self.policy.clone(),
         };
@@ -69,7 +74,9 @@ impl Workers {
                 continue;
             }
             let mut worker = lifecycle.child();
-            self.start(&new, &mut worker).await.context("can't serve new queues")?;
+            self.start(&new, new.first().map(|queue| format!("dev-{queue}")), &mut worker)
+                .await
+                .context("can't serve new queues")?;
             workers.spawn(worker.join());
             served.extend(new);
         }
