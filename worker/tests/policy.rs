@@ -24,6 +24,14 @@ fn start(policy: Option<&str>, arrange: impl Fn(&mut Command, &str)) -> Output {
     command.output().unwrap()
 }
 
+fn by_flag(command: &mut Command, file: &str) {
+    command.args(["--policy", file]);
+}
+
+fn by_variable(command: &mut Command, file: &str) {
+    command.env("REVEILLE_POLICY", file);
+}
+
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
@@ -31,16 +39,14 @@ fn said(output: &Output) -> String {
 #[test]
 fn a_faulty_policy_stops_it_with_all_faults() {
     let faulty = Some("commands: [../rm]\nlimits: { memory: 1KiB }\nrun_as: 'a b'\n");
-    let by_flag = start(faulty, |command, file| drop(command.args(["--policy", file])));
-    let by_variable = start(faulty, |command, file| drop(command.env("REVEILLE_POLICY", file)));
-    for output in [by_flag, by_variable] {
+    for output in [start(faulty, by_flag), start(faulty, by_variable)] {
         let said = said(&output);
         assert_eq!(output.status.code(), Some(2), "{said}");
         for place in [":1:1: ", ":1:12: ", ":2:19: ", ":3:9: "] {
             assert!(said.contains(&format!("policy.yaml{place}")), "no {place} in {said}");
         }
     }
-    let missing = start(None, |command, file| drop(command.args(["--policy", file])));
+    let missing = start(None, by_flag);
     assert_eq!(missing.status.code(), Some(2));
     assert!(said(&missing).contains("can't be read"), "{}", said(&missing));
 }
@@ -63,7 +69,6 @@ fn without_one_it_says_once_that_everything_is_allowed() {
     let said = said(&output);
     assert_eq!(said.matches("no policy: jobs may run any program").count(), 1, "{said}");
     assert_eq!(said.contains(", as root, call any host"), rustix::process::geteuid().is_root(), "{said}");
-    let output =
-        start(Some("version: 1\ncommands: ['true']\n"), |command, file| drop(command.args(["--policy", file])));
+    let output = start(Some("version: 1\ncommands: ['true']\n"), by_flag);
     assert!(!String::from_utf8_lossy(&output.stderr).contains("no policy"), "{output:?}");
 }

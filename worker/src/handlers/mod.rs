@@ -1,7 +1,8 @@
 //! The business logic: one file per kind of handler, one closed set of results.
 //!
 //! A handler is given a [`Run`] and answers with a JSON output or a [`RunFailure`]. It may be dropped at
-//! any await; what it started outside of this process it must end in a drop guard.
+//! any await; what it started outside of this process it must end in a drop guard. What the worker's policy does not allow
+//! is refused right before it would be begun.
 
 pub(crate) mod command;
 pub(crate) mod env;

@@ -1,6 +1,7 @@
 //! `POST /v1/definitions:plan`
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::Duration;
 
 use axum::Json;
@@ -78,9 +79,10 @@ async fn usual_durations(
     for Interval { key, jobs, .. } in intervals {
         for job in jobs {
             let name = (key.namespace.clone(), job.clone());
-            if !usual.contains_key(&name) {
-                let found = state.store.usual_duration(&name.0, &name.1).await?;
-                usual.insert(name, found.unwrap_or_default());
+            if let Entry::Vacant(unknown) = usual.entry(name) {
+                let (namespace, job) = unknown.key();
+                let found = state.store.usual_duration(namespace, job).await?;
+                unknown.insert(found.unwrap_or_default());
             }
         }
     }

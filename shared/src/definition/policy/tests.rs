@@ -43,6 +43,15 @@ fn a_whole_policy_is_read_with_the_place_of_each_rule() {
 }
 
 #[test]
+fn the_policy_of_the_documentation_is_one() {
+    let page = include_str!("../../../../docs/policy.md");
+    let text = page.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let policy = read_policy_text("docs/policy.md", text).unwrap();
+    assert_eq!((policy.commands.unwrap().rules.len(), policy.hosts.unwrap().rules.len()), (2, 3));
+    assert!(policy.limits.output.is_some() && policy.run_as.is_some());
+}
+
+#[test]
 fn what_is_not_there_is_open() {
     let policy = read_policy_text("p", "version: 1\nhosts: []\n").unwrap();
     assert_eq!(policy.hosts.map(|hosts| hosts.rules), Some(vec![]));
