@@ -10,7 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// The variables of the user contract; `--help` shows them.
-const DOCUMENTED: [&str; 7] = [
+const DOCUMENTED: [&str; 8] = [
     "REVEILLE_DATABASE_URL",
     "REVEILLE_BROKER_URL",
     "REVEILLE_LISTEN",
@@ -18,6 +18,7 @@ const DOCUMENTED: [&str; 7] = [
     "REVEILLE_QUEUES",
     "REVEILLE_SLOTS",
     "REVEILLE_LOG",
+    "REVEILLE_POLICY",
 ];
 
 /// How long a process may take to end in good order, in seconds.

@@ -18,7 +18,7 @@ use reveille_shared::duration::HumanDuration;
 use reveille_shared::lifecycle::Lifecycle;
 use reveille_shared::store::{Store, StoreError};
 use reveille_shared::telemetry::{self, LogFormat, chain};
-use reveille_worker::Guard;
+use reveille_worker::{Guard, Policy};
 
 use self::queues::Workers;
 use crate::commands::check;
@@ -52,6 +52,10 @@ pub(crate) struct Arguments {
     #[arg(value_parser = clap::value_parser!(u16).range(1..=10_000))]
     slots: u16,
 
+    /// A YAML file that says what jobs may run here [default: everything is allowed]
+    #[arg(long, env = "REVEILLE_POLICY", value_parser = |file: &str| Policy::read(file), value_name = "FILE")]
+    policy: Option<Policy>,
+
     /// What to log: error, warn, info, debug, trace, or a filter such as reveille_worker=debug,warn
     #[arg(long, env = "REVEILLE_LOG", value_name = "FILTER", hide_default_value = true)]
     #[arg(default_value = "warn,reveille=info,reveille_shared=info,reveille_scheduler=info,reveille_worker=info")]
@@ -75,6 +79,9 @@ pub(crate) async fn run(arguments: Arguments, guard: Guard, output: &mut Output)
     };
     telemetry::init(&arguments.log, arguments.log_format)
         .map_err(|error| Failure::Usage(format!("--log: {}", chain(&*error))))?;
+    if rustix::process::geteuid().is_root() || arguments.policy.is_some() {
+        arguments.policy.clone().unwrap_or_default().warn();
+    }
     let mut lifecycle = Lifecycle::default();
     let address = start(&arguments, guard, &schedules, &definitions, &mut lifecycle).await?;
     let scene = banner::Scene { address, data: &arguments.data_dir, schedules: &schedules, definitions: &definitions };
@@ -118,8 +125,8 @@ async fn start(
     let mut queues: BTreeSet<String> = definitions.jobs.iter().map(|job| job.queue.clone()).collect();
     queues.insert("default".to_owned());
     queues.extend(store.queues().await.map_err(|error| other(chain(&error)))?);
-    let workers = Workers { store, broker, clock, slots: arguments.slots, guard };
-    workers.start(&queues, lifecycle).await.map_err(|error| not_started(&error))?;
+    let workers = Workers { store, broker, clock, slots: arguments.slots, guard, policy: arguments.policy.clone() };
+    workers.start(&queues, None, lifecycle).await.map_err(|error| not_started(&error))?;
     let child = lifecycle.child();
     lifecycle.spawn("new queues", workers.follow(queues, child));
     Ok(scheduler.address.unwrap_or(arguments.listen))

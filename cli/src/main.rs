@@ -116,7 +116,7 @@ async fn run(command: Command, guard: Guard, global: &Global, output: &mut Outpu
     let client = || client::Client::new(global.server.clone(), global.namespace.clone());
     match command {
         Command::Dev(arguments) => Box::pin(dev::run(arguments, guard, output)).await,
-        Command::Check(arguments) => commands::check::run(&arguments, output),
+        Command::Check(arguments) => commands::check::run(&arguments, client, output).await,
         Command::Schema => commands::schema::run(output),
         Command::Plan(arguments) => commands::plan::run(&arguments, client, output).await,
         Command::Apply(arguments) => commands::apply::run(&arguments, client, output).await,

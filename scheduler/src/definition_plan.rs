@@ -6,16 +6,20 @@
 mod collisions;
 mod fire_times;
 mod merge;
+mod pace;
 mod sound;
 
+use std::collections::BTreeSet;
+
 use jiff::{SignedDuration, Timestamp};
-use reveille_shared::definition::{ChangedMember, Definitions, Job};
+use reveille_shared::definition::{ChangedMember, Definitions, Job, Schedule};
 use reveille_shared::due::{ClockChange, DueTimes, InvalidTiming};
 use reveille_shared::store::{ChangeSet, InForce, ScheduleKey, ScheduleRow, Versioned};
 
 pub use self::collisions::Collision;
 pub use self::fire_times::FireTimes;
 pub use self::merge::merge;
+pub use self::pace::{Interval, Overrun, overruns};
 pub use self::sound::Unsound;
 
 /// The most due times that are visited for one plan.
@@ -53,6 +57,8 @@ pub struct Merged {
     pub kept_jobs: Vec<ScheduleKey>,
     /// Likewise.
     pub kept_schedules: Vec<ScheduleKey>,
+    /// The namespaces of the files.
+    pub namespaces: BTreeSet<String>,
 }
 
 /// Definitions that come, change and go, by name.
@@ -75,6 +81,12 @@ impl Differences {
 }
 
 impl Merged {
+    /// Whether the files have this schedule of the whole.
+    fn is_in_files(&self, schedule: &Schedule) -> bool {
+        self.namespaces.contains(&schedule.namespace)
+            && self.kept_schedules.binary_search(&ScheduleKey::of(schedule)).is_err()
+    }
+
     /// Whether putting it in force would change anything.
     #[must_use]
     pub fn is_change(&self, current: &Current) -> bool {
@@ -92,6 +104,8 @@ pub struct Outlook {
     pub collisions: Vec<Collision>,
     /// What changes of clocks do within a year to schedules that are new or changed.
     pub clock_changes: Vec<(ScheduleKey, ClockChange)>,
+    /// How soon the files' schedules come round.
+    pub intervals: Vec<Interval>,
     /// Not everything could be looked at: the figures are lower bounds.
     pub cut: bool,
 }
@@ -121,6 +135,7 @@ pub fn outlook(current: &Current, merged: &Merged, now: Timestamp) -> Result<Out
     let mut budget = Budget { left: MOST_DUE_TIMES, cut: false };
     let fire_times = fire_times::compare(current, merged, now, &mut budget)?;
     let collisions = collisions::find(current, merged, now, &mut budget)?;
+    let intervals = pace::intervals(merged, now, &mut budget)?;
     let mut clock_changes = Vec::new();
     let until = now.saturating_add(YEAR).unwrap_or(Timestamp::MAX);
     for schedule in &merged.set.put_schedules {
@@ -130,7 +145,7 @@ pub fn outlook(current: &Current, merged: &Merged, now: Timestamp) -> Result<Out
     }
     let cut = budget.cut || clock_changes.len() > MOST_CLOCK_CHANGES_IN_ALL;
     clock_changes.truncate(MOST_CLOCK_CHANGES_IN_ALL);
-    Ok(Outlook { fire_times, collisions, clock_changes, cut })
+    Ok(Outlook { fire_times, collisions, clock_changes, intervals, cut })
 }
 
 #[cfg(test)]

@@ -35,6 +35,7 @@ use crate::handlers::{Functions, Handlers};
 use crate::heartbeat::{Heart, Incarnation, LastBeat, Suspects};
 use crate::isolation::Isolation;
 use crate::lease::{self, Ttl};
+use crate::policy::Policy;
 use crate::report::{self, Reporter};
 use crate::runs::{Runs, Why};
 use crate::status::{self, Readiness};
@@ -57,6 +58,10 @@ pub struct Settings {
     /// How long this worker's runs are its own when it gives no sign of life: 3s to 10m
     #[arg(long, env = "REVEILLE_LEASE_TTL", default_value = "15s", value_parser = lease::parse, value_name = "DURATION")]
     pub lease_ttl: HumanDuration,
+
+    /// A YAML file that says what jobs may run here [default: everything is allowed]
+    #[arg(long, env = "REVEILLE_POLICY", value_parser = |file: &str| Policy::read(file), value_name = "FILE")]
+    pub policy: Option<Policy>,
 }
 
 /// Runs jobs that a Reveille scheduler triggers.
@@ -96,6 +101,7 @@ pub async fn main(functions: Functions) -> ExitCode {
     if let Err(error) = telemetry::init(&arguments.common.log, arguments.common.log_format) {
         return failed(&anyhow::anyhow!(error).context("can't set up logging"));
     }
+    arguments.settings.policy.clone().unwrap_or_default().warn();
     let grace = arguments.grace.get();
     let mut lifecycle = Lifecycle::default();
     match connect(arguments, functions, guard, &mut lifecycle).await {
@@ -179,7 +185,8 @@ pub async fn start(
     clock: Arc<dyn Clock>,
     lifecycle: &mut Lifecycle,
 ) -> anyhow::Result<Running> {
-    let Settings { queues, slots, name, lease_ttl } = settings;
+    let Settings { queues, slots, name, lease_ttl, policy } = settings;
+    let policy = policy.unwrap_or_default();
     let name = name.unwrap_or_else(default_name);
     let worker = NewWorker {
         incarnation: Uuid::new_v4(),
@@ -191,18 +198,19 @@ pub async fn start(
     };
     let ttl = Ttl::new(lease_ttl.get());
     let last_beat = LastBeat::new(ttl);
-    let guards = Guards { guard, lease: last_beat.allowed() };
-    let handlers = Handlers::new(functions, Variables::of_process(), guards).context("can't set up the HTTP client")?;
+    let guards = Guards { guard, lease: last_beat.allowed(), policy: policy.clone() };
+    let handlers = Handlers::new(functions, Variables::of_process(policy.clone()), guards)
+        .context("can't set up the HTTP client")?;
     let mut subscriptions = Vec::new();
     for priority in Priority::ALL {
         subscriptions.push(broker.subscribe(&queues, priority).await?);
     }
     store.register_worker(&worker).await.context("can't register this worker")?;
-    tracing::info!(name, ?queues, slots, "worker started");
+    tracing::info!(name, ?queues, slots, policy = policy.summary(), "worker started");
 
     let runs = Arc::new(Runs::default());
     let incarnation = Arc::new(Incarnation::new(worker.incarnation));
-    let (reporter, notes) = Reporter::new(clock);
+    let (reporter, notes) = Reporter::new(clock, policy.limits().output.as_ref().map(|rule| rule.value));
     let tracker = TaskTracker::new();
     let executor = Arc::new(Executor {
         store: store.clone(),

@@ -285,6 +285,7 @@ fn words(answer: &Answer) -> &str {
         Answer::DidNot => "it did not",
         Answer::StillRunning => "it is still running",
         Answer::Unknown(why) => why,
+        Answer::Refused(failure) => &failure.message,
     }
 }
 
@@ -296,6 +297,7 @@ fn instead(answer: Answer, job: &Job, attempt: u32, failures: u32) -> Option<End
     let failed = |message: String| Some(End::Returned(Err(RunFailure::fatal(message).code("Lost"))));
     match answer {
         Answer::TookEffect(found) => Some(End::Verified(found)),
+        Answer::Refused(failure) => Some(End::Returned(Err(failure))),
         Answer::StillRunning => Some(End::Deferred { after, reason: "the lost attempt is still running".into() }),
         Answer::Unknown(reason) if asked < UNKNOWN_MOST => Some(End::Deferred { after, reason }),
         _ if is_granted => None,

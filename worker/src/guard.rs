@@ -5,14 +5,20 @@
 //! its own and kills it, with all that descends from it, when the socket closes or when the time is over for which the
 //! worker has last allowed it to live. The worker ([`guarded`]) kills the program if the guard is killed. Both at
 //! once can only be killed by who means the program too, such as a service manager that ends the whole unit.
+//!
+//! A program with limits, or of another user, gets them ([`confinement`]) in a process of its own ([`launch`]) before it
+//! begins.
 
+mod confinement;
 mod guarded;
 mod keeper;
+mod launch;
 mod line;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+pub(crate) use self::confinement::Confinement;
 pub(crate) use self::guarded::{End, Guarded, Output, Program, Said, StartError};
 pub(crate) use self::line::Order;
 
@@ -33,12 +39,14 @@ pub struct Guard(PathBuf);
 
 impl Guard {
     /// If this process was started to be a guard, is one, and ends when it is done. To be called before anything else: the
-    /// process has the arguments and the environment of the program that it guards.
+    /// process has the arguments of the program that it guards.
     #[must_use]
     pub fn answer() -> Self {
         let mut arguments = std::env::args_os().skip(1);
-        if arguments.next().is_some_and(|first| first == OsStr::new(ARGUMENT)) {
-            keeper::run(arguments);
+        match arguments.next() {
+            Some(first) if first == OsStr::new(ARGUMENT) => keeper::run(arguments),
+            Some(first) if first == OsStr::new(launch::ARGUMENT) => launch::run(arguments),
+            _ => {}
         }
         // Not the path: another version may be there by now.
         Self("/proc/self/exe".into())

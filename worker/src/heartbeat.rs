@@ -133,11 +133,13 @@ impl Heart {
         let mut ticks = interval(self.ttl.period());
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut failing = false;
+        let longest = metrics::gauge!("reveille_slot_held_longest_seconds", "worker" => self.worker.name.clone());
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
+            longest.set(self.runs.longest());
             let sent = Instant::now();
             let patience = self.ttl.patience();
             let beat = tokio::select! {

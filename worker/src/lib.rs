@@ -8,6 +8,7 @@
 //! - `children`: what a run hands over to become its children.
 //! - [`handlers`]: HTTP calls, commands, and the Rust functions of a program that uses this crate.
 //! - [`Guard`]: what a command runs under, so that it dies with its worker.
+//! - [`Policy`]: which of all that this worker may run.
 //! - `report`: outcomes, progress and lines → store, in batches.
 //! - `heartbeat`, `runs`: what runs here, compared with what the store knows; `isolation`: what becomes of it when the
 //!   store can't be reached; `lease`: the times that follow from how long a lease lives.
@@ -39,6 +40,7 @@ pub mod handlers;
 mod heartbeat;
 mod isolation;
 mod lease;
+mod policy;
 mod report;
 mod runs;
 mod status;
@@ -48,4 +50,5 @@ pub use reveille_shared::work_request::Stream;
 pub use self::app::main;
 pub use self::guard::Guard;
 pub use self::handlers::{Functions, Run, RunFailure, RunResult};
+pub use self::policy::{Policy, PolicyError, Refused};
 pub use self::status::Readiness;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use reveille_shared::clock::Clock;
 use reveille_shared::crash::{self, Act};
+use reveille_shared::definition::policy::Size;
 use reveille_shared::state::Refusal;
 use reveille_shared::store::{Progress, Report, Store, StoreError};
 use reveille_shared::telemetry::chain;
@@ -21,8 +22,8 @@ use uuid::Uuid;
 
 use crate::runs::Runs;
 
-/// How much text of one attempt is kept, in bytes. A line counts as at least [`LEAST_LINE`].
-const MAX_LOG: usize = 1024 * 1024;
+/// How much text of one attempt is kept, unless a policy says less. A line counts as at least [`LEAST_LINE`].
+const MAX_LOG: Size = Size::kib(1024);
 const LEAST_LINE: usize = 32;
 /// Longer lines are cut.
 pub(crate) const MAX_LINE: usize = 8 * 1024;
@@ -48,13 +49,14 @@ pub(crate) enum Note {
 pub(crate) struct Reporter {
     notes: mpsc::Sender<Note>,
     clock: Arc<dyn Clock>,
+    kept: Size,
 }
 
 impl Reporter {
-    /// A reporter, and what [`run`] is to work off.
-    pub(crate) fn new(clock: Arc<dyn Clock>) -> (Self, mpsc::Receiver<Note>) {
+    /// A reporter that keeps so much of what an attempt prints, and what [`run`] is to work off.
+    pub(crate) fn new(clock: Arc<dyn Clock>, kept: Option<Size>) -> (Self, mpsc::Receiver<Note>) {
         let (notes, receiver) = mpsc::channel(WAITING);
-        (Self { notes, clock }, receiver)
+        (Self { notes, clock, kept: kept.unwrap_or(MAX_LOG) }, receiver)
     }
 
     /// Hands over the end of an attempt. Waits for room, so that a worker has at most as many ends as slots
@@ -144,7 +146,7 @@ impl Sink {
             let seq = {
                 let mut printed = self.printed();
                 let bytes = printed.bytes + line.len().max(LEAST_LINE);
-                if bytes > MAX_LOG {
+                if bytes > self.room() {
                     printed.drop_line(line.len());
                     continue;
                 }
@@ -158,7 +160,11 @@ impl Sink {
 
     /// Whether no further line is kept.
     pub(crate) fn is_full(&self) -> bool {
-        self.printed().bytes + LEAST_LINE > MAX_LOG
+        self.printed().bytes + LEAST_LINE > self.room()
+    }
+
+    fn room(&self) -> usize {
+        usize::try_from(self.0.reporter.kept.bytes()).unwrap_or(usize::MAX)
     }
 
     /// Counts lines that were not even looked at, and their bytes.
@@ -182,7 +188,8 @@ impl Sink {
             }
             (printed.next(), printed.dropped_lines, printed.dropped_bytes)
         };
-        let remark = format!("{lines} lines ({bytes} bytes) were dropped: of one attempt 1 MiB is kept");
+        let remark =
+            format!("{lines} lines ({bytes} bytes) were dropped: of one attempt {} is kept", self.0.reporter.kept);
         self.send(seq, Stream::System, &remark).await;
     }
 
@@ -313,7 +320,7 @@ pub(crate) mod tests {
 
     /// A first attempt of job `test`, and what it says.
     pub(crate) fn run_with(input: Value) -> (Run, mpsc::Receiver<Note>) {
-        let (reporter, notes) = Reporter::new(Arc::new(SystemClock));
+        let (reporter, notes) = Reporter::new(Arc::new(SystemClock), None);
         let scheduled_for = "2026-01-02T03:04:05Z".parse().unwrap();
         let id = WorkRequestId::new(scheduled_for);
         let handle = Arc::new(Handle::new(id));
@@ -361,11 +368,24 @@ pub(crate) mod tests {
             run.log(Stream::Stdout, &line).await;
             kept += lines(&mut notes).len();
         }
-        assert_eq!(kept, MAX_LOG / MAX_LINE - 2);
+        assert_eq!(kept, 1024 * 1024 / MAX_LINE - 2);
         run.sink.close().await;
         let last = lines(&mut notes).pop().unwrap();
         assert_eq!(last.stream, Stream::System);
-        assert_eq!(last.text, format!("74 lines ({} bytes) were dropped: of one attempt 1 MiB is kept", 74 * MAX_LINE));
+        assert_eq!(last.text, format!("74 lines ({} bytes) were dropped: of one attempt 1MiB is kept", 74 * MAX_LINE));
+    }
+
+    #[tokio::test]
+    async fn a_policy_may_have_less_kept() {
+        let (reporter, mut notes) = Reporter::new(Arc::new(SystemClock), Some(Size::kib(1)));
+        let sink = reporter.sink(WorkRequestId::new(Timestamp::UNIX_EPOCH), Uuid::nil(), 1);
+        for _ in 0..40 {
+            sink.log(Stream::Stdout, "x").await;
+        }
+        sink.close().await;
+        let kept = lines(&mut notes);
+        assert_eq!(kept.len(), 1024 / LEAST_LINE + 1);
+        assert_eq!(kept[kept.len() - 1].text, "8 lines (8 bytes) were dropped: of one attempt 1KiB is kept");
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use reveille_shared::work_request::WorkRequestId;
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -49,6 +49,8 @@ pub(crate) struct Handle {
     /// What the handler sees.
     pub(crate) stop: CancellationToken,
     stage: AtomicU8,
+    /// When its handler began, if it has.
+    begun: OnceLock<Instant>,
     why: AtomicU8,
     hurry: Notify,
 }
@@ -60,12 +62,16 @@ impl Handle {
             token: Uuid::new_v4(),
             stop: CancellationToken::new(),
             stage: AtomicU8::new(Stage::Claiming as u8),
+            begun: OnceLock::new(),
             why: AtomicU8::new(0),
             hurry: Notify::new(),
         }
     }
 
     pub(crate) fn enter(&self, stage: Stage) {
+        if stage == Stage::Running {
+            self.begun.get_or_init(Instant::now);
+        }
         self.stage.store(stage as u8, Ordering::Relaxed);
     }
 
@@ -139,6 +145,13 @@ impl Runs {
         self.lock().values().filter(|handle| handle.is_running()).map(|handle| handle.token).collect()
     }
 
+    /// For how long the slot has been held that is held longest; no time if none is.
+    pub(crate) fn longest(&self) -> Duration {
+        let runs = self.lock();
+        let begun = runs.values().filter(|handle| handle.is_running()).filter_map(|handle| handle.begun.get());
+        begun.min().map_or(Duration::ZERO, Instant::elapsed)
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<Handle>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -146,8 +159,6 @@ impl Runs {
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::Instant;
-
     use super::*;
 
     fn handle() -> Handle {
@@ -171,6 +182,23 @@ mod tests {
             drained.stop(Why::TimedOut);
         });
         assert_eq!((start.elapsed(), drained.why()), (Duration::from_secs(1) + HASTE, Some(Why::Drained)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_longest_run_is_the_one_that_began_first_and_still_runs() {
+        let runs = Runs::default();
+        let [first, second, waiting] = [handle(), handle(), handle()].map(Arc::new);
+        runs.insert([&first, &second, &waiting].into_iter());
+        assert_eq!(runs.longest(), Duration::ZERO);
+        first.enter(Stage::Running);
+        sleep(Duration::from_secs(60)).await;
+        second.enter(Stage::Running);
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!(runs.longest(), Duration::from_secs(65));
+        first.enter(Stage::Reporting);
+        assert_eq!(runs.longest(), Duration::from_secs(5));
+        runs.remove([first.token, second.token].into_iter());
+        assert_eq!(runs.longest(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]

@@ -138,7 +138,8 @@ impl Bed {
         let broker = Arc::new(SlowBroker { inner: self.broker, before_demand });
         let mut lifecycle = Lifecycle::default();
         let lease_ttl = HumanDuration::from_secs(15);
-        let settings = Settings { queues: vec!["default".into()], slots: 1, name: Some("test".into()), lease_ttl };
+        let settings =
+            Settings { queues: vec!["default".into()], slots: 1, name: Some("test".into()), lease_ttl, policy: None };
         let (functions, guard) = (functions.build().unwrap(), Guard::of(env!("CARGO_BIN_EXE_reveille-worker")));
         let (store, clock) = (self.store.clone(), Arc::new(SystemClock));
         start(settings, functions, guard, store, broker, clock, &mut lifecycle).await.unwrap();

@@ -83,6 +83,7 @@ impl Stack {
             slots,
             name: Some(name.into()),
             lease_ttl: HumanDuration::from_secs(15),
+            policy: None,
         };
         let guard = Guard::of(env!("CARGO_BIN_EXE_reveille-worker"));
         let (store, broker) = (self.store.clone(), Arc::clone(&self.broker));

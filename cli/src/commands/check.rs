@@ -1,6 +1,7 @@
 //! `reveille check PATH`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use reveille_shared::clock::{Clock as _, SystemClock};
@@ -8,10 +9,14 @@ use reveille_shared::definition::{self, Definitions, Faults, Schedule};
 use reveille_shared::due::DueTimes;
 use serde_json::{Value, json};
 
+use super::plan::{self, Overrun};
+use crate::client::{Client, ClientError};
 use crate::failure::{Exit, Failure, say};
 use crate::output::{Output, distance, plural};
 use crate::upcoming::Upcoming;
 
+/// For how long a server may think about how long jobs usually take.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Schedules whose next due time the summary shows.
 const SHOWN: usize = 10;
 
@@ -22,11 +27,16 @@ pub(crate) struct Arguments {
 }
 
 /// Prints every fault of the files, or a summary when there are none.
-pub(crate) fn run(Arguments { path }: &Arguments, output: &mut Output) -> Result<Exit, Failure> {
+pub(crate) async fn run(
+    Arguments { path }: &Arguments,
+    client: impl FnOnce() -> Result<Client, ClientError>,
+    output: &mut Output,
+) -> Result<Exit, Failure> {
     match definition::read_path(path) {
         Ok(definitions) => {
             let next = coming(&definitions, SystemClock.now());
-            good(&definitions, &next, output)?;
+            let overruns = tokio::time::timeout(PATIENCE, overruns(path, client, output)).await;
+            good(&definitions, &next, &overruns.ok().flatten().unwrap_or_default(), output)?;
             Ok(Exit::Done)
         }
         Err(faults) => {
@@ -34,6 +44,20 @@ pub(crate) fn run(Arguments { path }: &Arguments, output: &mut Output) -> Result
             Ok(Exit::Faults)
         }
     }
+}
+
+/// What a server knows of how long these jobs take, if there is one: offline, files are checked all the same.
+async fn overruns(
+    path: &Path,
+    client: impl FnOnce() -> Result<Client, ClientError>,
+    output: &mut Output,
+) -> Option<Vec<Value>> {
+    let client = client().ok()?;
+    // Whatever else listens there is not told what is in the files.
+    client.probe("readyz").await.ok()?;
+    let request = plan::request(path, false, output).ok()??;
+    let mut plan = client.post(&["definitions:plan"], &request, None).await.ok()?.body;
+    serde_json::from_value(plan["overruns"].take()).ok()
 }
 
 /// Tells of faults on standard output; how many they are, on standard error.
@@ -72,7 +96,7 @@ fn coming(definitions: &Definitions, now: Timestamp) -> Vec<Next> {
     next
 }
 
-fn good(definitions: &Definitions, next: &[Next], output: &mut Output) -> Result<(), Failure> {
+fn good(definitions: &Definitions, next: &[Next], overruns: &[Value], output: &mut Output) -> Result<(), Failure> {
     let (jobs, schedules) = (definitions.jobs.len(), definitions.schedules.len());
     if output.json {
         let next: Vec<Value> = next
@@ -84,12 +108,19 @@ fn good(definitions: &Definitions, next: &[Next], output: &mut Output) -> Result
             .collect();
         return output.document(&json!({
             "ok": true, "faultCount": 0, "faults": [], "jobs": jobs, "schedules": schedules, "next": next,
+            "overruns": overruns,
         }));
     }
     output.line(&format!("No faults: {}, {}", plural(jobs, "job"), plural(schedules, "schedule")))?;
-    if next.is_empty() {
-        return Ok(());
+    if !next.is_empty() {
+        coming_table(next, output)?;
     }
+    // A server of another version may say it in another way.
+    let overruns: Vec<Overrun> = overruns.iter().filter_map(|item| serde_json::from_value(item.clone()).ok()).collect();
+    plan::overruns(&overruns, output)
+}
+
+fn coming_table(next: &[Next], output: &mut Output) -> Result<(), Failure> {
     output.line("")?;
     let now = SystemClock.now();
     let mut rows = Vec::new();

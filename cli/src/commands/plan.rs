@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use reveille_shared::definition::{self, Faults};
 use serde_json::{Value, json};
 
-pub(super) use self::document::{Change, Plan};
-pub(super) use self::summary::summarize;
+pub(super) use self::document::{Change, Overrun, Plan};
+pub(super) use self::summary::{overruns, summarize};
 use super::check;
 use crate::client::{Client, ClientError};
 use crate::failure::{EXIT_CODES, Exit, Failure, say};

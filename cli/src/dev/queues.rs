@@ -11,7 +11,7 @@ use reveille_shared::lifecycle::{Lifecycle, TaskResult};
 use reveille_shared::store::Store;
 use reveille_shared::telemetry::chain;
 use reveille_worker::app::Settings;
-use reveille_worker::{Functions, Guard};
+use reveille_worker::{Functions, Guard, Policy};
 use tokio::task::JoinSet;
 
 use super::LEASE_TTL;
@@ -28,13 +28,25 @@ pub(super) struct Workers {
     pub(super) slots: u16,
     /// What commands run under.
     pub(super) guard: Guard,
+    /// What they may run, if not everything.
+    pub(super) policy: Option<Policy>,
 }
 
 impl Workers {
-    /// Starts a worker that serves these queues.
-    pub(super) async fn start(&self, queues: &BTreeSet<String>, lifecycle: &mut Lifecycle) -> anyhow::Result<()> {
-        let settings =
-            Settings { queues: queues.iter().cloned().collect(), slots: self.slots, name: None, lease_ttl: LEASE_TTL };
+    /// Starts a worker that serves these queues, under a name of its own unless it is the first one.
+    pub(super) async fn start(
+        &self,
+        queues: &BTreeSet<String>,
+        name: Option<String>,
+        lifecycle: &mut Lifecycle,
+    ) -> anyhow::Result<()> {
+        let settings = Settings {
+            queues: queues.iter().cloned().collect(),
+            slots: self.slots,
+            name,
+            lease_ttl: LEASE_TTL,
+            policy: self.policy.clone(),
+        };
         let (store, broker, clock) = (self.store.clone(), Arc::clone(&self.broker), Arc::clone(&self.clock));
         let (functions, guard) = (Functions::default(), self.guard.clone());
         reveille_worker::app::start(settings, functions, guard, store, broker, clock, lifecycle).await?;
@@ -62,7 +74,9 @@ impl Workers {
                 continue;
             }
             let mut worker = lifecycle.child();
-            self.start(&new, &mut worker).await.context("can't serve new queues")?;
+            self.start(&new, new.first().map(|queue| format!("dev-{queue}")), &mut worker)
+                .await
+                .context("can't serve new queues")?;
             workers.spawn(worker.join());
             served.extend(new);
         }

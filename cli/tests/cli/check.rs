@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
+use crate::stub::{Stub, missing};
 use crate::workbench::{Workbench, run};
 
 const GOOD: &str = "\
@@ -45,6 +46,28 @@ fn the_next_due_time_is_one_that_no_exclusion_skips() {
     let json = bench.run("check a.yaml --json").exits(0).json();
     assert_eq!(json["next"][0]["nextDue"], "2126-12-24T00:00:00.000Z");
     assert!(json["next"][0]["excluded"].as_i64().unwrap() > 23, "{json}");
+}
+
+#[test]
+fn a_server_that_knows_how_long_jobs_take_is_asked_and_nobody_else_is_told() {
+    let bench = Workbench::new();
+    bench.write("a.yaml", GOOD);
+    let overrun = json!({"namespace": "default", "schedule": "often", "job": "hello", "intervalSeconds": 3600.0,
+                         "usualSeconds": 7200.0, "explanation": "is due again after 1h at its closest"});
+    let answer = json!({"changes": false, "overruns": [overrun]});
+    let server = Stub::start(move |asked| match asked.line.as_str() {
+        "GET /readyz" => (200, json!({"ready": true})),
+        "POST /v1/definitions:plan" => (200, answer.clone()),
+        _ => missing(),
+    });
+    let done = bench.run(&format!("check a.yaml {}", server.server())).exits(0);
+    done.says("No faults").says("often is due again after 1h at its closest").says("docs/long-runs.md");
+    assert_eq!(server.sent("POST")["files"][0]["text"], GOOD);
+    let json = bench.run(&format!("check a.yaml --json {}", server.server())).exits(0).json();
+    assert_eq!(json["overruns"][0]["usualSeconds"], 7200.0);
+    let stranger = Stub::start(|_| missing());
+    bench.run(&format!("check a.yaml {}", stranger.server())).exits(0).never_says("due again");
+    assert_eq!(stranger.asked().len(), 1, "it is told nothing");
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod next;
 mod operate;
 mod pause;
 mod plan;
+mod policy;
 mod stub;
 mod usage;
 mod workbench;

@@ -22,6 +22,8 @@ fn plan() -> Value {
         "collisions": [{"at": "2026-11-25T02:00:00.000Z", "count": 12, "schedules": ["default/a", "billing/b"]}],
         "clockChanges": [{"namespace": "default", "schedule": "s", "at": "2027-03-28T01:00:00.000Z", "effect": "moved",
                           "explanation": "02:30 is skipped: due at 03:00"}],
+        "overruns": [{"namespace": "billing", "schedule": "fresh", "job": "slow", "intervalSeconds": 30.0,
+                      "usualSeconds": 250.0, "explanation": "is due again after 30s"}],
         "notInFiles": {"jobs": ["default/kept-job"], "schedules": []}})
 }
 
@@ -57,6 +59,7 @@ fn a_plan_is_told_in_full_and_exits_with_2() {
         .says("To add: 1 job and 1 schedule; to change: 0 jobs and 1 schedule; to remove: 0 jobs and 1 schedule (version 7 is in force).")
         .says("+ job new-job")
         .says("+ schedule billing/fresh")
+        .says("billing/fresh is due again after 30s")
         .says("~ schedule s\n    every: \"2h\" → \"1h\"\n    jitter: not set → \"5s\"\n")
         .says("- schedule old")
         .says("s: 50 of 100 stay; the first that differs is 2026-11-25 01:00:00")

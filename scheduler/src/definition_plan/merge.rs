@@ -62,6 +62,7 @@ pub fn merge(current: &Current, files: &Definitions, prune: bool) -> Result<Merg
         schedules: schedules.differences,
         kept_jobs: jobs.kept,
         kept_schedules: schedules.kept,
+        namespaces: namespaces.into_iter().map(str::to_owned).collect(),
     })
 }
 

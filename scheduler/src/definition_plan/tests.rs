@@ -241,3 +241,63 @@ fn changes_of_clocks_are_told_of_what_is_new() {
     assert_eq!(seen[0].1.at, at("2026-03-29T01:00:00Z"));
     assert!(seen[0].1.words.contains("02:30 is not due"), "{}", seen[0].1.words);
 }
+
+fn overruns_of(text: &str, usual: &[(&str, u64)]) -> Vec<String> {
+    let current = current("jobs: { kept: { function: f } }\nschedules: { kept: { every: 1s, trigger: kept } }");
+    let merged = merge(&current, &read(text), false).unwrap();
+    let outlook = outlook(&current, &merged, at(NOW)).unwrap();
+    let usual = usual
+        .iter()
+        .map(|(job, seconds)| (("default".to_owned(), (*job).to_owned()), std::time::Duration::from_secs(*seconds)));
+    let found = overruns(&outlook.intervals, &usual.collect());
+    found.into_iter().map(|overrun| format!("{} {}", overrun.key.name, overrun.words)).collect()
+}
+
+#[test]
+fn a_schedule_that_comes_round_sooner_than_its_job_takes_is_told() {
+    let text = "jobs: { a: { function: f }, b: { function: g } }\nschedules:\n  s: { every: 30s, trigger: [a, b] }\n";
+    assert_eq!(
+        overruns_of(text, &[("a", 10), ("b", 250), ("kept", 99)]),
+        [
+            "s is due again after 30s at its closest, and b usually takes 4m10s: `overlap: skip` skips what is due meanwhile"
+        ],
+        "what is in no file is not told"
+    );
+    assert!(overruns_of(text, &[("a", 30), ("b", 29)]).is_empty(), "it ends just in time");
+    assert!(overruns_of(text, &[]).is_empty(), "nobody knows");
+}
+
+#[test]
+fn the_closest_two_fires_count_and_each_overlap_is_put_in_words() {
+    let schedules = [
+        (
+            "cron: '0 2,3 * * *'",
+            "allow",
+            "after 1h at its closest, and a usually takes 2h: `overlap: allow` runs them side",
+        ),
+        (
+            "every: 90m",
+            "queue_one",
+            "after 1h30m at its closest, and a usually takes 2h: `overlap: queue_one` lets one",
+        ),
+        ("every: 90m", "{ policy: queue_all, max: 7 }", "lets up to 7 fires wait"),
+        ("every: 90m", "cancel_running", "cancels each run before it has usually ended"),
+    ];
+    for (timing, overlap, part) in schedules {
+        let text = format!(
+            "jobs: {{ a: {{ function: f }} }}\nschedules: {{ s: {{ {timing}, overlap: {overlap}, trigger: a }} }}"
+        );
+        let found = overruns_of(&text, &[("a", 7200)]);
+        assert!(found.len() == 1 && found[0].contains(part), "{found:?}");
+    }
+    // On weekdays only, and never again: no two fires are so close.
+    for timing in [
+        "cron: '0 0 * * *', only: [MON]",
+        "every: 1h, max_fires: 1",
+        "every: 1h, ends_at: 2026-03-01T01:30:00Z",
+        "at: 2027-01-01T00:00:00Z",
+    ] {
+        let text = format!("jobs: {{ a: {{ function: f }} }}\nschedules: {{ s: {{ {timing}, trigger: a }} }}");
+        assert!(overruns_of(&text, &[("a", 2 * 86_400)]).is_empty(), "{timing}");
+    }
+}

@@ -150,7 +150,7 @@ impl Checker<'_> {
         if let Some(found) = found {
             let message = format!("`{}` must be text, and this is {found}", short(&key.text));
             let hint = match kind {
-                Text::Duration => format!("write {}, with its unit", kind.expected()),
+                Text::Duration | Text::Size => format!("write {}, with its unit", kind.expected()),
                 Text::Rate | Text::UniqueSpan | Text::Condition => format!("write {}", kind.expected()),
                 _ => "put quotes around it".to_owned(),
             };

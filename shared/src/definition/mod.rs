@@ -25,6 +25,7 @@ pub mod model;
 mod nearest;
 mod node;
 mod outline;
+pub mod policy;
 mod reader;
 mod remote;
 mod rules;

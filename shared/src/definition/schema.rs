@@ -87,18 +87,19 @@ impl Object {
     }
 }
 
-const fn key(name: &'static str, shape: Shape, about: &'static str) -> Key {
+pub(super) const fn key(name: &'static str, shape: Shape, about: &'static str) -> Key {
     Key { name, about, shape, required: false }
 }
 
-const fn required(name: &'static str, shape: Shape, about: &'static str) -> Key {
+pub(super) const fn required(name: &'static str, shape: Shape, about: &'static str) -> Key {
     Key { name, about, shape, required: true }
 }
 
 const DURATION: Shape = Shape::Text(Text::Duration);
 const NAME: Shape = Shape::Text(Text::Name);
 
-const PLAIN: Object = Object { name: "", keys: &[], one_of: &[], later_one_of: &[], later: &[], instead: &[] };
+pub(super) const PLAIN: Object =
+    Object { name: "", keys: &[], one_of: &[], later_one_of: &[], later: &[], instead: &[] };
 
 /// One file.
 pub(super) static FILE: Object = Object {

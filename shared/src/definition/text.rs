@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::days;
 use super::limits;
 use super::node::short;
+use super::policy;
 use super::remote;
 use super::scope::Scope;
 use crate::due;
@@ -25,6 +26,8 @@ pub(super) enum Text {
     Function,
     /// A duration longer than zero.
     Duration,
+    /// A number of bytes.
+    Size,
     /// Checked where the time zone is known.
     Cron,
     /// An IANA time zone.
@@ -107,6 +110,7 @@ impl Text {
             Self::Reference => "${env:NAME}",
             Self::Function => "the name of a function",
             Self::Duration => "a duration like 30s, 10m or 1h30m",
+            Self::Size => "a size like 64KiB, 512MiB or 2GiB",
             Self::Rate => "a rate like 100/m",
             Self::UniqueSpan => "waiting, running, or a duration like 10m",
             Self::Inputs => "a text with a template, like \"{{ output.images }}\"",
@@ -166,6 +170,7 @@ impl Text {
             Self::Name => name(text),
             Self::Function => function(text),
             Self::Duration => duration(text),
+            Self::Size => policy::read_size(text).map(drop),
             Self::Timezone => timezone(text).map(drop),
             Self::Timestamp => timestamp(text),
             Self::CalendarName => days::check_name(text),

@@ -66,8 +66,8 @@ pub(crate) mod prelude {
     pub(crate) use super::super::requests::{ListFilter, QueueDepth};
     pub(crate) use super::super::rows::{
         At, BackfillRow, ChangeRow, ChunkRow, DepthRow, EndedRow, EventRow, FanOutRow, FireRow, InForceRow, LateRow,
-        LeaseRow, LogRow, MarkerRow, OpenFanOutRow, ScheduleDbRow, UnfinishedRow, UntoldRow, VersionedJobRow, WorkRequestRow,
-        WorkerRow, all, number, priority, priority_column, status_column,
+        LeaseRow, LogRow, MarkerRow, OpenFanOutRow, ScheduleDbRow, UnfinishedRow, UntoldRow, VersionedJobRow,
+        WorkRequestRow, WorkerRow, all, number, priority, priority_column, status_column,
     };
     pub(crate) use super::super::schedules::{ScheduleKey, ScheduleRow, just_before};
     pub(crate) use super::super::texts::clean;

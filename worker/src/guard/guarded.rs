@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::line::{Answer, FRAME, Order};
-use super::{ARGUMENT, Guard};
+use super::{ARGUMENT, Confinement, Guard, launch};
 
 /// A program to run.
 #[derive(Debug, Default)]
@@ -21,6 +21,7 @@ pub(crate) struct Program {
     /// All of its environment.
     pub(crate) env: Vec<(String, String)>,
     pub(crate) folder: Option<String>,
+    pub(crate) confinement: Confinement,
 }
 
 /// Where a program's output comes out.
@@ -86,10 +87,11 @@ impl Guarded {
             .arg0("reveille")
             .arg(ARGUMENT)
             .arg(allowed.as_millis().to_string())
+            .arg(program.confinement.encode())
             .arg(program.folder.as_deref().unwrap_or_default())
             .args(&program.argv)
             .env_clear()
-            .envs(program.env.iter().map(|(name, value)| (name, value)))
+            .envs(program.env.iter().map(|(name, value)| (launch::hidden(name), value)))
             .process_group(0)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::piped())

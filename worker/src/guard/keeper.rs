@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
-use std::process::{Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,11 +18,13 @@ use rustix::process::{
 use rustix::stdio::{dup2_stderr, dup2_stdout};
 
 use super::line::{Answer, FRAME, Order};
+use super::{Confinement, launch};
 
 /// What a guard is started with, after the word that makes it one.
 struct Task {
     /// How long the program may live if nothing is said.
     allowed: Duration,
+    confinement: Confinement,
     /// Where it runs; empty for here.
     folder: OsString,
     program: OsString,
@@ -32,17 +34,19 @@ struct Task {
 impl Task {
     fn parse(mut arguments: impl Iterator<Item = OsString>) -> Option<Self> {
         let allowed = arguments.next()?.to_str()?.parse().ok()?;
+        let confinement = Confinement::decode(arguments.next()?.to_str()?)?;
         let (folder, program) = (arguments.next()?, arguments.next()?);
-        Some(Self { allowed: Duration::from_millis(allowed), folder, program, arguments: arguments.collect() })
+        let arguments = arguments.collect();
+        Some(Self { allowed: Duration::from_millis(allowed), confinement, folder, program, arguments })
     }
 
-    fn command(&self) -> Command {
-        let mut command = Command::new(&self.program);
-        command.args(&self.arguments).stdin(Stdio::null()).process_group(0);
-        if !self.folder.is_empty() {
-            command.current_dir(&self.folder);
+    /// Starts the program in a group of its own.
+    fn start(&self) -> io::Result<Child> {
+        let Self { confinement, folder, program, arguments, .. } = self;
+        if confinement.is_none() {
+            return launch::command(folder, program, arguments).stdin(Stdio::null()).process_group(0).spawn();
         }
-        command
+        launch::spawn(confinement, folder, program, arguments)
     }
 }
 
@@ -72,7 +76,7 @@ fn keep(task: &Task, mut worker: UnixStream) -> io::Result<()> {
         Listener { worker: worker.try_clone()?, ward: Arc::clone(&ward), until: Instant::now() + task.allowed };
     thread::Builder::new().spawn(move || listener.run())?;
 
-    let leader = match ward.start(task.command()) {
+    let leader = match ward.start(task) {
         Ok(leader) => leader,
         Err(error) => return worker.write_all(&Answer::Refused(error.raw_os_error().unwrap_or(0)).encode()),
     };
@@ -106,12 +110,12 @@ impl Ward {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn start(&self, mut command: Command) -> io::Result<Pid> {
+    fn start(&self, task: &Task) -> io::Result<Pid> {
         let mut state = self.state();
         if state.is_doomed {
             return Err(Errno::CANCELED.into());
         }
-        let leader = Pid::from_child(&command.spawn()?);
+        let leader = Pid::from_child(&task.start()?);
         state.leader = Some(leader);
         Ok(leader)
     }
@@ -240,10 +244,13 @@ mod tests {
     }
 
     #[test]
-    fn a_task_needs_its_time_its_folder_and_its_program() {
+    fn a_task_needs_its_time_its_confinement_its_folder_and_its_program() {
         let task = |words: &[&str]| Task::parse(words.iter().map(OsString::from));
-        let whole = task(&["1500", "", "sleep", "1"]).unwrap();
+        let whole = task(&["1500", ",,,,,,", "", "sleep", "1"]).unwrap();
         assert_eq!((whole.allowed, whole.arguments), (Duration::from_millis(1500), vec!["1".into()]));
-        assert!(task(&["1500", ""]).is_none() && task(&["soon", "", "sleep"]).is_none());
+        assert!(whole.confinement.is_none());
+        for words in [&["1500", ",,,,,,", ""][..], &["soon", ",,,,,,", "", "sleep"], &["1500", "", "", "sleep"]] {
+            assert!(task(words).is_none(), "{words:?}");
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::{Run, RunFailure};
+use crate::policy::Policy;
 
 /// Linux takes no longer text in an environment.
 pub(super) const MAX_VARIABLE: usize = 128 * 1024 - 64;
@@ -14,24 +15,44 @@ type Lookup = dyn Fn(&str) -> Option<String> + Send + Sync;
 
 /// Where variables are looked up.
 #[derive(Clone)]
-pub(crate) struct Variables(Arc<Lookup>);
+pub(crate) struct Variables {
+    lookup: Arc<Lookup>,
+    policy: Policy,
+}
 
 impl Variables {
     /// The environment of this process.
-    pub(crate) fn of_process() -> Self {
-        Self(Arc::new(|name| std::env::var(name).ok()))
+    pub(crate) fn of_process(policy: Policy) -> Self {
+        Self { lookup: Arc::new(|name| std::env::var(name).ok()), policy }
     }
 
     #[cfg(test)]
     pub(crate) fn of(pairs: &[(&str, &str)]) -> Self {
         let map: std::collections::HashMap<String, String> =
             pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Self(Arc::new(move |name| map.get(name).cloned()))
+        Self { lookup: Arc::new(move |name| map.get(name).cloned()), policy: Policy::default() }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn under(self, policy: Policy) -> Self {
+        Self { policy, ..self }
+    }
+
+    /// What `${env:NAME}` in a job's text stands for; `field` is that text's.
+    ///
+    /// # Errors
+    /// A failure that no retry can mend: the policy does not let jobs read it, or it is not there.
+    pub(crate) fn referred(&self, field: &str, name: &str) -> Result<String, RunFailure> {
+        self.policy.variable(name)?;
+        self.get(name).ok_or_else(|| {
+            RunFailure::fatal(format!("{field} needs the variable {name}, which this worker does not have"))
+                .code("MissingEnvironment")
+        })
     }
 
     /// The value, if the variable is set to Unicode text.
     pub(crate) fn get(&self, name: &str) -> Option<String> {
-        (self.0)(name)
+        (self.lookup)(name)
     }
 }
 

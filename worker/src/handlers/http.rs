@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::env::Variables;
 use super::template::Renderer;
 use super::{Run, RunFailure, RunResult};
+use crate::policy::Policy;
 use crate::report::cut;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,21 +28,30 @@ const MAX_BODY: usize = MAX_OUTPUT - 1024;
 
 /// Makes requests; connections are kept for later ones.
 #[derive(Debug)]
-pub(crate) struct Caller(reqwest::Client);
+pub(crate) struct Caller {
+    client: reqwest::Client,
+    policy: Policy,
+}
 
 impl Caller {
-    pub(crate) fn new() -> Result<Self, reqwest::Error> {
+    pub(crate) fn new(policy: Policy) -> Result<Self, reqwest::Error> {
         let client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
             .build()?;
-        Ok(Self(client))
+        Ok(Self { client, policy })
     }
 
     /// Makes the request and captures the answer as `{"status": …, "body": …}`, with `"truncated": true` if the body
     /// was cut. A stop drops the connection; if someone asked for it, the job's cancel call follows.
     pub(crate) async fn call(&self, call: &HttpCall, run: &Run, variables: &Variables) -> RunResult {
-        let request = request(&self.0, call, run, variables)?;
+        let request = self.request(call, run, variables)?;
+        if let Some(cancel) = &call.cancel
+            && let Ok(url) = parse(&Renderer::new(run, variables), &cancel.url)
+        {
+            // Nothing is begun that could not be canceled.
+            self.policy.url(&url, is_shown(&cancel.url))?;
+        }
         tokio::select! {
             biased;
             () = run.stop.cancelled() => {}
@@ -58,8 +68,8 @@ impl Caller {
 
     /// Tells the callee to stop, once. Answers what it said to that, which changes nothing.
     async fn cancel(&self, call: &CancelCall, run: &Run, variables: &Variables) -> Result<String, RunFailure> {
-        let request = cancel_request(&self.0, call, run, variables)?;
-        let response = self.0.execute(request).await.map_err(connection)?;
+        let request = self.cancel_request(call, run, variables)?;
+        let response = self.client.execute(request).await.map_err(connection)?;
         Ok(format!("answered {}", response.status()))
     }
 
@@ -73,9 +83,9 @@ impl Caller {
     ) -> RunResult {
         let renderer = Renderer::new(run, variables);
         let headers = with_headers(&renderer, headers, own_headers(run))?;
-        let request = built(self.0.request(Method::GET, target(&renderer, url)?).headers(headers))?;
+        let request = built(self.client.request(Method::GET, self.target(&renderer, url)?).headers(headers))?;
         let exchange = async {
-            let mut response = self.0.execute(request).await.map_err(connection)?;
+            let mut response = self.client.execute(request).await.map_err(connection)?;
             let status = response.status();
             let (body, truncated) = capture(&mut response).await?;
             Ok(output(status, &body, truncated))
@@ -88,7 +98,7 @@ impl Caller {
     }
 
     async fn exchange(&self, call: &HttpCall, run: &Run, request: reqwest::Request) -> RunResult {
-        let mut response = self.0.execute(request).await.map_err(connection)?;
+        let mut response = self.client.execute(request).await.map_err(connection)?;
         let status = response.status();
         let wait = retry_after(response.headers(), run);
         let (body, truncated) = capture(&mut response).await?;
@@ -96,49 +106,51 @@ impl Caller {
             if call.success.is_empty() { status.is_success() } else { call.success.contains(&status.as_u16()) };
         if is_success { Ok(output(status, &body, truncated)) } else { Err(failure(status, &body, wait)) }
     }
-}
 
-/// Renders the request.
-fn request(
-    client: &reqwest::Client,
-    call: &HttpCall,
-    run: &Run,
-    variables: &Variables,
-) -> Result<reqwest::Request, RunFailure> {
-    let renderer = Renderer::new(run, variables);
-    let (method, url, mut headers) = (method(&call.method)?, target(&renderer, &call.url)?, own_headers(run));
-    if let Ok(key) = HeaderValue::try_from(run.id.to_string()) {
-        headers.insert(IDEMPOTENCY_KEY, key);
-    }
-    let body = match &call.body {
-        None => None,
-        Some(Value::String(text)) => {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-            Some(renderer.text("body", text)?)
+    /// Renders the request.
+    fn request(&self, call: &HttpCall, run: &Run, variables: &Variables) -> Result<reqwest::Request, RunFailure> {
+        let renderer = Renderer::new(run, variables);
+        let (method, url, mut headers) = (method(&call.method)?, self.target(&renderer, &call.url)?, own_headers(run));
+        if let Ok(key) = HeaderValue::try_from(run.id.to_string()) {
+            headers.insert(IDEMPOTENCY_KEY, key);
         }
-        Some(json) => {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            Some(renderer.json("body", json)?.to_string())
+        let body = match &call.body {
+            None => None,
+            Some(Value::String(text)) => {
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+                Some(renderer.text("body", text)?)
+            }
+            Some(json) => {
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                Some(renderer.json("body", json)?.to_string())
+            }
+        };
+        let mut builder = self.client.request(method, url).headers(with_headers(&renderer, &call.headers, headers)?);
+        if let Some(body) = body {
+            builder = builder.body(body);
         }
-    };
-    let mut builder = client.request(method, url).headers(with_headers(&renderer, &call.headers, headers)?);
-    if let Some(body) = body {
-        builder = builder.body(body);
+        built(builder)
     }
-    built(builder)
-}
 
-/// Renders the cancel call. It has no idempotency key, as that one is the request's own.
-fn cancel_request(
-    client: &reqwest::Client,
-    call: &CancelCall,
-    run: &Run,
-    variables: &Variables,
-) -> Result<reqwest::Request, RunFailure> {
-    let renderer = Renderer::new(run, variables);
-    let (method, url) = (method(&call.method)?, target(&renderer, &call.url)?);
-    let headers = with_headers(&renderer, &call.headers, own_headers(run))?;
-    built(client.request(method, url).headers(headers).timeout(CANCEL_TIMEOUT))
+    /// Renders the cancel call. It has no idempotency key, as that one is the request's own.
+    fn cancel_request(
+        &self,
+        call: &CancelCall,
+        run: &Run,
+        variables: &Variables,
+    ) -> Result<reqwest::Request, RunFailure> {
+        let renderer = Renderer::new(run, variables);
+        let (method, url) = (method(&call.method)?, self.target(&renderer, &call.url)?);
+        let headers = with_headers(&renderer, &call.headers, own_headers(run))?;
+        built(self.client.request(method, url).headers(headers).timeout(CANCEL_TIMEOUT))
+    }
+
+    /// Where a request goes, if the policy lets it.
+    fn target(&self, renderer: &Renderer<'_>, url: &str) -> Result<Url, RunFailure> {
+        let target = parse(renderer, url)?;
+        self.policy.url(&target, is_shown(url))?;
+        Ok(target)
+    }
 }
 
 fn built(builder: reqwest::RequestBuilder) -> Result<reqwest::Request, RunFailure> {
@@ -154,10 +166,15 @@ fn method(name: &str) -> Result<Method, RunFailure> {
 }
 
 /// The URL may hold a secret: neither it nor an error that quotes it is shown.
-fn target(renderer: &Renderer<'_>, url: &str) -> Result<Url, RunFailure> {
+fn parse(renderer: &Renderer<'_>, url: &str) -> Result<Url, RunFailure> {
     let url = renderer.text("url", url)?;
     let url = Url::parse(&url).map_err(|error| invalid(format!("url is not a URL: {error}")))?;
     if matches!(url.scheme(), "http" | "https") { Ok(url) } else { Err(invalid("url is neither http nor https")) }
+}
+
+/// Whether a URL's host may be told: values of the environment may be in it otherwise.
+fn is_shown(url: &str) -> bool {
+    !url.contains("${env:")
 }
 
 /// What every request says about itself.

@@ -1,7 +1,8 @@
 //! The business logic: one file per kind of handler, one closed set of results.
 //!
 //! A handler is given a [`Run`] and answers with a JSON output or a [`RunFailure`]. It may be dropped at
-//! any await; what it started outside of this process it must end in a drop guard.
+//! any await; what it started outside of this process it must end in a drop guard. What the worker's policy does not allow
+//! is refused right before it would be begun.
 
 pub(crate) mod command;
 pub(crate) mod env;
@@ -26,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use self::env::Variables;
 pub use self::function::{DuplicateFunction, Functions, FunctionsBuilder};
 use crate::children::Children;
+use crate::policy::Policy;
 use crate::report::Sink;
 use crate::runs::{Handle, Why};
 
@@ -168,6 +170,7 @@ pub(crate) struct Handlers {
     http: http::Caller,
     variables: Variables,
     guards: command::Guards,
+    policy: Policy,
 }
 
 impl Handlers {
@@ -176,18 +179,24 @@ impl Handlers {
         variables: Variables,
         guards: command::Guards,
     ) -> Result<Self, reqwest::Error> {
-        Ok(Self { functions, http: http::Caller::new()?, variables, guards })
+        let policy = guards.policy.clone();
+        Ok(Self { functions, http: http::Caller::new(policy.clone())?, variables, guards, policy })
     }
 
     /// Runs the job's handler to its end.
     pub(crate) async fn call(&self, job: &Job, run: Run) -> RunResult {
         match &job.handler {
-            Handler::Function(name) => self.functions.call(name, run).await,
+            Handler::Function(name) => {
+                self.policy.function(name)?;
+                self.functions.call(name, run).await
+            }
             // The futures of the others are large, and boxed so that a function's run stays small.
             Handler::Http(call) => Box::pin(self.http.call(call, &run, &self.variables)).await,
             Handler::Command(call) => Box::pin(command::run(call, &run, &self.variables, &self.guards)).await,
             #[cfg(feature = "ssh")]
-            Handler::Ssh(call) => Box::pin(ssh::run(call, &run, &self.variables, self.guards.lease.clone())).await,
+            Handler::Ssh(call) => {
+                Box::pin(ssh::run(call, &run, &self.variables, &self.policy, self.guards.lease.clone())).await
+            }
             #[cfg(not(feature = "ssh"))]
             Handler::Ssh(_) => Err(RunFailure::retry("this worker was built without ssh").code("NoSsh")),
         }

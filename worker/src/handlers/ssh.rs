@@ -23,6 +23,7 @@ use self::script::Script;
 use super::env::Variables;
 use super::template::Renderer;
 use super::{Run, RunFailure, RunResult};
+use crate::policy::Policy;
 
 /// Runs the command to its end, and answers with `{"exitCode": …}`. After a stop its tree is sent SIGTERM, then SIGKILL;
 /// when the returned future is dropped, SIGKILL at once.
@@ -30,10 +31,12 @@ pub(crate) async fn run(
     call: &SshCall,
     run: &Run,
     variables: &Variables,
+    policy: &Policy,
     lease: watch::Receiver<Instant>,
 ) -> RunResult {
     let renderer = Renderer::new(run, variables);
     let target = target(call, &renderer)?;
+    policy.ssh(&target.user, &target.host, target.port)?;
     let script = Script::of(call, run, &renderer)?;
     let begin_by = Instant::now() + call.connect_timeout.get();
     let starting = async {

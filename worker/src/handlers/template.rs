@@ -82,10 +82,7 @@ impl<'a> Renderer<'a> {
             match piece {
                 Piece::Text(text) => source.push_str(text),
                 Piece::Variable(name) => {
-                    let value = self.variables.get(name).ok_or_else(|| {
-                        RunFailure::fatal(format!("{field} needs the variable {name}, which this worker does not have"))
-                            .code("MissingEnvironment")
-                    })?;
+                    let value = self.variables.referred(field, name)?;
                     let mark = format!("<{}:{}>", self.mark, marked.len());
                     source.push_str(&mark);
                     marked.push((mark, value));

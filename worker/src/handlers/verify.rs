@@ -23,6 +23,8 @@ pub(crate) enum Answer {
     StillRunning,
     /// Nobody knows; the text says why.
     Unknown(String),
+    /// This worker may not ask.
+    Refused(RunFailure),
 }
 
 impl Handlers {
@@ -37,6 +39,7 @@ impl Handlers {
         };
         match tokio::time::timeout(timeout, asked).await {
             Ok(Ok(answer)) => answer,
+            Ok(Err(failure)) if failure.code == "Refused" => Answer::Refused(failure),
             Ok(Err(failure)) => Answer::Unknown(failure.message),
             Err(_) => Answer::Unknown(format!("no answer within {timeout:?}")),
         }
@@ -94,8 +97,10 @@ mod tests {
 
     use super::*;
     use crate::handlers::Functions;
+    use crate::handlers::command::Guards;
     use crate::handlers::command::tests::guards;
     use crate::handlers::env::Variables;
+    use crate::policy::tests::policy;
     use crate::report::tests::run_with;
 
     fn handlers() -> Handlers {
@@ -152,6 +157,20 @@ mod tests {
         assert_eq!(slow, Answer::Unknown("no answer within 50ms".into()));
         let Answer::Unknown(why) = answer(question("http://127.0.0.1:1/".into()), second).await else { panic!() };
         assert!(why.starts_with("no answer: "), "{why}");
+    }
+
+    #[tokio::test]
+    async fn who_may_not_be_asked_is_not_asked_again() {
+        let guards = Guards { policy: policy("version: 1\nhosts: []\ncommands: []\n"), ..guards() };
+        let handlers = Handlers::new(Functions::default(), Variables::of(&[("TOKEN", "s3cret")]), guards).unwrap();
+        let (run, _notes) = run_with(json!({"day": 7}));
+        let argv = vec!["/bin/true".to_owned()];
+        let call = CommandCall { argv, env: BTreeMap::new(), working_dir: None, success: vec![], no_retry: vec![] };
+        for how in [question("http://127.0.0.1:1/".into()), VerifyCall::Command(call)] {
+            let verify = Verify { how, timeout: HumanDuration::from_secs(5) };
+            let Answer::Refused(failure) = handlers.verify(&verify, &run).await else { panic!("it was asked") };
+            assert_eq!((failure.code.as_str(), failure.retryable), ("Refused", false), "{failure:?}");
+        }
     }
 
     #[tokio::test]

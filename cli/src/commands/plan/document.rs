@@ -27,8 +27,10 @@ pub(crate) struct Plan {
     #[serde(default)]
     pub(crate) clock_changes: Vec<ClockChange>,
     #[serde(default)]
+    pub(crate) overruns: Vec<Overrun>,
+    #[serde(default)]
     pub(crate) not_in_files: Kept,
-    /// There was too much to look at all fire times, collisions and clock changes.
+    /// There was too much to look at all fire times, collisions, clock changes and overruns.
     #[serde(default)]
     pub(crate) cut: bool,
 }
@@ -110,6 +112,15 @@ pub(crate) struct ClockChange {
     #[serde(flatten)]
     pub(crate) schedule: Full,
     pub(crate) at: Timestamp,
+    #[serde(default)]
+    pub(crate) explanation: String,
+}
+
+/// A schedule that is due again before a run of its job has usually ended.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Overrun {
+    #[serde(flatten)]
+    pub(crate) schedule: Full,
     #[serde(default)]
     pub(crate) explanation: String,
 }

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::document::{Difference, FireTimes, Name, Plan};
+use super::document::{Difference, FireTimes, Name, Overrun, Plan};
 use crate::failure::Failure;
 use crate::output::{Output, plural, printable};
 
@@ -17,6 +17,7 @@ pub(crate) fn summarize(plan: &Plan, output: &mut Output) -> Result<(), Failure>
     };
     if !plan.changes {
         output.line(&format!("Nothing would change ({in_force})."))?;
+        overruns(&plan.overruns, output)?;
         return kept(plan, output);
     }
     let count = |of: fn(&Difference) -> usize| {
@@ -33,9 +34,10 @@ pub(crate) fn summarize(plan: &Plan, output: &mut Output) -> Result<(), Failure>
     fires(plan, output)?;
     collisions(plan, output)?;
     clock_changes(plan, output)?;
+    overruns(&plan.overruns, output)?;
     if plan.cut {
         output
-            .line("\nThere was too much to look at it all: fires, collisions and clock changes are those of a part.")?;
+            .line("\nThere was too much to look at it all: fires, collisions, clock changes and overruns are those of a part.")?;
     }
     kept(plan, output)
 }
@@ -117,6 +119,21 @@ fn clock_changes(plan: &Plan, output: &mut Output) -> Result<(), Failure> {
         output.line(&format!("  {at}  {name}: {}", printable(&change.explanation)))?;
     }
     Ok(())
+}
+
+/// Warns of schedules that come round sooner than their jobs usually take.
+pub(crate) fn overruns(overruns: &[Overrun], output: &mut Output) -> Result<(), Failure> {
+    if overruns.is_empty() {
+        return Ok(());
+    }
+    output.line("\nDue again before a run has usually ended (docs/long-runs.md)")?;
+    for overrun in overruns.iter().take(SHOWN) {
+        output.line(&format!("  {} {}", overrun.schedule.text(), printable(&overrun.explanation)))?;
+    }
+    match overruns.len().saturating_sub(SHOWN) {
+        0 => Ok(()),
+        more => output.line(&format!("  and {more} more")),
+    }
 }
 
 fn kept(plan: &Plan, output: &mut Output) -> Result<(), Failure> {

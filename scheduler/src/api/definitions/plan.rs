@@ -1,5 +1,9 @@
 //! `POST /v1/definitions:plan`
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::State;
 use reveille_shared::store::StoreError;
@@ -11,7 +15,7 @@ use super::{aside, current, read_and_merge};
 use crate::api::ApiState;
 use crate::api::body::{Body, BodyFields, FromBody};
 use crate::api::error::Problem;
-use crate::definition_plan::outlook;
+use crate::definition_plan::{Interval, outlook, overruns};
 
 /// Files of definitions.
 #[derive(Debug, ToSchema)]
@@ -55,11 +59,32 @@ pub(crate) async fn plan_definitions(
     let _alone = state.whole.lock().await;
     let current = current(&state).await?;
     let now = state.clock.now();
-    aside(move || {
+    let (current, merged, outlook) = aside(move || {
         let merged = read_and_merge(&current, &ask.files, ask.prune)?;
         let outlook = outlook(&current, &merged, now)
             .map_err(|source| StoreError::Timing { schedule: "in force".to_owned(), source })?;
-        Ok(Json(View::new(&current, merged, outlook)))
+        Ok::<_, Problem>((current, merged, outlook))
     })
-    .await
+    .await?;
+    let overruns = overruns(&outlook.intervals, &usual_durations(&state, &outlook.intervals).await?);
+    Ok(Json(View::new(&current, merged, outlook, overruns)))
+}
+
+/// How long the jobs of these schedules usually take, as far as they have run.
+async fn usual_durations(
+    state: &ApiState,
+    intervals: &[Interval],
+) -> Result<HashMap<(String, String), Duration>, Problem> {
+    let mut usual = HashMap::new();
+    for Interval { key, jobs, .. } in intervals {
+        for job in jobs {
+            let name = (key.namespace.clone(), job.clone());
+            if let Entry::Vacant(unknown) = usual.entry(name) {
+                let (namespace, job) = unknown.key();
+                let found = state.store.usual_duration(namespace, job).await?;
+                unknown.insert(found.unwrap_or_default());
+            }
+        }
+    }
+    Ok(usual)
 }

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use crate::api::hide;
 use crate::api::history::MemberView;
 use crate::api::time::Instant;
-use crate::definition_plan::{Collision, Current, Differences, FireTimes, Merged, Outlook};
+use crate::definition_plan::{Collision, Current, Differences, FireTimes, Merged, Outlook, Overrun};
 
 /// What files of definitions would change.
 #[derive(Debug, Serialize, ToSchema)]
@@ -31,9 +31,12 @@ pub(crate) struct View {
     collisions: Vec<CollisionView>,
     /// What changes of clocks do within the next year to schedules that are new or changed.
     clock_changes: Vec<ClockChangeView>,
+    /// Schedules of the files that are due again before a run of their job has usually ended: a warning, no fault.
+    overruns: Vec<OverrunView>,
     /// In force, of the files' namespaces, in no file, and kept as `prune` was not asked for.
     not_in_files: NotInFilesView,
-    /// There was too much to look at it all: `fireTimes`, `collisions` and `clockChanges` do not tell everything.
+    /// There was too much to look at it all: `fireTimes`, `collisions`, `clockChanges` and `overruns` do not tell
+    /// everything.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[schema(required = false)]
     cut: bool,
@@ -124,6 +127,25 @@ struct ClockChangeView {
     explanation: String,
 }
 
+/// A schedule that comes round sooner than its job usually takes.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Overrun)]
+struct OverrunView {
+    /// The tenant.
+    namespace: String,
+    /// The schedule.
+    schedule: String,
+    /// Its job that takes longest.
+    job: String,
+    /// From one of its next fires to the one after, at their closest.
+    interval_seconds: f64,
+    /// How long the job's last runs took, on average.
+    usual_seconds: f64,
+    /// Both in words, and what `overlap` does about it.
+    explanation: String,
+}
+
 /// What stays in force though no file has it.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = NotInFiles)]
@@ -136,7 +158,7 @@ struct NotInFilesView {
 
 impl View {
     /// What callers see of a plan.
-    pub(crate) fn new(current: &Current, merged: Merged, outlook: Outlook) -> Self {
+    pub(crate) fn new(current: &Current, merged: Merged, outlook: Outlook, overruns: Vec<Overrun>) -> Self {
         Self {
             in_force_version: current.in_force.as_ref().map(|in_force| in_force.version),
             changes: merged.is_change(current),
@@ -145,6 +167,7 @@ impl View {
             fire_times: outlook.fire_times.into_iter().map(FireTimesView::from).collect(),
             collisions: outlook.collisions.into_iter().map(CollisionView::from).collect(),
             clock_changes: outlook.clock_changes.into_iter().map(ClockChangeView::from).collect(),
+            overruns: overruns.into_iter().map(OverrunView::from).collect(),
             not_in_files: NotInFilesView { jobs: names(&merged.kept_jobs), schedules: names(&merged.kept_schedules) },
             cut: outlook.cut,
         }
@@ -186,6 +209,19 @@ impl From<FireTimes> for FireTimesView {
 impl From<Collision> for CollisionView {
     fn from(collision: Collision) -> Self {
         Self { at: collision.at.into(), count: collision.count, schedules: names(&collision.schedules) }
+    }
+}
+
+impl From<Overrun> for OverrunView {
+    fn from(Overrun { key, job, closest, usual, words }: Overrun) -> Self {
+        Self {
+            namespace: key.namespace,
+            schedule: key.name,
+            job,
+            interval_seconds: closest.as_secs_f64(),
+            usual_seconds: usual.as_secs_f64(),
+            explanation: words,
+        }
     }
 }
 

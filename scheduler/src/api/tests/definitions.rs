@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use axum::http::Method;
+use reveille_shared::store::Outcome;
 use serde_json::{Value, json};
 
 use super::{Answer, Api};
@@ -56,6 +57,27 @@ async fn a_plan_says_what_would_change_and_changes_nothing() {
     let secret = plan(&api, &super::DEFINITIONS.replace("hunter2", "hunter3"), json!({})).await;
     assert_eq!(secret.json["changes"], true);
     assert!(secret.text.contains("another value") && !secret.text.contains("hunter"), "{}", secret.text);
+}
+
+#[tokio::test]
+async fn a_plan_warns_of_what_is_due_again_before_it_has_usually_ended() {
+    let api = Api::new().await;
+    let files = super::DEFINITIONS.replace("every: 30s", "every: 1s");
+    let before = plan(&api, &files, json!({})).await;
+    assert_eq!(before.json["overruns"], json!([]), "nobody knows yet");
+    api.trigger("hello").await;
+    let played = api.lease().await;
+    // What it takes is what the store has measured.
+    tokio::time::sleep(std::time::Duration::from_millis(1200)).await;
+    api.report(&played, Outcome::Succeeded { output: Value::Null }).await;
+    let warned = plan(&api, &files, json!({})).await;
+    let [overrun] = &warned.json["overruns"].as_array().unwrap()[..] else { panic!("{}", warned.text) };
+    assert_eq!((&overrun["schedule"], &overrun["job"]), (&json!("often"), &json!("hello")));
+    assert_eq!(overrun["intervalSeconds"], 1.0);
+    let usual = overrun["usualSeconds"].as_f64().unwrap();
+    assert!((1.2..60.0).contains(&usual), "{overrun}");
+    let explanation = overrun["explanation"].as_str().unwrap();
+    assert!(explanation.starts_with("is due again after 1s at its closest, and hello usually takes"), "{explanation}");
 }
 
 #[tokio::test]

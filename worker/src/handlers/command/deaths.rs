@@ -15,20 +15,20 @@ use crate::report::tests::run_with;
 
 /// A program that ignores SIGTERM and ends with nobody's help never, and three relatives just like it: one in its group, one
 /// that has left it, one that has left it and its parent. Each says who it is, and the program who guards it.
-const FAMILY: &str = r#"export stay='trap "" TERM HUP; echo $$; while :; do sleep 0.2; done'
+pub(super) const FAMILY: &str = r#"export stay='trap "" TERM HUP; echo $$; while :; do sleep 0.2; done'
 sh -c "$stay" & setsid sh -c "$stay" & (setsid sh -c 'sh -c "$stay" &' &)
 echo guard $PPID; eval "$stay""#;
 const MEMBERS: usize = 4;
 
 /// A run in a task of its own: aborted, it is dropped as a worker drops what does not end.
-struct Running {
+pub(super) struct Running {
     task: JoinHandle<RunResult>,
     stop: tokio_util::sync::CancellationToken,
     notes: mpsc::Receiver<Note>,
 }
 
 #[allow(clippy::disallowed_methods, reason = "each test waits for the task or aborts it")]
-fn start(script: &str, guards: Guards) -> Running {
+pub(super) fn start(script: &str, guards: Guards) -> Running {
     let (attempt, notes) = run_with(Value::Null);
     let (stop, call) = (attempt.stop.clone(), call(&["sh", "-c", script]));
     let task = tokio::spawn(async move { run(&call, &attempt, &variables(), &guards).await });
@@ -36,7 +36,7 @@ fn start(script: &str, guards: Guards) -> Running {
 }
 
 impl Running {
-    async fn line(&mut self) -> String {
+    pub(super) async fn line(&mut self) -> String {
         loop {
             if let Note::Line(_, LogLine { text, .. }) = self.notes.recv().await.unwrap() {
                 return text;
@@ -45,7 +45,7 @@ impl Running {
     }
 
     /// The family's guard and members.
-    async fn family(&mut self) -> (Pid, Vec<String>) {
+    pub(super) async fn family(&mut self) -> (Pid, Vec<String>) {
         let (mut guard, mut members) = (None, Vec::new());
         while guard.is_none() || members.len() < MEMBERS {
             let line = self.line().await;
@@ -57,12 +57,20 @@ impl Running {
         (guard.unwrap(), members)
     }
 
-    async fn failure(self) -> RunFailure {
+    pub(super) async fn failure(self) -> RunFailure {
         self.task.await.unwrap().unwrap_err()
+    }
+
+    pub(super) fn abort(&self) {
+        self.task.abort();
+    }
+
+    pub(super) fn stop(&self) {
+        self.stop.cancel();
     }
 }
 
-async fn are_gone(members: &[String]) {
+pub(super) async fn are_gone(members: &[String]) {
     for pid in members {
         is_gone(pid).await;
     }
@@ -72,7 +80,7 @@ async fn are_gone(members: &[String]) {
 async fn a_dropped_run_leaves_nobody() {
     let mut running = start(FAMILY, guards());
     let (_, members) = running.family().await;
-    running.task.abort();
+    running.abort();
     are_gone(&members).await;
 }
 
@@ -80,7 +88,7 @@ async fn a_dropped_run_leaves_nobody() {
 async fn a_stopped_run_leaves_nobody() {
     let mut running = start(FAMILY, guards());
     let (_, members) = running.family().await;
-    running.stop.cancel();
+    running.stop();
     assert_eq!(running.failure().await, RunFailure::stopped());
     are_gone(&members).await;
 }
@@ -122,7 +130,7 @@ async fn a_frozen_guard_is_no_refuge() {
     let mut running = start(FAMILY, guards());
     let (guard, members) = running.family().await;
     kill_process(guard, Signal::STOP).unwrap();
-    running.task.abort();
+    running.abort();
     are_gone(&members).await;
     is_gone(&guard.as_raw_nonzero().to_string()).await;
 }
@@ -145,7 +153,7 @@ async fn who_loses_its_parent_is_reaped_in_mid_run() {
         assert!(began.elapsed() < Duration::from_secs(10), "{left} was not reaped");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    running.task.abort();
+    running.abort();
 }
 
 #[tokio::test]
@@ -159,6 +167,6 @@ async fn a_guard_holds_nothing_of_its_program() {
         assert!(began.elapsed() < Duration::from_secs(10), "it still holds the program's output");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    running.task.abort();
+    running.abort();
     is_gone(&guard).await;
 }

@@ -33,7 +33,7 @@ pub(in crate::handlers) fn guards() -> Guards {
     let program = here.ancestors().nth(2).unwrap().join("reveille-worker");
     assert!(program.exists(), "build {} first: cargo build -p reveille-worker", program.display());
     let (_told_once, lease) = watch::channel(Instant::now() + Duration::from_secs(60));
-    Guards { guard: Guard::of(program), lease }
+    Guards { guard: Guard::of(program), lease, policy: Policy::default() }
 }
 
 async fn execute(call: &CommandCall, input: Value) -> (RunResult, mpsc::Receiver<Note>) {

@@ -73,9 +73,13 @@ fn get_call(url: String) -> HttpCall {
 }
 
 async fn call(call: &HttpCall) -> RunResult {
+    call_under(Policy::default(), call).await
+}
+
+async fn call_under(policy: Policy, call: &HttpCall) -> RunResult {
     let (run, _notes) = run_with(json!({"day": "mon"}));
-    let variables = Variables::of(&[("TOKEN", "s3cret")]);
-    Caller::new().unwrap().call(call, &run, &variables).await
+    let variables = Variables::of(&[("TOKEN", "s3cret"), ("OTHER", "s3cret")]).under(policy.clone());
+    Caller::new(policy).unwrap().call(call, &run, &variables).await
 }
 
 #[tokio::test]
@@ -167,7 +171,7 @@ async fn who_never_comes_to_an_end_is_left_when_time_is_over() {
     ];
     for (url, _server) in servers {
         let (run, _notes) = run_with(Value::Null);
-        let (caller, call, variables) = (Caller::new().unwrap(), get_call(url), Variables::of(&[]));
+        let (caller, call, variables) = (Caller::new(Policy::default()).unwrap(), get_call(url), Variables::of(&[]));
         let start = std::time::Instant::now();
         let (result, ()) = tokio::join!(caller.call(&call, &run, &variables), async {
             tokio::time::sleep(Duration::from_millis(1200)).await;
@@ -200,7 +204,7 @@ async fn a_redirect_says_that_it_is_not_followed() {
 async fn stopped(base: &str, why: Why, cancel: CancelCall) -> Vec<String> {
     let (run, mut notes) = run_with(json!({"id": "b7"}));
     let slow = HttpCall { cancel: Some(cancel), ..get_call(format!("{base}/slow")) };
-    let (caller, variables) = (Caller::new().unwrap(), Variables::of(&[("TOKEN", "s3cret")]));
+    let (caller, variables) = (Caller::new(Policy::default()).unwrap(), Variables::of(&[("TOKEN", "s3cret")]));
     let (result, ()) = tokio::join!(caller.call(&slow, &run, &variables), async {
         tokio::time::sleep(Duration::from_millis(50)).await;
         run.handle.stop(why);
@@ -247,7 +251,8 @@ async fn a_stop_drops_the_request() {
     let (base, _server) = server().await;
     let (run, _notes) = run_with(Value::Null);
     let stop = run.stop.clone();
-    let (caller, slow, variables) = (Caller::new().unwrap(), get_call(format!("{base}/slow")), Variables::of(&[]));
+    let (caller, slow, variables) =
+        (Caller::new(Policy::default()).unwrap(), get_call(format!("{base}/slow")), Variables::of(&[]));
     let (result, ()) = tokio::join!(caller.call(&slow, &run, &variables), async {
         tokio::time::sleep(Duration::from_millis(50)).await;
         stop.cancel();
@@ -291,4 +296,32 @@ async fn invalid_requests_are_not_repeated_and_show_no_secret() {
     bad.headers = BTreeMap::from([("X-A".into(), "${env:TOKEN}\n{{ input.day }}".into())]);
     let failure = call(&bad).await.unwrap_err();
     assert!(failure.message.contains("X-A") && !failure.message.contains("s3cret"), "{failure:?}");
+}
+
+#[tokio::test]
+async fn what_a_policy_does_not_allow_is_never_called() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (local, evil) = (format!("http://127.0.0.1:{port}/"), format!("http://127.0.0.2:{port}/"));
+    let policy = crate::policy::tests::policy("version: 1\nhosts: ['127.0.0.2:*']\nenvironment: [TOKEN]\n");
+    let mut with_other = get_call(evil.clone());
+    with_other.headers = BTreeMap::from([("X".into(), "${env:OTHER}".into())]);
+    let with_cancel = HttpCall { cancel: Some(cancel_call(&local, "x")), ..get_call(evil) };
+    let hidden = get_call(format!("http://${{env:TOKEN}}.org:{port}/"));
+    // The name may lead anywhere; what is judged is the rendered one.
+    let rendered = get_call(format!("http://127.0.0.{{{{ 1 }}}}:{port}/"));
+    for (call, part) in [
+        (get_call(local), "127.0.0.1:"),
+        (rendered, "127.0.0.1:"),
+        (with_cancel, "127.0.0.1:"),
+        (with_other, "allows environment [TOKEN]; `OTHER` is none"),
+        (hidden, "the URL's host is none of them (policy.yaml:2)"),
+    ] {
+        let refused = tokio::time::timeout(Duration::from_secs(10), call_under(policy.clone(), &call)).await;
+        let failure = refused.expect("it was called").unwrap_err();
+        assert_eq!((failure.code.as_str(), failure.retryable), ("Refused", false), "{failure:?}");
+        assert!(failure.message.contains(part) && !failure.message.contains("s3cret"), "{failure:?}");
+    }
+    let nobody_came = tokio::time::timeout(Duration::from_millis(20), listener.accept()).await;
+    assert!(nobody_came.is_err(), "{nobody_came:?}");
 }
