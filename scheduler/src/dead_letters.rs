@@ -72,11 +72,11 @@ async fn revive_all(store: &Store, triggers: &[Trigger], reason: &str) -> Result
 async fn revive(store: &Store, trigger: &Trigger, reason: &str) -> Result<(), StoreError> {
     if trigger.n > MOST_TRIGGERS {
         let message = format!("given up after {} triggers; the broker's word on the last one: {reason}", trigger.n);
-        let ended = store.give_up(trigger, RunError::new("Undeliverable", message)).await?;
-        if ended {
+        if store.give_up(trigger, RunError::new("Undeliverable", message)).await? {
             tracing::warn!(id = %trigger.id, n = trigger.n, reason, "undeliverable");
+            return Ok(());
         }
-        return Ok(());
+        // It has moved on since, or what it has begun elsewhere goes on, for which that many triggers are nothing.
     }
     let reason = format!("the broker gave it up: {reason}");
     store.unsend(&[(trigger.clone(), DELAY, Some(reason))]).await

@@ -19,10 +19,14 @@ use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
 
 use crate::handlers::verify::Answer;
-use crate::handlers::{Handlers, Run, RunFailure, RunResult};
+use crate::handlers::{Handlers, Left, Run, RunFailure, RunResult};
+use crate::handover::Handover;
 use crate::report::{Reporter, Sink, cut, printable};
 use crate::runs::{Handle, Runs, Stage, Why};
 
+/// How much longer than its time-out an attempt may take whose lease only asks after what it has begun: that is for the
+/// last question, and for telling the callee to stop.
+const OVERTIME: Duration = Duration::from_secs(20);
 /// How many job definitions are kept.
 const CACHED: usize = 1024;
 /// The longest error text that is kept, in bytes.
@@ -57,6 +61,11 @@ enum End {
     Panicked(String),
     /// Did not heed its token and was dropped.
     Dropped,
+    /// What it has begun elsewhere goes on, and is to be asked after.
+    Parked {
+        after: Duration,
+        notes: Value,
+    },
     /// Nothing was run: a lost attempt is known to have taken effect.
     Verified(Value),
     /// Nothing was run: whether a lost attempt took effect is to be asked again.
@@ -82,19 +91,30 @@ impl Executor {
         metrics::histogram!("reveille_queue_wait_seconds").record(waited);
 
         let (id, token, failures) = (claimed.id, claimed.token, claimed.failures);
-        let sink = self.reporter.sink(id, token, claimed.attempt);
+        let handover = Handover::of(&claimed);
+        let said = handover.as_ref().map_or(0, |handover| handover.lines);
+        let sink = self.reporter.sink(id, token, claimed.attempt, said);
+        let before = handover.as_ref().map_or(Duration::ZERO, |handover| handover.age(&claimed));
         let name = claimed.job.clone();
-        let (end, retry) = match self.job(&claimed, &handle).await {
+        let (mut end, retry) = match (self.job(&claimed, &handle).await, &handover) {
             // A process that was frozen here must not begin what another one may have by now.
-            Some(job) if !self.may_begin(&handle).await => (End::Dropped, job.retry),
-            Some(job) => (perform(&self.handlers, &job, claimed, &handle, sink.clone()).await, job.retry),
+            (Some(job), _) if !self.may_begin(&handle).await => (End::Dropped, job.retry),
+            (Some(job), Err(failure)) => (End::Returned(Err(failure.clone())), job.retry),
+            (Some(job), Ok(handover)) => {
+                (perform(&self.handlers, &job, claimed, handover, &handle, sink.clone()).await, job.retry)
+            }
             // Without its definition a run can only fail for good, or be given up for the reason that it was told.
-            None => (End::Returned(Err(unknown_job(&claimed))), RetryPolicy::default()),
+            (None, _) => (End::Returned(Err(unknown_job(&claimed))), RetryPolicy::default()),
         };
         crash::at(Act::HandlerEnded);
         sink.close().await;
 
-        metrics::histogram!("reveille_run_duration_seconds", "job" => name.clone()).record(started.elapsed());
+        if let (End::Parked { notes, .. }, Ok(handover)) = (&mut end, handover) {
+            *notes = handover.with(sink.lines(), notes.take());
+        } else {
+            let took = before + started.elapsed();
+            metrics::histogram!("reveille_run_duration_seconds", "job" => name.clone()).record(took);
+        }
         metrics::gauge!("reveille_slots_busy").decrement(1.0);
         let outcome = normalize(end, handle.why(), &retry, failures, fastrand::f64());
         metrics::counter!("reveille_runs_total", "job" => name, "outcome" => label(outcome.as_ref())).increment(1);
@@ -154,9 +174,21 @@ impl Executor {
 }
 
 /// Runs the handler under its time-out and its token, and catches its panics.
-async fn perform(handlers: &Handlers, job: &Job, claimed: Claimed, handle: &Arc<Handle>, sink: Sink) -> End {
-    let timeout = job.timeout.get();
+async fn perform(
+    handlers: &Handlers,
+    job: &Job,
+    claimed: Claimed,
+    handover: &Handover,
+    handle: &Arc<Handle>,
+    sink: Sink,
+) -> End {
+    let goes_on = handover.notes.is_some();
+    let timeout = job.timeout.get().saturating_sub(handover.age(&claimed));
+    let patience = if goes_on { timeout + OVERTIME } else { timeout };
     let now = std::time::Instant::now();
+    if claimed.canceling {
+        handle.stop(Why::Asked);
+    }
     let (schedule, scheduled_for) = match claimed.fire {
         Some(fire) => (Some(fire.schedule), fire.due_at),
         None => (None, claimed.accepted_at),
@@ -185,12 +217,15 @@ async fn perform(handlers: &Handlers, job: &Job, claimed: Claimed, handle: &Arc<
                 return end;
             }
         }
-        End::Returned(handlers.call(job, run).await)
+        match handlers.call(job, run, handover.notes.clone()).await {
+            Left::Ended(result) => End::Returned(result),
+            Left::Parked { after, notes } => End::Parked { after, notes },
+        }
     };
     tokio::select! {
         biased;
         end = AssertUnwindSafe(work).catch_unwind() => end.unwrap_or_else(|panic| End::Panicked(panic_text(&*panic))),
-        () = handle.out_of_patience(timeout) => End::Dropped,
+        () = handle.out_of_patience(patience) => End::Dropped,
     }
 }
 
@@ -240,6 +275,8 @@ fn normalize(end: End, why: Option<Why>, policy: &RetryPolicy, failures: u32, lu
     };
     match (end, why) {
         (_, Some(Why::LeaseLost)) => None,
+        // Whoever has it next is told of a cancel, and sees that its time is over.
+        (End::Parked { after, notes }, _) => Some(Outcome::Parked { after, notes }),
         (End::Returned(Ok(output)), _) => match storable(output) {
             Ok(output) => Some(Outcome::Succeeded { output }),
             Err(failure) => failed(failure),

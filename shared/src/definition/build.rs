@@ -1,5 +1,6 @@
 //! A tree without faults → jobs and schedules with all defaults filled in.
 
+mod follow;
 mod job;
 mod limits;
 mod schedule;
@@ -9,6 +10,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+pub(super) use self::follow::RawPoll;
 pub(super) use self::job::RawRetry;
 use self::job::{Defaults, RawJob};
 use self::schedule::RawSchedule;

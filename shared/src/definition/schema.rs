@@ -1,5 +1,6 @@
 //! The keys of a schedule file: the one table that the checker walks and the JSON Schema is made from.
 
+mod follow;
 mod job;
 mod limits;
 mod schedule;

@@ -11,8 +11,10 @@ pub(super) enum Scope {
     Key,
     /// The worker, for a run.
     Run,
-    /// The worker, when it was told whether a lost run took effect: a condition.
+    /// The worker, when it was told whether a lost run took effect, or how far something is: a condition.
     Answer,
+    /// The worker, when a call has begun something: where to ask after it.
+    Begun,
 }
 
 impl Scope {
@@ -27,6 +29,19 @@ impl Scope {
             Self::Run => {
                 &["input", "scheduled_for", "fired_at", "work_request_id", "attempt", "job", "namespace", "schedule"]
             }
+            Self::Begun => &[
+                "status",
+                "body",
+                "headers",
+                "input",
+                "scheduled_for",
+                "fired_at",
+                "work_request_id",
+                "attempt",
+                "job",
+                "namespace",
+                "schedule",
+            ],
             Self::Answer => &[
                 "status",
                 "body",

@@ -51,8 +51,12 @@ pub(super) enum Text {
     UniqueSpan,
     /// Tells runs apart: holds templates and no `${env:NAME}`.
     Key,
-    /// An expression over the answer to a question, without `{{ }}`.
+    /// An absolute http or https URL with templates over an answer, and no `${env:NAME}`: it is stored.
+    OperationUrl,
+    /// An expression over the answer to a question, without `{{ }}`: true or false.
     Condition,
+    /// The same, for a number.
+    Figure,
     HeaderName,
     VariableName,
 }
@@ -90,6 +94,8 @@ impl Text {
             Self::UniqueSpan => "waiting, running, or a duration like 10m",
             Self::Key => "a text with {{ templates }}, like \"{{ input.region }}\"",
             Self::Condition => "a condition like \"status == 200 and body.state == 'done'\"",
+            Self::Figure => "an expression like body.progress",
+            Self::OperationUrl => "an absolute URL like \"https://example.com/operations/{{ body.id }}\"",
             Self::Cron => "a cron text like \"*/5 * * * *\"",
             Self::Timezone => "an IANA time zone like Europe/Berlin",
             Self::Day => "a day like 2026-12-24, SAT or MON-FRI",
@@ -104,6 +110,7 @@ impl Text {
         match self {
             Self::Url | Self::Header | Self::Environment | Self::Argument => Some(Scope::Run),
             Self::Key => Some(Scope::Key),
+            Self::OperationUrl => Some(Scope::Begun),
             _ => None,
         }
     }
@@ -117,6 +124,7 @@ impl Text {
             Self::Function => "^\\S{1,128}$",
             Self::Duration => DURATION,
             Self::Timestamp => "^\\d{4}-\\d\\d-\\d\\d[Tt ]\\d\\d:\\d\\d.*([Zz]|[-+]\\d\\d(:?\\d\\d)?)(\\[.*\\])?$",
+            Self::OperationUrl => "^([Hh][Tt][Tt][Pp][Ss]?://|\\{\\{)",
             Self::Url => "^([Hh][Tt][Tt][Pp][Ss]?://|\\$\\{env:)",
             Self::HeaderName => HEADER,
             Self::VariableName => VARIABLE,
@@ -149,7 +157,10 @@ impl Text {
                 Err(complaint("a header value of several lines", "write it in one line"))
             }
             Self::Header | Self::Environment => references(text),
-            Self::Argument | Self::Folder | Self::Condition => no_references(text),
+            // One that is wholly a template is an URL only when it is rendered.
+            Self::OperationUrl if text.starts_with("{{") => no_references(text),
+            Self::OperationUrl => no_references(text).and_then(|()| url(text)),
+            Self::Argument | Self::Folder | Self::Condition | Self::Figure => no_references(text),
             Self::Rate => limits::rate(text).map(drop),
             Self::UniqueSpan => limits::unique_span(text).map(drop),
             Self::Key => limits::key(text),

@@ -25,6 +25,8 @@ pub(crate) struct QueueView {
     sent: i64,
     /// Runs that a worker executes.
     leased: i64,
+    /// Runs whose attempt has begun something elsewhere that is to be asked after later. They take no slot of a worker.
+    parked: i64,
     /// Live workers that consume it.
     workers: usize,
 }
@@ -47,7 +49,9 @@ pub(crate) async fn list_queues(State(state): State<ApiState>) -> Result<Json<Pa
             "held" => queue.held = depth.count,
             "due" => queue.due = depth.count,
             "sent" => queue.sent = depth.count,
-            _ => queue.leased = depth.count,
+            "leased" => queue.leased = depth.count,
+            "parked" => queue.parked = depth.count,
+            _ => {}
         }
     }
     for worker in state.store.workers().await?.iter().filter(|worker| worker.ended_at.is_none()) {

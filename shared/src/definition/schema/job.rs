@@ -2,6 +2,7 @@
 
 use super::super::scope::Scope;
 use super::super::text::Text;
+use super::follow::FOLLOW;
 use super::limits::{CONCURRENCY, PRIORITY, RATE, UNIQUE};
 use super::verify::VERIFY;
 use super::{Choice, DURATION, NAME, Object, PLAIN, Shape, key, required};
@@ -85,9 +86,13 @@ static HTTP: Object = Object {
             "Status codes that mean success. Default: any 2xx",
         ),
         key("cancel", Shape::Object(&CANCEL), "Called when the run is canceled while the endpoint is at work"),
+        key("follow", FOLLOW, "Ask after what the call has begun until that has ended. Default: false"),
+        key("one_way", Shape::Boolean, "Only the status of the answer counts; its body is not read. Default: false"),
     ],
-    later: &["follow", "one_way", "poll"],
-    instead: &[("verify", "write it in the job, beside `http`")],
+    instead: &[
+        ("verify", "write it in the job, beside `http`"),
+        ("poll", "write it within `follow`: follow: { poll: { min: 1s, max: 1m } }"),
+    ],
     ..PLAIN
 };
 
