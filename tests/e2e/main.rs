@@ -6,6 +6,7 @@ mod at_once;
 mod by_hand;
 mod cancel;
 mod limits;
+mod long_operations;
 mod order;
 mod policies;
 mod reload;

@@ -6,6 +6,7 @@ mod calendars;
 mod chains;
 mod faults;
 mod files;
+mod follow;
 mod json_schema;
 mod keys;
 mod limits;

@@ -18,6 +18,7 @@ mod limits;
 mod model;
 mod opening;
 mod overlap;
+mod parked;
 mod pauses;
 mod requests;
 mod texts;

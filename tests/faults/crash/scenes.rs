@@ -39,6 +39,8 @@ pub(super) enum Before {
     RunsExpire,
     /// Fires are held, and nothing will let them go.
     FiresAreStranded,
+    /// An operation is past its time, and it is long until it is asked after.
+    OperationIsForsaken,
 }
 
 /// What is done while it runs with its point.
@@ -46,7 +48,7 @@ pub(super) enum Before {
 pub(super) enum Load {
     /// Only what starts by itself, fires each second among it.
     Fires,
-    /// Runs are asked for: short ones, one that fails at first, and one that calls another.
+    /// Runs are asked for: short ones, one that fails at first, one that calls another, and one whose work goes on elsewhere.
     Asks,
     /// More long runs are asked for than there are slots.
     LongRuns,
@@ -84,7 +86,9 @@ pub(super) fn scene(point: Point) -> Scene {
 }
 
 fn of_commit(commit: Commit) -> Scene {
-    use Before::{FiresAreStranded, HoldersDie, Nothing, RunsExpire, TriggersAreDue, TriggersAreSent};
+    use Before::{
+        FiresAreStranded, HoldersDie, Nothing, OperationIsForsaken, RunsExpire, TriggersAreDue, TriggersAreSent,
+    };
     use Dies::{Scheduler, SchedulerOnly, Worker};
     let (dies, before, load) = match commit {
         Commit::Lead => (Scheduler, Nothing, Load::Fires),
@@ -114,6 +118,7 @@ fn of_commit(commit: Commit) -> Scene {
         Commit::RegisterWorker => (Worker, Nothing, Load::Fires),
         Commit::Beat => (Worker, Nothing, Load::LongRuns),
         Commit::RetireWorker | Commit::Lose => (Scheduler, HoldersDie, Load::Fires),
+        Commit::Abandon => (Scheduler, OperationIsForsaken, Load::Fires),
         Commit::WakeStrandedLimits => (Scheduler, Nothing, Load::Fires),
         Commit::PurgeKeys | Commit::PurgeUniqueKeys => (Scheduler, Nothing, Load::Fires),
         Commit::PurgeLimits | Commit::PurgeWorkers => (Scheduler, Nothing, Load::Fires),

@@ -382,6 +382,12 @@ mod tests {
         let http =
             json!({"type": "http", "url": url, "headers": headers, "succeeded": "status == 200", "timeout": "10s"});
         assert_eq!(job["verify"], http);
+        let job = shown(
+            "http: { url: 'http://a', one_way: false, follow: { url: 'http://me@b/{{ body.id }}', succeeded: body.ok, \
+             poll: { max: 5m }, cancel: delete } }",
+        );
+        let follow = json!({"url": "http://***@b/{{ body.id }}", "succeeded": "body.ok", "min": "1s", "max": "5m", "delete": true});
+        assert_eq!((&job["handler"]["follow"], &job["handler"]["oneWay"]), (&follow, &json!(false)));
         let job = shown("function: f, verify: { command: { argv: [v], env: { TOKEN: hunter2 } }, timeout: 5s }");
         assert_eq!(job["verify"], json!({"type": "command", "argv": ["v"], "env": ["TOKEN"], "timeout": "5s"}));
     }

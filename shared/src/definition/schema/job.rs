@@ -51,7 +51,11 @@ pub(super) static JOB: Object = Object {
     one_of: &["http", "command", "function"],
     later_one_of: &["ssh", "external"],
     later: &["resource", "limits"],
-    instead: &[("cancel", "write it within `http`: what else runs is stopped by the worker")],
+    instead: &[
+        ("cancel", "write it within `http`: what else runs is stopped by the worker"),
+        ("follow", "write it within `http`"),
+        ("one_way", "write it within `http`"),
+    ],
 };
 
 const CALLS: Shape = Shape::Either { shapes: &[CALL, Shape::List { items: &CALL, least: 1 }], hint: HOW_TO_CALL };
