@@ -72,11 +72,11 @@ async fn revive_all(store: &Store, triggers: &[Trigger], reason: &str) -> Result
 async fn revive(store: &Store, trigger: &Trigger, reason: &str) -> Result<(), StoreError> {
     if trigger.n > MOST_TRIGGERS {
         let message = format!("given up after {} triggers; the broker's word on the last one: {reason}", trigger.n);
-        let ended = store.give_up(trigger, RunError::new("Undeliverable", message)).await?;
-        if ended {
+        if store.give_up(trigger, RunError::new("Undeliverable", message)).await? {
             tracing::warn!(id = %trigger.id, n = trigger.n, reason, "undeliverable");
+            return Ok(());
         }
-        return Ok(());
+        // It has moved on since, or what it has begun elsewhere goes on, for which that many triggers are nothing.
     }
     let reason = format!("the broker gave it up: {reason}");
     store.unsend(&[(trigger.clone(), DELAY, Some(reason))]).await
@@ -146,5 +146,29 @@ mod tests {
         let events = store.events(id, 0, 100).await.unwrap();
         let returned = events.iter().filter(|event| matches!(event.what, Happening::Returned { .. })).count();
         assert_eq!(returned, usize::try_from(MOST_TRIGGERS).unwrap());
+    }
+
+    #[tokio::test]
+    async fn many_triggers_are_nothing_for_what_goes_on_elsewhere() {
+        use reveille_shared::store::{Claim, Outcome, Report};
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(TestClock::at("2026-01-01T00:00:00Z".parse().unwrap()));
+        let url = format!("sqlite://{}", folder.path().display());
+        let store = Store::connect(&url, "test", Arc::clone(&clock) as Arc<dyn Clock>).await.unwrap();
+        let job = Job::new("default", "j", Handler::Function("f".into()));
+        let request = NewWorkRequest::new(WorkRequestId::new(clock.now()), &job, 1, "test");
+        let id = request.id;
+        store.accept(request, None).await.unwrap();
+        for n in 1..=MOST_TRIGGERS + 5 {
+            assert_eq!(store.take_due(10).await.unwrap()[0].trigger.n, n);
+            let token = uuid::Uuid::new_v4();
+            store.claim(uuid::Uuid::nil(), &[Claim { id, n, token }]).await.unwrap().remove(0).unwrap();
+            let outcome = Outcome::Parked { after: Duration::ZERO, notes: serde_json::json!({}) };
+            store.report(vec![Report { id, token, outcome }]).await.unwrap();
+        }
+        let last = store.take_due(10).await.unwrap().remove(0).trigger;
+        revive(&store, &last, "delivery_limit").await.unwrap();
+        let run = store.work_request("default", id).await.unwrap().unwrap();
+        assert!(matches!(run.phase, Phase::Parked { .. }) && run.status == Status::InProgress, "{run:?}");
     }
 }

@@ -51,6 +51,8 @@ pub struct ReconcileReport {
     pub lost_leases: usize,
     /// Leases whose attempt was past its time-out and grace.
     pub overdue_leases: usize,
+    /// Operations past their time that no worker looked after.
+    pub abandoned: usize,
     /// Runs that had not started by the time at which they expire.
     pub expired: usize,
     /// Idempotency keys, workers and the like that were forgotten.
@@ -59,11 +61,11 @@ pub struct ReconcileReport {
 
 impl fmt::Display for ReconcileReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { dead_workers, lost_leases, overdue_leases, expired, purged: _ } = self;
+        let Self { dead_workers, lost_leases, overdue_leases, abandoned, expired, purged: _ } = self;
         write!(
             f,
-            "{dead_workers} dead workers, {lost_leases} lost and {overdue_leases} overdue leases, {expired} expired runs \
-             in the last round"
+            "{dead_workers} dead workers, {lost_leases} lost and {overdue_leases} overdue leases, {abandoned} abandoned \
+             operations, {expired} expired runs in the last round"
         )
     }
 }
@@ -108,8 +110,9 @@ impl Beats {
 
 /// Looks after runs whose worker does not, while this process leads.
 ///
-/// - Reads: workers and their beats, leases past their deadline.
-/// - Writes: a pulse that tells workers so; ends of lost leases, dead workers; forgets old keys and workers.
+/// - Reads: workers and their beats, leases and operations past their deadline.
+/// - Writes: a pulse that tells workers so; ends of lost leases and abandoned operations, dead workers; forgets old keys
+///   and workers.
 /// - Repeating is safe: a lease ends once, and a report or a release that came first stands.
 /// - A crash here leaves a dead worker with leases, which the next pass ends.
 pub struct Reconciler {
@@ -169,10 +172,17 @@ impl Reconciler {
             report.lost_leases += lose_leases_of(&self.store, worker).await?;
         }
         let overdue = self.store.overdue_leases(1_000).await?;
-        report.overdue_leases = lose(&self.store, overdue, |_| {
-            RunError::new("Timeout", "the attempt was past its time-out, and its worker had not ended it")
-        })
-        .await?;
+        let error = RunError::new("Timeout", "the attempt was past its time-out, and its worker had not ended it");
+        let overdue = losses(&self.store, overdue, &error).await?;
+        for batch in overdue.chunks(BATCH) {
+            report.overdue_leases += self.store.lose(batch.to_vec()).await?;
+        }
+        let abandoned = self.store.abandoned(1_000).await?;
+        let error = RunError::new("Timeout", "what it had begun was past its time-out, and no worker asked after it");
+        let abandoned = losses(&self.store, abandoned, &error).await?;
+        for batch in abandoned.chunks(BATCH) {
+            report.abandoned += self.store.abandon(batch.to_vec()).await?;
+        }
         report.expired = self.store.expire(1_000).await?;
         if Instant::now() >= self.sweep_at {
             self.store.wake_stranded_limits().await?;
@@ -185,6 +195,7 @@ impl Reconciler {
             ("worker", report.dead_workers),
             ("lease", report.lost_leases),
             ("overdue", report.overdue_leases),
+            ("operation", report.abandoned),
             ("expired", report.expired),
         ] {
             metrics::counter!("reveille_reconciled_total", "what" => what).increment(count as u64);
@@ -275,34 +286,30 @@ async fn lose_leases_of(store: &Store, worker: &Worker) -> Result<usize, StoreEr
     let leases = store.leases_of(worker.worker.incarnation).await?;
     let name = &worker.worker.name;
     let message = format!("worker {name} died or lost touch; whether the attempt took effect is not known");
-    lose(store, leases, |_| RunError::new("Lost", message.clone())).await
-}
-
-/// Ends leases as their jobs' policies say.
-async fn lose(
-    store: &Store,
-    leases: Vec<HeldLease>,
-    error: impl Fn(&HeldLease) -> RunError,
-) -> Result<usize, StoreError> {
-    let mut jobs: HashMap<(String, String, i64), Option<Job>> = HashMap::new();
+    let losses = losses(store, leases, &RunError::new("Lost", message)).await?;
     let mut ended = 0;
-    for batch in leases.chunks(BATCH) {
-        let mut losses = Vec::with_capacity(batch.len());
-        for lease in batch {
-            let key = (lease.namespace.clone(), lease.job.clone(), lease.job_version);
-            if !jobs.contains_key(&key) {
-                let job = store.job_version(&lease.namespace, &lease.job, lease.job_version).await?;
-                jobs.insert(key.clone(), job);
-            }
-            let job = jobs[&key].as_ref();
-            let retry =
-                job.and_then(|job| retry::after_loss(job.on_lost, &job.retry, lease.failures + 1, fastrand::f64()));
-            let verify = job.is_some_and(|job| job.verify.is_some());
-            losses.push(Loss { id: lease.id, token: lease.token, error: error(lease), retry, verify });
-        }
-        ended += store.lose(losses).await?;
+    for batch in losses.chunks(BATCH) {
+        ended += store.lose(batch.to_vec()).await?;
     }
     Ok(ended)
+}
+
+/// What the loss of each attempt means by its job's policies.
+async fn losses(store: &Store, leases: Vec<HeldLease>, error: &RunError) -> Result<Vec<Loss>, StoreError> {
+    let mut jobs: HashMap<(String, String, i64), Option<Job>> = HashMap::new();
+    let mut losses = Vec::with_capacity(leases.len());
+    for lease in leases {
+        let key = (lease.namespace, lease.job, lease.job_version);
+        if !jobs.contains_key(&key) {
+            let job = store.job_version(&key.0, &key.1, key.2).await?;
+            jobs.insert(key.clone(), job);
+        }
+        let job = jobs[&key].as_ref();
+        let retry = job.and_then(|job| retry::after_loss(job.on_lost, &job.retry, lease.failures + 1, fastrand::f64()));
+        let verify = job.is_some_and(|job| job.verify.is_some());
+        losses.push(Loss { id: lease.id, token: lease.token, error: error.clone(), retry, verify });
+    }
+    Ok(losses)
 }
 
 #[cfg(test)]

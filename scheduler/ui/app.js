@@ -90,7 +90,7 @@ function strip({ leader, workers, queues }) {
       ` ${worker.running}/${worker.slots}`)),
     ...gone.map((worker) => h("span", { class: "tile bad" }, `${worker.name} is gone and had ${worker.running} runs`)),
     ...queues.map((queue) => h("span", { class: queue.workers === 0 && queue.sent > 0 ? "tile bad" : "tile", title: `${queue.workers} workers` },
-      h("b", {}, queue.name), ` ${queue.held + queue.due + queue.sent} waiting · ${queue.leased} running`, queue.workers === 0 && " · no worker")),
+      h("b", {}, queue.name), ` ${queue.held + queue.due + queue.sent} waiting · ${queue.leased} running`, queue.parked > 0 && ` · ${queue.parked} elsewhere`, queue.workers === 0 && " · no worker")),
   ];
 }
 

@@ -108,6 +108,8 @@ list! {
         RetireWorker,
         /// Leases are lost.
         Lose,
+        /// Attempts end whose operation nobody looks after.
+        Abandon,
         /// Limits for which runs wait, and that nobody has woken, are woken.
         WakeStrandedLimits,
         /// Old idempotency keys are forgotten.

@@ -7,6 +7,7 @@ mod by_hand;
 mod cancel;
 mod fan_out;
 mod limits;
+mod long_operations;
 mod order;
 mod policies;
 mod reload;

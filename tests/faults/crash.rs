@@ -172,6 +172,20 @@ async fn prepare(world: &mut World, target: &mut harness::stack::Service, before
             ensure!(tamper(world, untold).await? == 1, "there is always one row");
             Ok(())
         }
+        Before::OperationIsForsaken => {
+            world.ask("forsaken", "0s", "SUCCEEDED");
+            let id = world.insist().await?.pop().context("a run")?;
+            let is_parked = |run: &serde_json::Value| {
+                run["waitingFor"].as_str().is_some_and(|text| text.starts_with("goes on elsewhere"))
+            };
+            world.wait_for(&id, "parked", is_parked).await?;
+            target.kill9()?;
+            let over = "UPDATE deliveries SET attempt_until =
+                            (SELECT accepted_at FROM work_requests WHERE work_requests.id = deliveries.id)
+                        WHERE phase = 'parked'";
+            ensure!(tamper(world, over).await? == 1, "nothing goes on elsewhere");
+            Ok(())
+        }
     }
 }
 
@@ -186,7 +200,7 @@ async fn provoke(world: &mut World, pid: Pid, dies: Dies, load: Load) -> Result<
     match load {
         Load::Fires => {}
         Load::Asks => {
-            ["work", "flaky", "chain"].into_iter().for_each(|job| world.ask(job, "0s", "SUCCEEDED"));
+            ["work", "flaky", "chain", "remote"].into_iter().for_each(|job| world.ask(job, "0s", "SUCCEEDED"));
             world.insist().await?;
         }
         Load::LongRuns => drop(fill_slots(world, "long").await?),

@@ -8,12 +8,13 @@
 //! - [`services`]: a fresh database and virtual host on the servers of the whole test run, or private ones.
 //! - [`proxy`]: a network that can be cut.
 //! - [`sshd`]: a host to run commands on.
-//! - [`client`]: the REST interface.
+//! - [`client`]: the REST interface; [`callee`]: an endpoint whose work takes long.
 //! - [`stack`]: all of it together.
 //!
 //! Output of the programs that a test starts is printed when the test drops them: the test runner shows
 //! it only if the test failed.
 
+pub mod callee;
 pub mod client;
 pub mod ports;
 pub mod postgres;

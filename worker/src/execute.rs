@@ -22,10 +22,14 @@ use tokio_util::task::TaskTracker;
 use crate::children::Children;
 use crate::handlers::template::context;
 use crate::handlers::verify::Answer;
-use crate::handlers::{Handlers, Run, RunFailure, RunResult};
+use crate::handlers::{Handlers, Left, Run, RunFailure, RunResult};
+use crate::handover::Handover;
 use crate::report::{Reporter, Sink, cut, printable};
 use crate::runs::{Handle, Stage, Why};
 
+/// How much longer than its time-out an attempt may take whose lease only asks after what it has begun: that is for the
+/// last question, and for telling the callee to stop.
+const OVERTIME: Duration = Duration::from_secs(20);
 /// How many job definitions are kept.
 const CACHED: usize = 1024;
 /// The longest error text that is kept, in bytes.
@@ -78,6 +82,11 @@ enum End {
     NotBegun,
     /// It has succeeded, and calls for children, whose inputs are kept.
     Split(Value, Box<FanOut>, u32),
+    /// What it has begun elsewhere goes on, and is to be asked after.
+    Parked {
+        after: Duration,
+        notes: Value,
+    },
     /// Nothing was run: a lost attempt is known to have taken effect.
     Verified(Value),
     /// Nothing was run: whether a lost attempt took effect is to be asked again.
@@ -103,23 +112,32 @@ impl Executor {
         metrics::histogram!("reveille_queue_wait_seconds").record(waited);
 
         let (id, token, failures) = (claimed.id, claimed.token, claimed.failures);
-        let sink = self.reporter.sink(id, token, claimed.attempt);
+        let handover = Handover::of(&claimed);
+        let said = handover.as_ref().map_or(0, |handover| handover.lines);
+        let sink = self.reporter.sink(id, token, claimed.attempt, said);
+        let before = handover.as_ref().map_or(Duration::ZERO, |handover| handover.age(&claimed));
         let name = claimed.job.clone();
-        let (end, policies) = match self.job(&claimed, &handle).await {
+        let (mut end, policies) = match (self.job(&claimed, &handle).await, &handover) {
             // A process that was frozen here must not begin what another one may have by now.
-            Some(job) if !self.may_begin(&handle).await => (End::NotBegun, Policies::of(&job)),
-            Some(job) => {
-                let end = perform(&self.store, &self.handlers, &job, claimed, &handle, sink.clone()).await;
+            (Some(job), _) if !self.may_begin(&handle).await => (End::NotBegun, Policies::of(&job)),
+            (Some(job), Err(failure)) => (End::Returned(Err(failure.clone())), Policies::of(&job)),
+            (Some(job), Ok(handover)) => {
+                let end = perform(&self.store, &self.handlers, &job, claimed, handover, &handle, sink.clone()).await;
                 (end, Policies::of(&job))
             }
-            None if handle.why().is_some() => (End::NotBegun, Policies::default()),
+            (None, _) if handle.why().is_some() => (End::NotBegun, Policies::default()),
             // Without its definition a run can only fail for good.
-            None => (End::Returned(Err(unknown_job(&claimed))), Policies::default()),
+            (None, _) => (End::Returned(Err(unknown_job(&claimed))), Policies::default()),
         };
         crash::at(Act::HandlerEnded);
         sink.close().await;
 
-        metrics::histogram!("reveille_run_duration_seconds", "job" => name.clone()).record(started.elapsed());
+        if let (End::Parked { notes, .. }, Ok(handover)) = (&mut end, handover) {
+            *notes = handover.with(sink.lines(), notes.take());
+        } else {
+            let took = before + started.elapsed();
+            metrics::histogram!("reveille_run_duration_seconds", "job" => name.clone()).record(took);
+        }
         metrics::gauge!("reveille_slots_busy").decrement(1.0);
         let outcome = normalize(end, handle.why(), &policies, failures, fastrand::f64());
         metrics::counter!("reveille_runs_total", "job" => name, "outcome" => label(&outcome)).increment(1);
@@ -179,11 +197,17 @@ async fn perform(
     handlers: &Handlers,
     job: &Job,
     claimed: Claimed,
+    handover: &Handover,
     handle: &Arc<Handle>,
     sink: Sink,
 ) -> End {
-    let timeout = job.timeout.get();
+    let goes_on = handover.notes.is_some();
+    let timeout = job.timeout.get().saturating_sub(handover.age(&claimed));
+    let patience = if goes_on { timeout + OVERTIME } else { timeout };
     let now = std::time::Instant::now();
+    if claimed.canceling {
+        handle.stop(Why::Asked);
+    }
     let (schedule, scheduled_for) = match claimed.fire {
         Some(fire) => (Some(fire.schedule), fire.due_at),
         None => (None, claimed.accepted_at),
@@ -223,7 +247,10 @@ async fn perform(
                 };
             }
         }
-        let end = End::Returned(handlers.call(job, run).await);
+        let end = match handlers.call(job, run, handover.notes.clone()).await {
+            Left::Ended(result) => End::Returned(result),
+            Left::Parked { after, notes } => return End::Parked { after, notes },
+        };
         match family {
             Some((fan_out, children)) => split(end, fan_out, &children, known).await,
             None => end,
@@ -232,7 +259,7 @@ async fn perform(
     tokio::select! {
         biased;
         end = AssertUnwindSafe(work).catch_unwind() => end.unwrap_or_else(|panic| End::Panicked(panic_text(&*panic))),
-        () = handle.out_of_patience(timeout) => End::Dropped,
+        () = handle.out_of_patience(patience) => End::Dropped,
     }
 }
 
@@ -335,6 +362,8 @@ fn normalize(end: End, why: Option<Why>, policies: &Policies, failures: u32, luc
         Outcome::Failed { error: error(&failure), retry: delay.map(|delay| delay.max(wanted)) }
     };
     match (end, why) {
+        // Whoever has it next is told of a cancel, and sees that its time is over.
+        (End::Parked { after, notes }, _) => Outcome::Parked { after, notes },
         (End::Returned(Ok(output)), _) => match storable(output) {
             Ok(output) => Outcome::Succeeded { output },
             Err(failure) => failed(failure),

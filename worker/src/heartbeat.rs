@@ -253,7 +253,6 @@ mod tests {
         HeldLease {
             id: WorkRequestId(Uuid::from_u128(token)),
             token: Uuid::from_u128(token),
-            worker: Uuid::nil(),
             canceling: false,
             namespace: String::new(),
             job: String::new(),

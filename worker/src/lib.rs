@@ -37,6 +37,7 @@ mod execute;
 mod flow;
 mod guard;
 pub mod handlers;
+mod handover;
 mod heartbeat;
 mod isolation;
 mod lease;

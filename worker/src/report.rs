@@ -71,9 +71,9 @@ impl Reporter {
         let _full = self.notes.try_send(Note::End(report)).is_err();
     }
 
-    /// The sink of one attempt.
-    pub(crate) fn sink(&self, id: WorkRequestId, token: Uuid, attempt: u32) -> Sink {
-        let printed = Mutex::new(Printed::default());
+    /// The sink of one attempt that has said so many lines under earlier leases.
+    pub(crate) fn sink(&self, id: WorkRequestId, token: Uuid, attempt: u32, lines: i32) -> Sink {
+        let printed = Mutex::new(Printed { seq: lines, ..Printed::default() });
         Sink(Arc::new(Attempt {
             id,
             token,
@@ -156,6 +156,11 @@ impl Sink {
             self.send(seq, stream, line).await;
             crash::at(Act::LineSaid);
         }
+    }
+
+    /// How many lines the attempt has said so far, those of earlier leases included.
+    pub(crate) fn lines(&self) -> i32 {
+        self.printed().seq
     }
 
     /// Whether no further line is kept.
@@ -335,7 +340,7 @@ pub(crate) mod tests {
             input,
             stop: handle.stop.clone(),
             deadline: std::time::Instant::now() + Duration::from_secs(60),
-            sink: reporter.sink(id, Uuid::nil(), 1),
+            sink: reporter.sink(id, Uuid::nil(), 1, 0),
             handle,
             children: None,
         };
@@ -378,7 +383,7 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn a_policy_may_have_less_kept() {
         let (reporter, mut notes) = Reporter::new(Arc::new(SystemClock), Some(Size::kib(1)));
-        let sink = reporter.sink(WorkRequestId::new(Timestamp::UNIX_EPOCH), Uuid::nil(), 1);
+        let sink = reporter.sink(WorkRequestId::new(Timestamp::UNIX_EPOCH), Uuid::nil(), 1, 0);
         for _ in 0..40 {
             sink.log(Stream::Stdout, "x").await;
         }

@@ -209,14 +209,7 @@ async fn a_thousand_runs_succeed_once_each() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn failures_are_retried_as_the_policy_says() {
-    let endless = HttpCall {
-        method: "GET".into(),
-        url: "http://127.0.0.1:1/{{ nope }}".into(),
-        headers: BTreeMap::new(),
-        body: None,
-        success: vec![],
-        cancel: None,
-    };
+    let endless = HttpCall::new("GET", "http://127.0.0.1:1/{{ nope }}");
     let mut slow = function("slow");
     slow.timeout = HumanDuration::from_millis(50);
     slow.retry.max_attempts = 1;

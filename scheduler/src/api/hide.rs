@@ -20,7 +20,7 @@ pub(crate) fn secrets(changes: &mut [ChangedMember]) {
         let (maps, urls): (&[&str], &[&str]) = match member.as_str() {
             "handler" => (
                 &["/http/headers", "/http/cancel/headers", "/command/env", "/ssh/env"],
-                &["/http/url", "/http/cancel/url"],
+                &["/http/url", "/http/cancel/url", "/http/follow/url"],
             ),
             "verify" => (&["/how/http/headers", "/how/command/env"], &["/how/http/url"]),
             _ => continue,
@@ -106,7 +106,7 @@ mod tests {
         let call = |token: &str| json!({"url": format!("http://u:{token}@h"), "headers": {"A": token}});
         let job = |token: &str| {
             json!({
-                "handler": {"http": {"url": "http://h", "cancel": call(token)}},
+                "handler": {"http": {"url": "http://h", "cancel": call(token), "follow": {"url": format!("http://u:{token}@h")}}},
                 "verify": {"how": {"http": call(token)}, "timeout": "10s"},
             })
         };
@@ -117,7 +117,10 @@ mod tests {
         let shown = |value: &str| json!({"url": "http://***@h", "headers": {"A": value}});
         let changes = changes_of_job(&job("hunter2"), &job("hunter3"));
         let [handler, verify] = &changes[..] else { panic!("two members differ: {changes:?}") };
-        assert_eq!(handler.from, Some(json!({"http": {"url": "http://h", "cancel": shown("***")}})));
+        assert_eq!(
+            handler.from,
+            Some(json!({"http": {"url": "http://h", "cancel": shown("***"), "follow": {"url": "http://***@h"}}}))
+        );
         assert_eq!(verify.to, Some(json!({"how": {"http": shown("*** (another value)")}, "timeout": "10s"})));
         let told = format!("{changes:?} {:?}", changes_of_job(&job("hunter3"), &command));
         assert!(!told.contains("hunter"), "{told}");

@@ -9,7 +9,7 @@ use reveille_scheduler::reconcile::{self, Reconciler};
 use reveille_shared::broker::Heard;
 use reveille_shared::periodic::Pass as _;
 use reveille_shared::state::Status;
-use reveille_shared::store::{Claim, NewWorker};
+use reveille_shared::store::{Claim, NewWorker, Outcome, Report};
 use reveille_shared::work_request::{Happening, WorkRequest, WorkRequestId};
 use uuid::Uuid;
 
@@ -130,6 +130,30 @@ async fn an_overdue_attempt_times_out() {
     let events = world.store.events(id, 0, 10).await.unwrap();
     let last = events.last().unwrap();
     assert!(matches!(&last.what, Happening::AttemptFailed { error, .. } if error.code == "Timeout"), "{last:?}");
+}
+
+#[tokio::test]
+async fn what_goes_on_elsewhere_ends_with_its_time_if_no_worker_asks_after_it() {
+    for (on_lost, end) in [("retry", None), ("fail", Some(Status::Failed))] {
+        let (world, clock) = World::at("2026-01-01T00:00:00Z").await;
+        let more = format!("command: [\"true\"]\n    timeout: 10s\n    on_lost: {on_lost}");
+        let (id, _) = running(&world, &one(&["every: 1h"]).replace("command: [\"true\"]", &more)).await;
+        let token = match request(&world, id).await.phase {
+            reveille_shared::state::Phase::Leased(lease) => lease.token,
+            phase => panic!("{phase:?}"),
+        };
+        let outcome = Outcome::Parked { after: Duration::from_secs(3600), notes: serde_json::json!({}) };
+        world.store.report(vec![Report { id, token, outcome }]).await.unwrap();
+        clock.advance(Duration::from_secs(39));
+        assert_eq!(reconciler(&world).run_once().await.unwrap().0.abandoned, 0);
+        clock.advance(Duration::from_secs(2));
+        let found = reconciler(&world).run_once().await.unwrap().0;
+        assert_eq!((found.abandoned, found.overdue_leases), (1, 0));
+        let run = request(&world, id).await;
+        assert_eq!(run.error.as_ref().map(|error| error.code.as_str()), Some("Timeout"));
+        assert_eq!(run.status, end.unwrap_or(Status::InProgress), "{on_lost}");
+        assert_eq!(reconciler(&world).run_once().await.unwrap().0.abandoned, 0);
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! A tree without faults → jobs and schedules with all defaults filled in.
 
 mod fan_out;
+mod follow;
 mod job;
 mod limits;
 mod schedule;
@@ -11,6 +12,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+pub(super) use self::follow::RawPoll;
 pub(super) use self::job::RawRetry;
 use self::job::{Defaults, RawJob};
 use self::schedule::RawSchedule;

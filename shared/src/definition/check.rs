@@ -151,13 +151,13 @@ impl Checker<'_> {
             let message = format!("`{}` must be text, and this is {found}", short(&key.text));
             let hint = match kind {
                 Text::Duration | Text::Size => format!("write {}, with its unit", kind.expected()),
-                Text::Rate | Text::UniqueSpan | Text::Condition => format!("write {}", kind.expected()),
+                Text::Rate | Text::UniqueSpan | Text::Condition | Text::Figure => format!("write {}", kind.expected()),
                 _ => "put quotes around it".to_owned(),
             };
             self.remarks.push(Remark::new(node.span, message).hint(hint));
         } else if let Err(complaint) = kind.check(text) {
             self.complain(node.span, text, complaint);
-        } else if kind == Text::Condition {
+        } else if matches!(kind, Text::Condition | Text::Figure) {
             for Mistake { range, message, hint } in template::mistakes_of_condition(text, Scope::Answer.variables()) {
                 self.complain(node.span, text, Complaint { range: Some(range), message, hint });
             }

@@ -172,9 +172,76 @@ pub struct HttpCall {
     /// Status codes that mean success; empty means any 2xx.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub success: Vec<u16>,
-    /// Made when someone cancels the run while the call is under way.
+    /// Made when someone cancels the run while the call is under way, or what it has begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancel: Option<CancelCall>,
+    /// The answer may only say that something was begun: it is asked after until that has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follow: Option<Follow>,
+    /// Only the answer's status counts; its body is not read.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub one_way: bool,
+}
+
+impl HttpCall {
+    /// A plain call of `url`.
+    #[must_use]
+    pub fn new(method: impl Into<String>, url: impl Into<String>) -> Self {
+        Self {
+            method: method.into(),
+            url: url.into(),
+            headers: BTreeMap::new(),
+            body: None,
+            success: Vec::new(),
+            cancel: None,
+            follow: None,
+            one_way: false,
+        }
+    }
+}
+
+/// How a long-running operation is asked after. Expressions are over `status` and `body` of the answer and what
+/// templates of a run know; without them the answer is read by convention.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Follow {
+    /// Where it is asked after, if the headers of the answer that began it do not say so: a template over that answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// True: it has succeeded. If this is there the conventions have no say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub succeeded: Option<String>,
+    /// True: it has failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+    /// True: it goes on. Without this any answer that is not one of the others says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running: Option<String>,
+    /// How far it is, from 0 to 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percent: Option<String>,
+    /// The shortest time between two questions.
+    pub least: HumanDuration,
+    /// The longest.
+    pub most: HumanDuration,
+    /// To cancel it, the URL at which it is asked after is deleted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub delete: bool,
+}
+
+impl Default for Follow {
+    fn default() -> Self {
+        Self {
+            url: None,
+            succeeded: None,
+            failed: None,
+            running: None,
+            percent: None,
+            least: HumanDuration::from_secs(1),
+            most: HumanDuration::from_secs(60),
+            delete: false,
+        }
+    }
 }
 
 /// A request that tells a callee to stop what an earlier one has begun. Texts as in [`HttpCall`].

@@ -1,5 +1,6 @@
 //! Rules between the keys of one file, which the table of keys can't say.
 
+mod follow;
 mod schedule;
 
 use std::collections::HashSet;
@@ -26,6 +27,7 @@ pub(super) fn check(source: &Source, root: &Node) -> Vec<Remark> {
         remarks.extend(job.get("retry").and_then(|node| retry_remark(node, defaults_of)));
         remarks.extend(["command", "ssh"].iter().filter_map(|key| job.get(key).and_then(exit_code_remark)));
         remarks.extend(job.get("verify").and_then(answer_remark));
+        remarks.extend(job.get("http").into_iter().flat_map(follow::remarks));
         for chain in CHAINS {
             remarks.extend(job.get(chain).into_iter().flat_map(|list| twice(list, &format!("`{chain}`"))));
         }

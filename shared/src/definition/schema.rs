@@ -1,6 +1,7 @@
 //! The keys of a schedule file: the one table that the checker walks and the JSON Schema is made from.
 
 mod fan_out;
+mod follow;
 mod job;
 mod limits;
 mod schedule;

@@ -13,8 +13,10 @@ pub(super) enum Scope {
     Run,
     /// The worker, when a handler has succeeded: the inputs of children.
     Children,
-    /// The worker, when it was told whether a lost run took effect: a condition.
+    /// The worker, when it was told whether a lost run took effect, or how far something is: a condition.
     Answer,
+    /// The worker, when a call has begun something: where to ask after it.
+    Begun,
 }
 
 impl Scope {
@@ -31,6 +33,19 @@ impl Scope {
             }
             Self::Children => &[
                 "output",
+                "input",
+                "scheduled_for",
+                "fired_at",
+                "work_request_id",
+                "attempt",
+                "job",
+                "namespace",
+                "schedule",
+            ],
+            Self::Begun => &[
+                "status",
+                "body",
+                "headers",
                 "input",
                 "scheduled_for",
                 "fired_at",

@@ -70,8 +70,12 @@ pub(super) enum Text {
     Inputs,
     /// How many children of a hundred may fail.
     Share,
-    /// An expression over the answer to a question, without `{{ }}`.
+    /// An absolute http or https URL with templates over an answer, and no `${env:NAME}`: it is stored.
+    OperationUrl,
+    /// An expression over the answer to a question, without `{{ }}`: true or false.
     Condition,
+    /// The same, for a number.
+    Figure,
     HeaderName,
     VariableName,
 }
@@ -117,6 +121,8 @@ impl Text {
             Self::Share => "a number, or a share like 5%",
             Self::Key => "a text with {{ templates }}, like \"{{ input.region }}\"",
             Self::Condition => "a condition like \"status == 200 and body.state == 'done'\"",
+            Self::Figure => "an expression like body.progress",
+            Self::OperationUrl => "an absolute URL like \"https://example.com/operations/{{ body.id }}\"",
             Self::Cron => "a cron text like \"*/5 * * * *\"",
             Self::Timezone => "an IANA time zone like Europe/Berlin",
             Self::Day => "a day like 2026-12-24, SAT or MON-FRI",
@@ -132,6 +138,7 @@ impl Text {
             Self::Url | Self::Header | Self::Environment | Self::Argument | Self::Host => Some(Scope::Run),
             Self::Key => Some(Scope::Key),
             Self::Inputs => Some(Scope::Children),
+            Self::OperationUrl => Some(Scope::Begun),
             _ => None,
         }
     }
@@ -145,6 +152,7 @@ impl Text {
             Self::Function => "^\\S{1,128}$",
             Self::Duration => DURATION,
             Self::Timestamp => "^\\d{4}-\\d\\d-\\d\\d[Tt ]\\d\\d:\\d\\d.*([Zz]|[-+]\\d\\d(:?\\d\\d)?)(\\[.*\\])?$",
+            Self::OperationUrl => "^([Hh][Tt][Tt][Pp][Ss]?://|\\{\\{)",
             Self::Url => "^([Hh][Tt][Tt][Pp][Ss]?://|\\$\\{env:)",
             Self::File => "^/",
             Self::Reference => REFERENCE,
@@ -181,7 +189,10 @@ impl Text {
                 Err(complaint("a header value of several lines", "write it in one line"))
             }
             Self::Header | Self::Environment => references(text),
-            Self::Argument | Self::Folder | Self::Condition => no_references(text),
+            // One that is wholly a template is an URL only when it is rendered.
+            Self::OperationUrl if text.starts_with("{{") => no_references(text),
+            Self::OperationUrl => no_references(text).and_then(|()| url(text)),
+            Self::Argument | Self::Folder | Self::Condition | Self::Figure => no_references(text),
             Self::File => no_references(text).and_then(|()| remote::file(text)),
             Self::Host => no_references(text).and_then(|()| remote::host(text)),
             Self::User => no_references(text).and_then(|()| remote::user(text)),

@@ -192,6 +192,10 @@ pub fn apply(run: &Run, input: &Input, now: Timestamp) -> Result<Transition, Ref
         },
         Input::GiveUp { n, error } => {
             the_sent(run, *n)?;
+            // It is asked after by one trigger after the other, so that their number says nothing; its time ends it.
+            if run.operation.is_some() {
+                return Err(Refusal::Started);
+            }
             if run.status == Status::Canceling {
                 return end(run, Status::Canceled, Happening::Canceled { attempt: run.attempt, token: None });
             }

@@ -105,6 +105,7 @@ pub(crate) trait ReadRuns {
     /// The first route behind this one with a trigger that is sent and not claimed, and when the oldest was.
     async fn next_sent(&self, after: Option<&Route>) -> Result<Option<(Route, Timestamp)>>;
     async fn overdue_leases(&self, now: Timestamp, limit: i64) -> Result<Vec<HeldLease>>;
+    async fn abandoned(&self, now: Timestamp, limit: i64) -> Result<Vec<HeldLease>>;
     async fn tells_transitions(&self) -> Result<bool>;
     async fn untold(&self, limit: i64) -> Result<Vec<Untold>>;
 }

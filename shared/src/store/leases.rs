@@ -152,15 +152,13 @@ pub struct Progress {
     pub message: Option<String>,
 }
 
-/// A live lease, as the store sees it.
+/// A lease, as the store sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeldLease {
     /// The work request.
     pub id: WorkRequestId,
     /// The lease.
     pub token: Uuid,
-    /// Who holds it.
-    pub worker: Uuid,
     /// Someone has asked for the run to stop.
     pub canceling: bool,
     /// The tenant.
@@ -173,12 +171,12 @@ pub struct HeldLease {
     pub failures: u32,
 }
 
-/// A lease whose holder is dead or overdue.
+/// An attempt whose worker is dead or overdue, or that has none.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Loss {
     /// The work request.
     pub id: WorkRequestId,
-    /// The lost lease.
+    /// Its last lease.
     pub token: Uuid,
     /// What is known.
     pub error: RunError,
@@ -361,19 +359,34 @@ impl Store {
     /// # Errors
     /// [`super::StoreError::Query`].
     pub async fn lose(&self, losses: Vec<Loss>) -> Result<usize> {
+        let input = |Loss { token, error, retry, verify, .. }| Input::Lose { token, error, retry, verify };
+        self.end_attempts(Commit::Lose, losses, input).await
+    }
+
+    /// Ends attempts whose operation is past its time and has nobody who looks after it; a claim that came first stands.
+    /// Answers how many were ended.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn abandon(&self, losses: Vec<Loss>) -> Result<usize> {
+        let input = |Loss { error, retry, verify, .. }| Input::Abandon { error, retry, verify };
+        self.end_attempts(Commit::Abandon, losses, input).await
+    }
+
+    async fn end_attempts(&self, commit: Commit, losses: Vec<Loss>, input: impl Fn(Loss) -> Input) -> Result<usize> {
         let mut tx = self.begin().await?;
         let mut batch = Batch::lock_ids(&mut *tx, losses.iter().map(|loss| loss.id)).await?;
         let mut ended = 0;
         let mut hints = Hints::default();
-        for Loss { id, token, error, retry, verify } in losses {
-            let error = error_without_nul(error);
-            if let Ok(row) = batch.apply(id, &Input::Lose { token, error, retry, verify }) {
+        for loss in losses {
+            let (id, error) = (loss.id, error_without_nul(loss.error));
+            if let Ok(row) = batch.apply(id, &input(Loss { error, ..loss })) {
                 hints.after(row);
                 ended += 1;
             }
         }
         batch.save(&mut *tx).await?;
-        crash::around(Commit::Lose, tx.commit()).await?;
+        crash::around(commit, tx.commit()).await?;
         hints.give(self);
         Ok(ended)
     }
@@ -420,6 +433,15 @@ impl Store {
     /// [`super::StoreError::Query`].
     pub async fn overdue_leases(&self, limit: i64) -> Result<Vec<HeldLease>> {
         self.db.overdue_leases(self.db.now().await?, limit).await
+    }
+
+    /// Up to `limit` attempts that have begun something elsewhere, are past their time-out and grace, and have no lease;
+    /// as the lease under which each was looked after last.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn abandoned(&self, limit: i64) -> Result<Vec<HeldLease>> {
+        self.db.abandoned(self.db.now().await?, limit).await
     }
 }
 

@@ -58,7 +58,7 @@ pub struct Canceled {
 pub struct QueueDepth {
     /// The work queue.
     pub queue: String,
-    /// `due`, `held`, `sent` or `leased`.
+    /// `due`, `held`, `sent`, `leased`, `parked` or `children`.
     pub phase: String,
     /// How many.
     pub count: i64,

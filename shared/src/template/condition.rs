@@ -1,4 +1,4 @@
-//! Conditions: expressions without `{{ }}` that are true or false.
+//! Conditions: expressions without `{{ }}` that are true or false, and figures: the same that are numbers.
 
 use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind};
@@ -15,18 +15,42 @@ impl Engine {
         self.judge(condition).map_err(|error| RenderError { at: String::new(), reason: reason(&error) })
     }
 
+    /// The number that a figure gives. A text of digits is none: `body.progress | float` makes one of it.
+    ///
+    /// # Errors
+    /// Those of [`Engine::holds`], and if it gives no number.
+    pub fn number(&self, figure: &str) -> Result<f64, RenderError> {
+        self.measure(figure).map_err(|error| RenderError { at: String::new(), reason: reason(&error) })
+    }
+
     fn judge(&self, condition: &str) -> Result<bool, Error> {
-        let fault = |what: String| Error::new(ErrorKind::InvalidOperation, what);
-        words::of_condition(condition).map_err(|what| fault(what.to_owned()))?;
-        let value = LANGUAGE.compile_expression(condition)?.eval(self.context.clone())?;
+        let value = self.value_of(condition)?;
         match value.kind() {
             ValueKind::Bool => Ok(value.is_true()),
-            ValueKind::Undefined => {
-                Err(Error::new(ErrorKind::UndefinedError, format!("`{}` is undefined", condition.trim())))
-            }
             kind => Err(fault(format!("it is neither true nor false, but of the kind {kind}"))),
         }
     }
+
+    fn measure(&self, figure: &str) -> Result<f64, Error> {
+        let value = self.value_of(figure)?;
+        match value.kind() {
+            ValueKind::Number => f64::try_from(value),
+            kind => Err(fault(format!("it is no number, but of the kind {kind}"))),
+        }
+    }
+
+    fn value_of(&self, expression: &str) -> Result<minijinja::Value, Error> {
+        words::of_condition(expression).map_err(|what| fault(what.to_owned()))?;
+        let value = LANGUAGE.compile_expression(expression)?.eval(self.context.clone())?;
+        if value.is_undefined() {
+            return Err(Error::new(ErrorKind::UndefinedError, format!("`{}` is undefined", expression.trim())));
+        }
+        Ok(value)
+    }
+}
+
+fn fault(what: String) -> Error {
+    Error::new(ErrorKind::InvalidOperation, what)
 }
 
 #[cfg(test)]
@@ -82,6 +106,20 @@ mod tests {
         ] {
             let told = engine().holds(condition).map_err(|error| error.to_string());
             assert_eq!(told, Err(why.to_owned()), "{condition}");
+        }
+    }
+
+    #[test]
+    fn figures_are_numbers() {
+        for (figure, expected) in [
+            ("body.count", Ok(3.0)),
+            ("body.count / 4 * 100", Ok(75.0)),
+            ("'12.5' | float", Ok(12.5)),
+            ("body.ok", Err("it is no number, but of the kind bool")),
+            ("body.state", Err("it is no number, but of the kind string")),
+            ("body.nope", Err("`body.nope` is undefined")),
+        ] {
+            assert_eq!(engine().number(figure).map_err(|error| error.to_string()), expected.map_err(str::to_owned));
         }
     }
 

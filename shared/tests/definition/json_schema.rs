@@ -45,6 +45,18 @@ fn with_every_key() -> Value {
                     "timeout": "5s",
                 },
             },
+            "o": {
+                "http": {
+                    "url": "http://a",
+                    "follow": {
+                        "url": "http://a/{{ body.id }}", "succeeded": "body.ok", "failed": "status == 500",
+                        "running": "status == 200", "percent": "body.n", "poll": {"min": "2s", "max": "5m"},
+                        "cancel": "delete",
+                    },
+                },
+            },
+            "p": {"http": {"url": "http://a", "one_way": true}},
+            "q": {"http": {"url": "http://a", "follow": true}},
             "c": {
                 "command": ["a", "b"], "on_lost": "fail", "queue": "q", "timeout": "1h30m",
                 "on_success": "f", "on_failure": {"job": "l", "input": {"a": 1}}, "on_finish": ["h", {"job": "f"}],

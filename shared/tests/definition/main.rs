@@ -7,6 +7,7 @@ mod chains;
 mod fan_out;
 mod faults;
 mod files;
+mod follow;
 mod json_schema;
 mod keys;
 mod limits;

@@ -75,16 +75,28 @@ fn ssh() -> impl Strategy<Value = SshCall> {
     })
 }
 
+fn follow() -> impl Strategy<Value = Follow> {
+    let text = || prop::option::of(".*");
+    let texts = (text(), text(), text(), text(), text());
+    (texts, duration(), duration(), any::<bool>()).prop_map(|(texts, least, most, delete)| {
+        let (url, succeeded, failed, running, percent) = texts;
+        Follow { url, succeeded, failed, running, percent, least, most, delete }
+    })
+}
+
 fn handler() -> impl Strategy<Value = Handler> {
     let pairs = || prop::collection::btree_map(".*", ".*", 0..3);
     let codes = || prop::collection::vec(any::<u16>(), 0..3);
     let cancel = prop::option::of((".*", pairs()))
         .prop_map(|cancel| cancel.map(|(url, headers)| CancelCall { method: "DELETE".into(), url, headers }));
     prop_oneof![
-        (any_json(), pairs(), codes(), cancel).prop_map(|(body, headers, success, cancel)| {
-            let body = Some(body).filter(|body| !body.is_null());
-            Handler::Http(HttpCall { method: "PUT".into(), url: "http://a".into(), headers, body, success, cancel })
-        }),
+        (any_json(), pairs(), codes(), cancel, prop::option::of(follow()), any::<bool>()).prop_map(
+            |(body, headers, success, cancel, follow, one_way)| {
+                let body = Some(body).filter(|body| !body.is_null());
+                let call = HttpCall::new("PUT", "http://a");
+                Handler::Http(HttpCall { headers, body, success, cancel, follow, one_way, ..call })
+            }
+        ),
         command().prop_map(Handler::Command),
         ssh().prop_map(Handler::Ssh),
         ".*".prop_map(Handler::Function),

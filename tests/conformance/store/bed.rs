@@ -105,7 +105,8 @@ impl Bed {
             Some(clock) => clock.advance(Duration::from_secs(seconds)),
             None => {
                 self.tamper(&format!(
-                    "UPDATE deliveries SET phase_at = phase_at - interval '{seconds} s';
+                    "UPDATE deliveries SET phase_at = phase_at - interval '{seconds} s',
+                                           attempt_until = attempt_until - interval '{seconds} s';
                      UPDATE leader SET expires_at = expires_at - interval '{seconds} s'"
                 ))
                 .await;

@@ -20,6 +20,7 @@ mod model;
 mod opening;
 mod outbox;
 mod overlap;
+mod parked;
 mod pauses;
 mod requests;
 mod texts;

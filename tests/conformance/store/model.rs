@@ -33,6 +33,7 @@ enum Op {
     ClaimAgain { run: usize },
     Report { run: usize, token: usize, outcome: Outcome },
     Lose { run: usize, token: usize, retry: Option<Duration>, verify: bool },
+    Abandon { run: usize, retry: Option<Duration>, verify: bool },
     Cancel { run: usize },
     GiveUp { run: usize, back: u32 },
 }
@@ -63,6 +64,7 @@ fn op() -> impl Strategy<Value = Op> {
         6 => (run(), token(), outcome).prop_map(|(run, token, outcome)| Op::Report { run, token, outcome }),
         3 => (run(), token(), retry(), any::<bool>())
             .prop_map(|(run, token, retry, verify)| Op::Lose { run, token, retry, verify }),
+        2 => (run(), retry(), any::<bool>()).prop_map(|(run, retry, verify)| Op::Abandon { run, retry, verify }),
         1 => run().prop_map(|run| Op::Cancel { run }),
         1 => (run(), back()).prop_map(|(run, back)| Op::GiveUp { run, back }),
     ]
@@ -121,6 +123,8 @@ impl Model {
             (Ok(()) | Err(Refusal::Repeated), Ok(run)) => {
                 let facts = (run.id, run.token, run.attempt, run.failures);
                 assert_eq!(facts, (self.id, claim.token, self.run.attempt, self.run.failures));
+                assert_eq!(run.operation.is_some(), self.run.operation.is_some());
+                assert_eq!(run.canceling, self.run.status == Status::Canceling);
             }
             (expected, answer) => assert_eq!(answer.map(drop), expected),
         }
@@ -172,6 +176,15 @@ impl Model {
                 let (id, token, error) = (self.id, self.token(token), error("its worker died"));
                 let expected = self.apply(&Input::Lose { token, error: error.clone(), retry, verify });
                 let ended = bed.store.lose(vec![Loss { id, token, error, retry, verify }]).await.unwrap();
+                assert_eq!(ended, usize::from(expected.is_ok()));
+            }
+            Op::Abandon { retry, verify, .. } => {
+                // Only what is past its time is found, and nothing else is ended.
+                let found = bed.store.abandoned(10).await.unwrap().into_iter().any(|lease| lease.id == self.id);
+                let (id, token, error) = (self.id, self.token(0), error("nobody asked"));
+                let expected = self.apply(&Input::Abandon { error: error.clone(), retry, verify });
+                assert_eq!(found, expected.is_ok());
+                let ended = bed.store.abandon(vec![Loss { id, token, error, retry, verify }]).await.unwrap();
                 assert_eq!(ended, usize::from(expected.is_ok()));
             }
             Op::Cancel { .. } => {
@@ -245,6 +258,7 @@ async fn play(bed: &Bed, ops: &[Op]) {
             | Op::ClaimAgain { run }
             | Op::Report { run, .. }
             | Op::Lose { run, .. }
+            | Op::Abandon { run, .. }
             | Op::Cancel { run }
             | Op::GiveUp { run, .. } => models[run].step(bed, op.clone()).await,
         }

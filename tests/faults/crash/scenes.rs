@@ -43,6 +43,8 @@ pub(super) enum Before {
     NothingIsTold,
     /// Ends of children were not counted, and nobody will tell of them again.
     EndsAreUncounted,
+    /// An operation is past its time, and it is long until it is asked after.
+    OperationIsForsaken,
 }
 
 /// What is done while it runs with its point.
@@ -50,7 +52,7 @@ pub(super) enum Before {
 pub(super) enum Load {
     /// Only what starts by itself, fires each second among it.
     Fires,
-    /// Runs are asked for: short ones, one that fails at first, and one that calls another.
+    /// Runs are asked for: short ones, one that fails at first, one that calls another, and one whose work goes on elsewhere.
     Asks,
     /// More long runs are asked for than there are slots.
     LongRuns,
@@ -92,7 +94,10 @@ pub(super) fn scene(point: Point) -> Scene {
 }
 
 fn of_commit(commit: Commit) -> Scene {
-    use Before::{FiresAreStranded, HoldersDie, Nothing, NothingIsTold, RunsExpire, TriggersAreDue, TriggersAreSent};
+    use Before::{
+        FiresAreStranded, HoldersDie, Nothing, NothingIsTold, OperationIsForsaken, RunsExpire, TriggersAreDue,
+        TriggersAreSent,
+    };
     use Dies::{Scheduler, SchedulerOnly, Worker};
     let (dies, before, load) = match commit {
         Commit::Lead => (Scheduler, Nothing, Load::Fires),
@@ -129,6 +134,7 @@ fn of_commit(commit: Commit) -> Scene {
         Commit::RegisterWorker => (Worker, Nothing, Load::Fires),
         Commit::Beat => (Worker, Nothing, Load::LongRuns),
         Commit::RetireWorker | Commit::Lose => (Scheduler, HoldersDie, Load::Fires),
+        Commit::Abandon => (Scheduler, OperationIsForsaken, Load::Fires),
         Commit::WakeStrandedLimits => (Scheduler, Nothing, Load::Fires),
         Commit::PurgeKeys | Commit::PurgeUniqueKeys => (Scheduler, Nothing, Load::Fires),
         Commit::PurgeLimits | Commit::PurgeWorkers | Commit::PurgeInputs => (Scheduler, Nothing, Load::Fires),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use harness::callee::Callee;
 use harness::process::tail;
 use harness::stack::{Builder, Service, Stack};
 use harness::wait::eventually;
@@ -34,6 +35,8 @@ jobs:
   fleeting: { command: [echo, here], expires: 500ms }
   longer: { command: [sleep, '3'] }
   endless: { command: [sleep, '15'] }
+  remote: { http: { url: CALLEE/begin/3, follow: { poll: { min: 100ms, max: 200ms } } } }
+  forsaken: { http: { url: CALLEE/once, follow: { poll: { min: 1h } } }, timeout: 1d }
 schedules:
   second: { every: 2s, trigger: [work, chain], overlap: allow, catch_up: { policy: all, window: 1h } }
   pulse: { every: 5s, trigger: work, overlap: allow, catch_up: { policy: all, window: 1h } }
@@ -57,6 +60,8 @@ struct Asked {
 /// A stack, and what was asked of it since it was last looked at.
 pub(super) struct World {
     pub(super) stack: Stack,
+    definitions: String,
+    _callee: Callee,
     asked: Vec<Asked>,
     /// Backfills, and how they have to end.
     backfills: Vec<(String, &'static str)>,
@@ -67,9 +72,11 @@ pub(super) struct World {
 
 impl World {
     pub(super) async fn start(builder: Builder) -> Result<Self> {
-        let builder = builder.schedules(DEFINITIONS).slots(SLOTS).env("REVEILLE_LEASE_TTL", "3s");
-        let stack = builder.start().await?;
-        Ok(Self { stack, asked: Vec::new(), backfills: Vec::new(), is_paused: false, changes: 0, number: 0 })
+        let callee = Callee::start().await?;
+        let definitions = DEFINITIONS.replace("CALLEE", &callee.base);
+        let builder = builder.schedules(definitions.clone()).slots(SLOTS).env("REVEILLE_LEASE_TTL", "3s");
+        let (stack, asked, backfills) = (builder.start().await?, Vec::new(), Vec::new());
+        Ok(Self { stack, definitions, _callee: callee, asked, backfills, is_paused: false, changes: 0, number: 0 })
     }
 
     pub(super) fn is_one_process(&self) -> bool {
@@ -234,7 +241,7 @@ impl World {
 
     /// Takes all schedules out of the folder.
     pub(super) fn end_schedules(&self) -> Result<()> {
-        self.put_file("test.yaml", DEFINITIONS.split("schedules:").next().context("jobs")?)
+        self.put_file("test.yaml", self.definitions.split("schedules:").next().context("jobs")?)
     }
 
     fn put_file(&self, name: &str, text: &str) -> Result<()> {

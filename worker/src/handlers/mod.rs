@@ -163,6 +163,20 @@ impl<E: std::error::Error + 'static> From<E> for RunFailure {
 /// What a handler ends with.
 pub type RunResult = Result<Value, RunFailure>;
 
+/// How a handler leaves its lease.
+#[derive(Debug)]
+pub(crate) enum Left {
+    /// The attempt has ended.
+    Ended(RunResult),
+    /// What it has begun elsewhere goes on, and the next lease asks after it.
+    Parked {
+        /// How long to wait before that.
+        after: Duration,
+        /// What the next lease needs to know: no secret.
+        notes: Value,
+    },
+}
+
 /// Everything that handlers need and that lives as long as the worker.
 #[derive(Debug)]
 pub(crate) struct Handlers {
@@ -183,22 +197,25 @@ impl Handlers {
         Ok(Self { functions, http: http::Caller::new(policy.clone())?, variables, guards, policy })
     }
 
-    /// Runs the job's handler to its end.
-    pub(crate) async fn call(&self, job: &Job, run: Run) -> RunResult {
+    /// Runs the job's handler; with the notes of an earlier lease of the attempt it goes on from there.
+    pub(crate) async fn call(&self, job: &Job, run: Run, notes: Option<Value>) -> Left {
         match &job.handler {
-            Handler::Function(name) => {
-                self.policy.function(name)?;
-                self.functions.call(name, run).await
-            }
+            Handler::Function(name) => match self.policy.function(name) {
+                Ok(()) => Left::Ended(self.functions.call(name, run).await),
+                Err(refused) => Left::Ended(Err(refused.into())),
+            },
             // The futures of the others are large, and boxed so that a function's run stays small.
-            Handler::Http(call) => Box::pin(self.http.call(call, &run, &self.variables)).await,
-            Handler::Command(call) => Box::pin(command::run(call, &run, &self.variables, &self.guards)).await,
+            Handler::Http(call) => Box::pin(self.http.call(call, &run, &self.variables, notes)).await,
+            Handler::Command(call) => {
+                Left::Ended(Box::pin(command::run(call, &run, &self.variables, &self.guards)).await)
+            }
             #[cfg(feature = "ssh")]
             Handler::Ssh(call) => {
-                Box::pin(ssh::run(call, &run, &self.variables, &self.policy, self.guards.lease.clone())).await
+                let lease = self.guards.lease.clone();
+                Left::Ended(Box::pin(ssh::run(call, &run, &self.variables, &self.policy, lease)).await)
             }
             #[cfg(not(feature = "ssh"))]
-            Handler::Ssh(_) => Err(RunFailure::retry("this worker was built without ssh").code("NoSsh")),
+            Handler::Ssh(_) => Left::Ended(Err(RunFailure::retry("this worker was built without ssh").code("NoSsh"))),
         }
     }
 }

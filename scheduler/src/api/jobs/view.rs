@@ -1,8 +1,8 @@
 //! Jobs as JSON. Values of headers and of the environment are not shown: people write secrets there.
 
 use reveille_shared::definition::{
-    CancelCall, Chained, Concurrency, FanOut, Handler, Job, Priority, Rate, RemoteCommand, Unique, UniqueSpan, Verify,
-    VerifyCall, VerifyHttp,
+    CancelCall, Chained, Concurrency, FanOut, Follow, Handler, Job, Priority, Rate, RemoteCommand, Unique, UniqueSpan,
+    Verify, VerifyCall, VerifyHttp,
 };
 use reveille_shared::fan_out::FailPolicy;
 use reveille_shared::store::Versioned;
@@ -119,6 +119,12 @@ enum HandlerView {
         /// Made when the run is canceled while the call is under way.
         #[serde(skip_serializing_if = "Option::is_none")]
         cancel: Option<CancelView>,
+        /// How what the call has begun is asked after, if it is.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        follow: Option<FollowView>,
+        /// Only the status of the answer counts.
+        #[serde(rename = "oneWay")]
+        one_way: bool,
     },
     /// Runs a program.
     Command {
@@ -162,6 +168,33 @@ struct CancelView {
     url: String,
     /// Names of the request headers.
     headers: Vec<String>,
+}
+
+/// How what a call has begun is asked after.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Follow)]
+struct FollowView {
+    /// Where, if the answer's headers do not say so, as it is written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<String>,
+    /// The condition under which it has succeeded; without it the conventions decide.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    succeeded: Option<String>,
+    /// The condition under which it has failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failed: Option<String>,
+    /// The condition under which it goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    running: Option<String>,
+    /// The expression that says how far it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    percent: Option<String>,
+    /// The shortest time between two questions, like `1s`.
+    min: String,
+    /// The longest, like `1m`.
+    max: String,
+    /// Whether it is canceled by deleting the URL at which it is asked after.
+    delete: bool,
 }
 
 /// Who is asked whether a lost attempt took effect.
@@ -295,6 +328,8 @@ impl From<Handler> for HandlerView {
                 url: without_credentials(&call.url),
                 headers: call.headers.into_keys().collect(),
                 cancel: call.cancel.map(CancelView::from),
+                follow: call.follow.map(FollowView::from),
+                one_way: call.one_way,
             },
             Handler::Command(call) => Self::Command { argv: call.argv, env: call.env.into_keys().collect() },
             Handler::Ssh(call) => Self::Ssh {
@@ -317,6 +352,13 @@ impl From<Handler> for HandlerView {
 impl From<CancelCall> for CancelView {
     fn from(CancelCall { method, url, headers }: CancelCall) -> Self {
         Self { method, url: without_credentials(&url), headers: headers.into_keys().collect() }
+    }
+}
+
+impl From<Follow> for FollowView {
+    fn from(Follow { url, succeeded, failed, running, percent, least, most, delete }: Follow) -> Self {
+        let (min, max) = (least.to_string(), most.to_string());
+        Self { url: url.as_deref().map(without_credentials), succeeded, failed, running, percent, min, max, delete }
     }
 }
 
@@ -391,6 +433,12 @@ mod tests {
         let http =
             json!({"type": "http", "url": url, "headers": headers, "succeeded": "status == 200", "timeout": "10s"});
         assert_eq!(job["verify"], http);
+        let job = shown(
+            "http: { url: 'http://a', one_way: false, follow: { url: 'http://me@b/{{ body.id }}', succeeded: body.ok, \
+             poll: { max: 5m }, cancel: delete } }",
+        );
+        let follow = json!({"url": "http://***@b/{{ body.id }}", "succeeded": "body.ok", "min": "1s", "max": "5m", "delete": true});
+        assert_eq!((&job["handler"]["follow"], &job["handler"]["oneWay"]), (&follow, &json!(false)));
         let job = shown("function: f, verify: { command: { argv: [v], env: { TOKEN: hunter2 } }, timeout: 5s }");
         assert_eq!(job["verify"], json!({"type": "command", "argv": ["v"], "env": ["TOKEN"], "timeout": "5s"}));
     }

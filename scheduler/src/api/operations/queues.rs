@@ -25,6 +25,8 @@ pub(crate) struct QueueView {
     sent: i64,
     /// Runs that a worker executes.
     leased: i64,
+    /// Runs whose attempt has begun something elsewhere that is to be asked after later. They take no slot of a worker.
+    parked: i64,
     /// Live workers that consume it.
     workers: usize,
 }
@@ -48,7 +50,8 @@ pub(crate) async fn list_queues(State(state): State<ApiState>) -> Result<Json<Pa
             "due" => queue.due = depth.count,
             "sent" => queue.sent = depth.count,
             "leased" => queue.leased = depth.count,
-            // What waits for its children, or goes on elsewhere, wants no worker.
+            "parked" => queue.parked = depth.count,
+            // What waits for its children wants no worker.
             _ => {}
         }
     }

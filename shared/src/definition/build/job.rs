@@ -11,6 +11,7 @@ use super::super::model::{
 };
 use super::OneOrMany;
 use super::fan_out::RawFanOut;
+use super::follow::RawFollow;
 use super::limits::{RawLimits, RawUnique};
 use super::ssh::RawSsh;
 use super::verify::RawVerify;
@@ -100,6 +101,9 @@ struct RawHttp {
     #[serde(default)]
     success: Vec<u16>,
     cancel: Option<RawCancel>,
+    follow: Option<RawFollow>,
+    #[serde(default)]
+    one_way: bool,
 }
 
 #[derive(Deserialize)]
@@ -150,14 +154,18 @@ fn or_post(method: Option<String>) -> String {
 impl RawJob {
     pub(super) fn finish(self, namespace: &str, name: String, defaults: &Defaults) -> Job {
         let handler = match self.handler {
-            RawHandler::Http(RawHttp { method, url, headers, body, success, cancel }) => Handler::Http(HttpCall {
-                method: or_post(method),
-                url,
-                headers: headers.unwrap_or_default(),
-                body,
-                success,
-                cancel: cancel.map(CancelCall::from),
-            }),
+            RawHandler::Http(RawHttp { method, url, headers, body, success, cancel, follow, one_way }) => {
+                Handler::Http(HttpCall {
+                    method: or_post(method),
+                    url,
+                    headers: headers.unwrap_or_default(),
+                    body,
+                    success,
+                    cancel: cancel.map(CancelCall::from),
+                    follow: follow.and_then(RawFollow::read),
+                    one_way,
+                })
+            }
             RawHandler::Command(command) => Handler::Command(command.into()),
             RawHandler::Ssh(ssh) => Handler::Ssh(ssh.into()),
             RawHandler::Function(name) => Handler::Function(name),

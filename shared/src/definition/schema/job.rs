@@ -3,6 +3,7 @@
 use super::super::scope::Scope;
 use super::super::text::Text;
 use super::fan_out::FAN_OUT;
+use super::follow::FOLLOW;
 use super::limits::{CONCURRENCY, PRIORITY, RATE, UNIQUE};
 use super::ssh::SSH;
 use super::verify::VERIFY;
@@ -58,7 +59,11 @@ pub(super) static JOB: Object = Object {
     one_of: &["http", "command", "ssh", "function"],
     later_one_of: &["external"],
     later: &["resource", "limits"],
-    instead: &[("cancel", "write it within `http`: what else runs is stopped by the worker")],
+    instead: &[
+        ("cancel", "write it within `http`: what else runs is stopped by the worker"),
+        ("follow", "write it within `http`"),
+        ("one_way", "write it within `http`"),
+    ],
 };
 
 const CALLS: Shape = Shape::Either { shapes: &[CALL, Shape::List { items: &CALL, least: 1 }], hint: HOW_TO_CALL };
@@ -93,9 +98,13 @@ static HTTP: Object = Object {
             "Status codes that mean success. Default: any 2xx",
         ),
         key("cancel", Shape::Object(&CANCEL), "Called when the run is canceled while the endpoint is at work"),
+        key("follow", FOLLOW, "Ask after what the call has begun until that has ended. Default: false"),
+        key("one_way", Shape::Boolean, "Only the status of the answer counts; its body is not read. Default: false"),
     ],
-    later: &["follow", "one_way", "poll"],
-    instead: &[("verify", "write it in the job, beside `http`")],
+    instead: &[
+        ("verify", "write it in the job, beside `http`"),
+        ("poll", "write it within `follow`: follow: { poll: { min: 1s, max: 1m } }"),
+    ],
     ..PLAIN
 };
 

@@ -218,7 +218,7 @@ macro_rules! impl_read_runs {
 
             async fn leases_of(&self, worker: Uuid) -> Result<Vec<HeldLease>> {
                 let rows: Vec<LeaseRow> = sqlx::query_as(
-                    "SELECT d.id, d.token, d.worker, w.status, d.namespace, w.job, w.job_version, d.failures
+                    "SELECT d.id, d.token, w.status, d.namespace, w.job, w.job_version, d.failures
                      FROM deliveries d JOIN work_requests w USING (id)
                      WHERE d.worker = $1 AND d.phase = 'leased'",
                 )
@@ -286,7 +286,7 @@ macro_rules! impl_read_runs {
 
             async fn overdue_leases(&self, now: Timestamp, limit: i64) -> Result<Vec<HeldLease>> {
                 let rows: Vec<LeaseRow> = sqlx::query_as(
-                    "SELECT d.id, d.token, d.worker, w.status, d.namespace, w.job, w.job_version, d.failures
+                    "SELECT d.id, d.token, w.status, d.namespace, w.job, w.job_version, d.failures
                      FROM deliveries d JOIN work_requests w USING (id)
                      WHERE d.phase = 'leased' AND d.phase_at < $1 LIMIT $2",
                 )
@@ -295,6 +295,21 @@ macro_rules! impl_read_runs {
                 .fetch_all(&self.read)
                 .await
                 .map_err(step("look for overdue leases"))?;
+                all(rows)
+            }
+
+            async fn abandoned(&self, now: Timestamp, limit: i64) -> Result<Vec<HeldLease>> {
+                let rows: Vec<LeaseRow> = sqlx::query_as(
+                    "SELECT d.id, d.operation_token AS token, w.status, d.namespace, w.job, w.job_version, d.failures
+                     FROM deliveries d JOIN work_requests w USING (id)
+                     WHERE d.operation_token IS NOT NULL AND d.attempt_until <= $1 AND d.phase IN ('parked', 'sent')
+                     LIMIT $2",
+                )
+                .bind(At(now))
+                .bind(limit)
+                .fetch_all(&self.read)
+                .await
+                .map_err(step("look for abandoned operations"))?;
                 all(rows)
             }
         }

@@ -62,7 +62,6 @@ impl TryFrom<WorkerRow> for Worker {
 pub(crate) struct LeaseRow {
     id: Uuid,
     token: Uuid,
-    worker: Uuid,
     status: String,
     namespace: String,
     job: String,
@@ -77,7 +76,6 @@ impl TryFrom<LeaseRow> for HeldLease {
         Ok(Self {
             id: WorkRequestId(row.id),
             token: row.token,
-            worker: row.worker,
             canceling: row.status == Status::Canceling.as_str(),
             namespace: row.namespace,
             job: row.job,

@@ -8,10 +8,12 @@ use axum::body::{Body, Bytes};
 use axum::extract::Path;
 use axum::http::{HeaderMap as AxumHeaders, Response as AxumResponse};
 use axum::routing::{any, delete, get};
+use reveille_shared::work_request::MAX_OUTPUT;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
+use super::answer::MAX_BODY;
 use super::*;
 use crate::report::tests::{lines, run_with};
 use crate::runs::Why;
@@ -69,7 +71,15 @@ async fn server() -> (String, JoinSet<()>) {
 }
 
 fn get_call(url: String) -> HttpCall {
-    HttpCall { method: "GET".into(), url, headers: BTreeMap::new(), body: None, success: vec![], cancel: None }
+    HttpCall::new("GET", url)
+}
+
+/// Makes a call that leaves nothing behind.
+async fn made(caller: &Caller, call: &HttpCall, run: &Run, variables: &Variables) -> RunResult {
+    match caller.call(call, run, variables, None).await {
+        Left::Ended(result) => result,
+        left => panic!("{left:?}"),
+    }
 }
 
 async fn call(call: &HttpCall) -> RunResult {
@@ -79,7 +89,7 @@ async fn call(call: &HttpCall) -> RunResult {
 async fn call_under(policy: Policy, call: &HttpCall) -> RunResult {
     let (run, _notes) = run_with(json!({"day": "mon"}));
     let variables = Variables::of(&[("TOKEN", "s3cret"), ("OTHER", "s3cret")]).under(policy.clone());
-    Caller::new(policy).unwrap().call(call, &run, &variables).await
+    made(&Caller::new(policy).unwrap(), call, &run, &variables).await
 }
 
 #[tokio::test]
@@ -173,7 +183,7 @@ async fn who_never_comes_to_an_end_is_left_when_time_is_over() {
         let (run, _notes) = run_with(Value::Null);
         let (caller, call, variables) = (Caller::new(Policy::default()).unwrap(), get_call(url), Variables::of(&[]));
         let start = std::time::Instant::now();
-        let (result, ()) = tokio::join!(caller.call(&call, &run, &variables), async {
+        let (result, ()) = tokio::join!(made(&caller, &call, &run, &variables), async {
             tokio::time::sleep(Duration::from_millis(1200)).await;
             run.handle.stop(Why::TimedOut);
         });
@@ -205,7 +215,7 @@ async fn stopped(base: &str, why: Why, cancel: CancelCall) -> Vec<String> {
     let (run, mut notes) = run_with(json!({"id": "b7"}));
     let slow = HttpCall { cancel: Some(cancel), ..get_call(format!("{base}/slow")) };
     let (caller, variables) = (Caller::new(Policy::default()).unwrap(), Variables::of(&[("TOKEN", "s3cret")]));
-    let (result, ()) = tokio::join!(caller.call(&slow, &run, &variables), async {
+    let (result, ()) = tokio::join!(made(&caller, &slow, &run, &variables), async {
         tokio::time::sleep(Duration::from_millis(50)).await;
         run.handle.stop(why);
     });
@@ -253,7 +263,7 @@ async fn a_stop_drops_the_request() {
     let stop = run.stop.clone();
     let (caller, slow, variables) =
         (Caller::new(Policy::default()).unwrap(), get_call(format!("{base}/slow")), Variables::of(&[]));
-    let (result, ()) = tokio::join!(caller.call(&slow, &run, &variables), async {
+    let (result, ()) = tokio::join!(made(&caller, &slow, &run, &variables), async {
         tokio::time::sleep(Duration::from_millis(50)).await;
         stop.cancel();
     });
@@ -324,4 +334,18 @@ async fn what_a_policy_does_not_allow_is_never_called() {
     }
     let nobody_came = tokio::time::timeout(Duration::from_millis(20), listener.accept()).await;
     assert!(nobody_came.is_err(), "{nobody_came:?}");
+}
+
+#[tokio::test]
+async fn of_a_one_way_call_only_the_status_counts() {
+    let (base, _server) = server().await;
+    // A body that never ends is not waited for.
+    let (endless, _dripping) = dripping(b"HTTP/1.1 202 Accepted\r\n\r\n", b"x", Duration::from_secs(1)).await;
+    for (url, status) in [(format!("{base}/large"), 200), (endless, 202)] {
+        let one_way = HttpCall { one_way: true, ..get_call(url) };
+        assert_eq!(call(&one_way).await, Ok(json!({ "status": status })));
+    }
+    let one_way = HttpCall { one_way: true, ..get_call(format!("{base}/status/503")) };
+    let failure = call(&one_way).await.unwrap_err();
+    assert!(failure.retryable && failure.message.ends_with("no\n luck".replace('\n', "").as_str()), "{failure:?}");
 }
