@@ -61,8 +61,13 @@ impl Checker<'_> {
                 }
             }
             (Shape::Either { shapes, .. }, kind) if shapes.iter().any(|shape| shape.takes(kind)) => {
-                for shape in shapes.iter().filter(|shape| shape.takes(kind)) {
-                    self.check(shape, node, key);
+                let takes: Vec<_> = shapes.iter().filter(|shape| shape.takes(kind)).collect();
+                // Of a number and a text, what is written tells which.
+                let is_integer = |shape: &&&Shape| matches!(shape, Shape::Integer { .. }) == is_number(kind);
+                let meant = if takes.len() > 1 { takes.iter().find(is_integer) } else { None };
+                match meant {
+                    Some(shape) => self.check(shape, node, key),
+                    None => takes.iter().for_each(|shape| self.check(shape, node, key)),
                 }
             }
             (Shape::Json { references, templates }, _) => self.json(*references, *templates, node),
@@ -293,6 +298,10 @@ impl Choice {
     fn expected(&self) -> String {
         format!("one of {}", self.words.join(", "))
     }
+}
+
+fn is_number(kind: &Kind) -> bool {
+    matches!(kind, Kind::Scalar { text, plain: true } if matches!(meaning(text), Plain::Number(_)))
 }
 
 fn describe(kind: &Kind) -> &'static str {

@@ -160,6 +160,7 @@ impl Text {
             Self::VariableName => VARIABLE,
             Self::Rate => RATE,
             Self::Share => SHARE,
+            Self::Inputs => "\\{\\{",
             Self::UniqueSpan => UNIQUE_SPAN,
             Self::Free => return json!({"type": "string", "maxLength": LONGEST_FREE}),
             Self::Key => return json!({"type": "string", "minLength": 1, "maxLength": limits::LONGEST_KEY}),
@@ -254,7 +255,7 @@ fn share(text: &str) -> Result<(), Complaint> {
         Ok(Tolerance::OfTenThousand(_)) => Ok(()),
         _ => Err(complaint(
             format!("`{}` is not a share", short(text)),
-            "write a number of children, or a share from 0% to 100% like 5% or 0.5%",
+            "write a number of children, or a share of all of them from 0% to 100%, like 5% or 0.5%",
         )),
     }
 }

@@ -60,6 +60,7 @@ fn with_every_key() -> Value {
             "c": {
                 "command": ["a", "b"], "on_lost": "fail", "queue": "q", "timeout": "1h30m",
                 "on_success": "f", "on_failure": {"job": "l", "input": {"a": 1}}, "on_finish": ["h", {"job": "f"}],
+                "fan_out": {"job": "l", "from": "{{ output.items }}", "fail": {"tolerate": "5%"}, "max": 10},
             },
             "l": {"command": {"argv": ["a"], "env": {"A": "b"}, "working_dir": "/", "success": [1], "no_retry": [2]}, "verify": {"command": ["a"]}},
             "s": {
