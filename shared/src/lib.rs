@@ -7,6 +7,7 @@
 //! - [`retry`]: failed attempt → when to try again.
 //! - [`work_request`]: the durable record of one run and its history.
 //! - [`trigger`]: the one-way message.
+//! - [`cloud_event`], [`run_event`]: what workers in other languages tell of their runs.
 //! - [`store`]: the durable truth, on PostgreSQL or SQLite.
 //! - [`broker`]: the wake-ups, on RabbitMQ or in process.
 //! - [`clock`], [`duration`]: time as a parameter.
@@ -15,6 +16,7 @@
 
 pub mod broker;
 pub mod clock;
+pub mod cloud_event;
 pub mod config;
 pub mod crash;
 pub mod definition;
@@ -23,6 +25,7 @@ pub mod duration;
 pub mod lifecycle;
 pub mod periodic;
 pub mod retry;
+pub mod run_event;
 pub mod state;
 pub mod store;
 pub mod telemetry;

@@ -232,11 +232,11 @@ fn unknown_job(claimed: &Claimed) -> RunFailure {
 /// if it was told to stop meanwhile: it took effect.
 fn normalize(end: End, why: Option<Why>, policy: &RetryPolicy, failures: u32, luck: f64) -> Option<Outcome> {
     let failed = |failure: RunFailure| {
-        let delay = retry::delay(policy, failures + 1, luck).filter(|_| failure.retryable);
-        let wanted = failure.not_before.unwrap_or_default().min(policy.max.get());
+        let not_before = failure.not_before.unwrap_or_default();
+        let retry = retry::delay_after(policy, failures + 1, luck, failure.retryable, not_before);
         let message = printable(cut(&failure.message, MAX_MESSAGE));
         let error = RunError { code: printable(cut(&failure.code, 64)), message };
-        Some(Outcome::Failed { error, retry: delay.map(|delay| delay.max(wanted)) })
+        Some(Outcome::Failed { error, retry })
     };
     match (end, why) {
         (_, Some(Why::LeaseLost)) => None,

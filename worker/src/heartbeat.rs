@@ -257,6 +257,8 @@ mod tests {
             job: String::new(),
             job_version: 1,
             failures: 0,
+            silence: None,
+            is_silent: false,
         }
     }
 

@@ -33,12 +33,15 @@ const COMMON: [(&str, &str); 5] = [
         schedules::resume::resume_schedule,
         schedules::trigger::trigger_schedule,
         schedules::backfills::create::backfill,
+        work_requests::claim::claim_work_request,
+        work_requests::heartbeat::heartbeat,
     ),
     tags(
         (name = "jobs", description = "Definitions of business logic, and how to start it"),
         (name = "schedules", description = "When jobs run by themselves"),
         (name = "definitions", description = "Jobs and schedules as a whole, as files hold them"),
         (name = "workRequests", description = "The durable record of each run"),
+        (name = "workers", description = "For workers in other languages"),
         (name = "operations", description = "For those who run the service"),
     )
 )]
@@ -65,12 +68,14 @@ fn api() -> OpenApiRouter<ApiState> {
         .routes(routes!(work_requests::get::get_work_request, work_requests::cancel::cancel_work_request))
         .routes(routes!(work_requests::cancel_all::cancel_work_requests))
         .routes(routes!(work_requests::late_reports::list_late_reports))
-        .routes(routes!(work_requests::events::list_events))
+        .route("/v1/workRequests/{id}", post(verbs::of_work_request))
+        .routes(routes!(work_requests::events::list_events, work_requests::tell::tell_events))
         .routes(routes!(work_requests::logs::list_logs))
         .routes(routes!(work_requests::errors::list_errors))
         .routes(routes!(work_requests::result::get_result))
         .routes(routes!(operations::workers::list_workers))
         .routes(routes!(operations::queues::list_queues))
+        .routes(routes!(operations::refused_events::list_refused_events))
         .routes(routes!(operations::live::live))
         .routes(routes!(operations::ready::ready))
         .routes(routes!(operations::metrics::print))
@@ -101,6 +106,8 @@ fn text(document: utoipa::openapi::OpenApi) -> String {
         "DefinitionPlanRequest",
         "DefinitionApplyRequest",
         "DefinitionFile",
+        "ClaimRequest",
+        "HeartbeatRequest",
     ] {
         document["components"]["schemas"][body]["additionalProperties"] = json!(false);
     }
@@ -109,7 +116,7 @@ fn text(document: utoipa::openapi::OpenApi) -> String {
 
 /// Adds to an operation what holds for all of them.
 fn complete(path: &str, operation: &mut Value) {
-    let knows_no_tenant = ["/v1/workers", "/v1/queues", "/v1/definitions:plan", "/v1/definitions:apply"];
+    let knows_no_tenant = ["/v1/workers", "/v1/queues", "/v1/refusedEvents", "/v1/definitions:plan", "/v1/definitions:apply"];
     if path.starts_with("/v1/") && !knows_no_tenant.contains(&path) {
         let header = json!({
             "name": NAMESPACE_HEADER, "in": "header", "description": "The tenant; default is `default`",
@@ -175,7 +182,7 @@ mod tests {
                 assert!(operation["responses"]["503"]["headers"]["Retry-After"].is_object(), "{method} {path}");
             }
         }
-        assert_eq!(ids.len(), 33);
+        assert_eq!(ids.len(), 37);
         let text = document.to_string();
         for reference in text.split("\"#/components/schemas/").skip(1) {
             let name = reference.split('"').next().unwrap();

@@ -31,6 +31,7 @@ mod scalar;
 pub mod schedule;
 mod schema;
 mod scope;
+mod sharing;
 mod source;
 mod text;
 

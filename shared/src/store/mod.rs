@@ -12,6 +12,7 @@
 //! - [`dispatch`](self): which triggers go out now; [`markers`](self): which of them are lost.
 //! - [`limits`](self), [`unique`](self): which runs have to wait, and which are the same; [`waits`](self): for how long.
 //! - [`leases`](self): claim, report, release, lose (I3).
+//! - [`external`](self), [`events_in`](self): leases of workers in other languages, and what they tell.
 //! - [`requests`](self): reading and cancelling.
 //! - [`workers`](self), [`leader`](self): who is alive, who leads.
 //!
@@ -25,6 +26,8 @@ mod changes;
 mod database;
 mod definitions;
 mod dispatch;
+mod events_in;
+mod external;
 mod fires;
 mod follow;
 mod leader;
@@ -56,6 +59,8 @@ pub use self::changes::{Action, DefinitionKind, RecordedChange};
 use self::database::{Database, Tx};
 pub use self::definitions::{Applied, ChangeSet, InForce, Versioned};
 pub use self::dispatch::Outgoing;
+pub use self::events_in::{EventVerdict, Incoming, RefusedRecord, Via};
+pub use self::external::{ExternalClaim, ExternalLease, Heartbeat, external_worker};
 pub use self::fires::{
     CLOCK_TOLERANCE, Decision, Fire, FireOutcome, FirePlan, FirePlans, FireVerdict, OverlapRule, Planned, SkipReason,
 };
@@ -74,7 +79,7 @@ use crate::crash::{self, Act};
 use crate::work_request::WorkRequestId;
 
 /// The schema that this build writes: the number of its last migration.
-pub const SCHEMA: i64 = 4;
+pub const SCHEMA: i64 = 5;
 
 /// The durable truth. Cheap to clone.
 #[derive(Clone)]

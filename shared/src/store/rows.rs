@@ -1,6 +1,7 @@
 //! Rows as both databases give them, and their way into the public types.
 
 mod delivery;
+mod events;
 mod plans;
 
 use jiff::Timestamp;
@@ -22,6 +23,7 @@ use crate::work_request::{
 };
 
 pub(crate) use self::delivery::{DepthRow, LateRow, LeaseRow, LimitDbRow, MarkerRow, WorkerRow};
+pub(crate) use self::events::{ExternalDbRow, RefusedRow};
 pub(crate) use self::plans::{BackfillRow, ChangeRow, EndedRow, FireRow, InForceRow, ScheduleDbRow, VersionedJobRow};
 
 /// An instant in a column: `timestamptz` in PostgreSQL, whole microseconds since 1970 in SQLite.

@@ -4,6 +4,7 @@
 
 mod calendars;
 mod chains;
+mod external;
 mod faults;
 mod files;
 mod json_schema;

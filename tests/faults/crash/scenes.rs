@@ -46,6 +46,8 @@ pub(super) enum Before {
 pub(super) enum Load {
     /// Only what starts by itself, fires each second among it.
     Fires,
+    /// A worker in another language runs something, and repeats what is not answered.
+    External,
     /// Runs are asked for: short ones, one that fails at first, and one that calls another.
     Asks,
     /// More long runs are asked for than there are slots.
@@ -116,7 +118,8 @@ fn of_commit(commit: Commit) -> Scene {
         Commit::RetireWorker | Commit::Lose => (Scheduler, HoldersDie, Load::Fires),
         Commit::WakeStrandedLimits => (Scheduler, Nothing, Load::Fires),
         Commit::PurgeKeys | Commit::PurgeUniqueKeys => (Scheduler, Nothing, Load::Fires),
-        Commit::PurgeLimits | Commit::PurgeWorkers => (Scheduler, Nothing, Load::Fires),
+        Commit::PurgeLimits | Commit::PurgeWorkers | Commit::PurgeEvents => (Scheduler, Nothing, Load::Fires),
+        Commit::ClaimExternal | Commit::Extend | Commit::TakeEvents => (Scheduler, Nothing, Load::External),
     };
     // The first beat comes before there are leases.
     let count = if commit == Commit::Beat { 2 } else { 1 };
@@ -129,6 +132,7 @@ fn of_act(act: Act) -> Scene {
         Act::StoreOpened => (Scheduler, Load::Fires),
         Act::PublishBegun | Act::PublishHalfway | Act::Published => (Scheduler, Load::Fires),
         Act::LetterTaken | Act::LetterKept | Act::LetterSettled => (SchedulerOnly, Load::MessagesDie),
+        Act::EventsReceived | Act::EventsKept => (SchedulerOnly, Load::External),
         Act::DeliveryTaken | Act::ClaimAcked | Act::AttemptBegun => (Worker, Load::Asks),
         Act::LineSaid | Act::HandlerEnded | Act::ReportQueued => (Worker, Load::Asks),
         Act::GaveBack => (Worker, Load::LongRuns),

@@ -151,6 +151,11 @@ impl Handlers {
     pub(crate) async fn call(&self, job: &Job, run: Run) -> RunResult {
         match &job.handler {
             Handler::Function(name) => self.functions.call(name, run).await,
+            Handler::External(_) => Err(RunFailure::fatal(format!(
+                "job {} is external: a worker of its own has to take it from the queue {}, which a worker of Reveille must not serve",
+                job.name, job.queue
+            ))
+            .code("ExternalJob")),
             // The futures of these two are large, and boxed so that a function's run stays small.
             Handler::Http(call) => Box::pin(self.http.call(call, &run, &self.variables)).await,
             Handler::Command(call) => Box::pin(command::run(call, &run, &self.variables, &self.guards)).await,

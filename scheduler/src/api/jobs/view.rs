@@ -1,7 +1,7 @@
 //! Jobs as JSON. Values of headers and of the environment are not shown: people write secrets there.
 
 use reveille_shared::definition::{
-    CancelCall, Chained, Concurrency, Handler, Job, Priority, Rate, Unique, UniqueSpan, Verify, VerifyCall, VerifyHttp,
+    CancelCall, Chained, Concurrency, ExternalWork, Handler, Job, Priority, Rate, Unique, UniqueSpan, Verify, VerifyCall, VerifyHttp,
 };
 use reveille_shared::store::Versioned;
 use serde::Serialize;
@@ -110,6 +110,11 @@ enum HandlerView {
     Function {
         /// The name under which it is registered.
         name: String,
+    },
+    /// Leaves it to a worker in any language, which claims at this API.
+    External {
+        /// How long that worker may be silent, like `1m`.
+        lease: String,
     },
 }
 
@@ -258,6 +263,7 @@ impl From<Handler> for HandlerView {
             },
             Handler::Command(call) => Self::Command { argv: call.argv, env: call.env.into_keys().collect() },
             Handler::Function(name) => Self::Function { name },
+            Handler::External(ExternalWork { lease }) => Self::External { lease: lease.to_string() },
         }
     }
 }

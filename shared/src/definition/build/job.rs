@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::super::model::{
-    Backoff, CancelCall, Chained, CommandCall, Concurrency, Handler, HttpCall, Job, Rate, RetryPolicy, Unique, Verify,
+    Backoff, CancelCall, Chained, CommandCall, Concurrency, ExternalWork, Handler, HttpCall, Job, Rate, RetryPolicy, Unique, Verify,
 };
 use super::OneOrMany;
 use super::limits::{RawLimits, RawUnique};
@@ -84,6 +84,12 @@ enum RawHandler {
     Http(RawHttp),
     Command(RawCommand),
     Function(String),
+    External(RawExternal),
+}
+
+#[derive(Deserialize)]
+struct RawExternal {
+    lease: Option<HumanDuration>,
 }
 
 #[derive(Deserialize)]
@@ -155,6 +161,9 @@ impl RawJob {
             }),
             RawHandler::Command(command) => Handler::Command(command.into()),
             RawHandler::Function(name) => Handler::Function(name),
+            RawHandler::External(RawExternal { lease }) => {
+                Handler::External(lease.map_or_else(ExternalWork::default, |lease| ExternalWork { lease }))
+            }
         };
         let (own, inherited) = (self.limits, defaults.limits.clone());
         let built_in = Job::new(namespace, name, handler);
