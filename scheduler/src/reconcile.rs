@@ -207,7 +207,8 @@ impl Reconciler {
             RunError::new("Timeout", "the attempt was past its time-out, and its worker had not ended it")
         })
         .await?;
-        let silent = silent.into_iter().filter(|lease| lease.silence.is_some_and(|silence| steady >= silence)).collect();
+        let silent =
+            silent.into_iter().filter(|lease| lease.silence.is_some_and(|silence| steady >= silence)).collect();
         report.silent_leases = lose(&self.store, silent, true, |lease| silence(lease, &workers)).await?;
         report.expired = self.store.expire(1_000).await?;
         if Instant::now() >= self.sweep_at {

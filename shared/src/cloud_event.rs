@@ -308,7 +308,8 @@ mod tests {
     #[test]
     fn what_is_no_event_is_refused_with_what_is_known_of_it() {
         let refused = |event: Value| single(read(STRUCTURED, &event.to_string())).unwrap_err();
-        let known = |refused: &RefusedEvent| (refused.id.is_some(), refused.source.is_some(), refused.subject.is_some());
+        let known =
+            |refused: &RefusedEvent| (refused.id.is_some(), refused.source.is_some(), refused.subject.is_some());
         let changed = |name: &str, value: Value| {
             let mut event = whole();
             event[name] = value;
@@ -328,7 +329,9 @@ mod tests {
             assert!(!format!("{refused:?}").contains("hunter2"));
         }
         assert_eq!(known(&refused(json!([]))), (false, false, false));
-        for (content_type, body) in [(STRUCTURED, "{"), (BATCH, "{}"), ("text/plain", "hello"), ("application/json", "{}")] {
+        for (content_type, body) in
+            [(STRUCTURED, "{"), (BATCH, "{}"), ("text/plain", "hello"), ("application/json", "{}")]
+        {
             assert_eq!(single(read(content_type, body)).unwrap_err().code, "Malformed", "{content_type} {body}");
         }
         let none = std::iter::empty();

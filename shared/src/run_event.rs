@@ -229,7 +229,8 @@ fn lines(data: &Map<String, Value>) -> Result<Vec<Line>, String> {
 fn line(data: &Map<String, Value>) -> Result<Line, String> {
     let seq = data.get("seq").and_then(Value::as_i64).and_then(|seq| i32::try_from(seq).ok());
     let seq = seq.filter(|seq| (1..=MAX_LINES).contains(seq));
-    let seq = seq.ok_or_else(|| format!("`seq` of a line must be a number from 1 to {MAX_LINES}; further ones are not kept"))?;
+    let seq = seq
+        .ok_or_else(|| format!("`seq` of a line must be a number from 1 to {MAX_LINES}; further ones are not kept"))?;
     let stream = match data.get("stream").map(|stream| stream.as_str().unwrap_or_default()) {
         None | Some("stdout") => Stream::Stdout,
         Some("stderr") => Stream::Stderr,

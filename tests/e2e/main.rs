@@ -5,6 +5,7 @@
 mod at_once;
 mod by_hand;
 mod cancel;
+mod external;
 mod limits;
 mod order;
 mod policies;

@@ -116,7 +116,8 @@ fn text(document: utoipa::openapi::OpenApi) -> String {
 
 /// Adds to an operation what holds for all of them.
 fn complete(path: &str, operation: &mut Value) {
-    let knows_no_tenant = ["/v1/workers", "/v1/queues", "/v1/refusedEvents", "/v1/definitions:plan", "/v1/definitions:apply"];
+    let knows_no_tenant =
+        ["/v1/workers", "/v1/queues", "/v1/refusedEvents", "/v1/definitions:plan", "/v1/definitions:apply"];
     if path.starts_with("/v1/") && !knows_no_tenant.contains(&path) {
         let header = json!({
             "name": NAMESPACE_HEADER, "in": "header", "description": "The tenant; default is `default`",

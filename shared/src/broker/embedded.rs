@@ -9,8 +9,8 @@ use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Broker, BrokerError, DeadLetter, DeadLetters, Delivery, Events, Health, Heard, PublishError, Pulses, Route, Subscription,
-    check_name, check_names,
+    Broker, BrokerError, DeadLetter, DeadLetters, Delivery, Events, Health, Heard, PublishError, Pulses, Route,
+    Subscription, check_name, check_names,
 };
 use crate::crash::{self, Act};
 use crate::definition::Priority;

@@ -164,7 +164,10 @@ impl std::fmt::Debug for EventMessage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Attributes and body hold the token of a lease.
         let Self { content_type, body, .. } = self;
-        f.debug_struct("EventMessage").field("content_type", content_type).field("bytes", &body.len()).finish_non_exhaustive()
+        f.debug_struct("EventMessage")
+            .field("content_type", content_type)
+            .field("bytes", &body.len())
+            .finish_non_exhaustive()
     }
 }
 

@@ -85,7 +85,8 @@ fn external_remarks(job: &Node, external: &Node) -> Vec<Remark> {
         remark.hint(format!("write a time from {least} to {most}; how long a run may take is `timeout`"))
     });
     let verify = job.get("verify").map(|node| {
-        let remark = Remark::new(node.span, "an external job has no `verify`: nobody but its worker runs anything for it");
+        let remark =
+            Remark::new(node.span, "an external job has no `verify`: nobody but its worker runs anything for it");
         remark.hint("remove it; the answer to the next claim says `doubt`, and that worker can look for itself")
     });
     lease.into_iter().chain(verify).collect()

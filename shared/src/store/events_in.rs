@@ -265,7 +265,8 @@ impl Taking<'_> {
         if self.seen.contains(&key) {
             return Verdict::Known(EventVerdict::Repeated);
         }
-        let Some(lease) = self.leases.get(&(event.run, event.token)).filter(|row| row.namespace == event.namespace) else {
+        let Some(lease) = self.leases.get(&(event.run, event.token)).filter(|row| row.namespace == event.namespace)
+        else {
             return Verdict::NoLease(event);
         };
         if event.at > self.batch.now.saturating_add(TOLERANCE).unwrap_or(Timestamp::MAX) {
@@ -323,7 +324,8 @@ impl Taking<'_> {
 
     fn end(&mut self, event: &RunEvent, end: &RunEnd) -> std::result::Result<(), (&'static str, &'static str)> {
         let (token, luck) = (event.token, self.luck);
-        let (failures, status) = self.batch.get(event.run).map_or((0, Status::Failed), |row| (row.run.failures, row.run.status));
+        let (failures, status) =
+            self.batch.get(event.run).map_or((0, Status::Failed), |row| (row.run.failures, row.run.status));
         let Some(lease) = self.lease(event) else { return Err(("StaleToken", "the lease was lost")) };
         let mut answer = None;
         let input = match end {

@@ -93,10 +93,7 @@ impl Store {
     ///
     /// # Errors
     /// [`super::StoreError::Query`]: repeat the same claim, as the commit may have gone through.
-    pub async fn claim_external(
-        &self,
-        wanted: &ExternalClaim,
-    ) -> Result<std::result::Result<ExternalLease, Refusal>> {
+    pub async fn claim_external(&self, wanted: &ExternalClaim) -> Result<std::result::Result<ExternalLease, Refusal>> {
         let ExternalClaim { claim, worker: name, queue, lease, retry } = wanted;
         let worker = external_worker(name);
         let mut tx = self.begin().await?;
@@ -150,11 +147,7 @@ impl Store {
     ///
     /// # Errors
     /// [`super::StoreError::Query`]: repeat it.
-    pub async fn heartbeat(
-        &self,
-        id: WorkRequestId,
-        token: Uuid,
-    ) -> Result<std::result::Result<Heartbeat, Refusal>> {
+    pub async fn heartbeat(&self, id: WorkRequestId, token: Uuid) -> Result<std::result::Result<Heartbeat, Refusal>> {
         let mut tx = self.begin().await?;
         let mut batch = Batch::lock_ids(&mut *tx, std::iter::once(id)).await?;
         let leases = tx.lock_external(&[id.0]).await?;

@@ -9,8 +9,8 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::dispatch::expire;
-use super::texts::{error_without_nul, json_without_nul, without_nul};
 use super::rows::Claimable;
+use super::texts::{error_without_nul, json_without_nul, without_nul};
 use super::transition::{Batch, Hints, Locked};
 use super::{Result, Store, StoreError};
 use crate::crash::{self, Commit};

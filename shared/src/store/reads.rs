@@ -35,7 +35,8 @@ pub(crate) const LOCKED: &str =
 FROM deliveries d JOIN work_requests w USING (id) ";
 
 /// A live lease, of the delivery `d` and its work request `w`; conditions follow.
-pub(crate) const LEASE: &str = "SELECT d.id, d.token, d.worker, w.status, d.namespace, w.job, w.job_version, d.failures, e.lease_ms,
+pub(crate) const LEASE: &str =
+    "SELECT d.id, d.token, d.worker, w.status, d.namespace, w.job, w.job_version, d.failures, e.lease_ms,
        d.phase_at < coalesce(d.attempt_until, d.phase_at) AS is_silent
 FROM deliveries d JOIN work_requests w USING (id)
 LEFT JOIN external_leases e ON e.work_request_id = d.id AND e.token = d.token
@@ -71,18 +72,18 @@ pub(crate) mod prelude {
     pub(crate) use super::super::changes::{DefinitionKind, RecordedChange};
     pub(crate) use super::super::database::NamePage;
     pub(crate) use super::super::definitions::{InForce, Versioned};
-    pub(crate) use super::super::fires::Fire;
     pub(crate) use super::super::events_in::{RefusedRecord, SeenKey};
     pub(crate) use super::super::external::ExternalRow;
+    pub(crate) use super::super::fires::Fire;
     pub(crate) use super::super::follow::EndedRun;
     pub(crate) use super::super::leader::Generation;
     pub(crate) use super::super::leases::{HeldLease, LateReport, Report};
     pub(crate) use super::super::markers::Marker;
     pub(crate) use super::super::requests::{ListFilter, QueueDepth};
     pub(crate) use super::super::rows::{
-        At, BackfillRow, ChangeRow, DepthRow, EndedRow, EventRow, ExternalDbRow, FireRow, InForceRow, LateRow, LeaseRow, LogRow,
-        MarkerRow, RefusedRow, ScheduleDbRow, VersionedJobRow, WorkRequestRow, WorkerRow, all, number, priority, priority_column,
-        status_column,
+        At, BackfillRow, ChangeRow, DepthRow, EndedRow, EventRow, ExternalDbRow, FireRow, InForceRow, LateRow,
+        LeaseRow, LogRow, MarkerRow, RefusedRow, ScheduleDbRow, VersionedJobRow, WorkRequestRow, WorkerRow, all,
+        number, priority, priority_column, status_column,
     };
     pub(crate) use super::super::schedules::{ScheduleKey, ScheduleRow, just_before};
     pub(crate) use super::super::texts::clean;

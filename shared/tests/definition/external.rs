@@ -46,5 +46,8 @@ fn a_queue_is_shared_across_files_and_namespaces() {
         ("b.yaml", "version: 1\nnamespace: two\njobs: { b: { external: {} } }\n"),
     ]);
     let told = told.unwrap_err().to_string();
-    assert!(told.contains("b.yaml:3:9") && told.contains("`default` with `a`") && told.contains("a.yaml:3:9"), "{told}");
+    assert!(
+        told.contains("b.yaml:3:9") && told.contains("`default` with `a`") && told.contains("a.yaml:3:9"),
+        "{told}"
+    );
 }

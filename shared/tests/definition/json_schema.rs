@@ -49,6 +49,7 @@ fn with_every_key() -> Value {
                 "command": ["a", "b"], "on_lost": "fail", "queue": "q", "timeout": "1h30m",
                 "on_success": "f", "on_failure": {"job": "l", "input": {"a": 1}}, "on_finish": ["h", {"job": "f"}],
             },
+            "e": {"external": {"lease": "30s"}, "queue": "e"},
             "l": {"command": {"argv": ["a"], "env": {"A": "b"}, "working_dir": "/", "success": [1], "no_retry": [2]}, "verify": {"command": ["a"]}},
             "f": {
                 "function": "f", "retry": {"initial": "1s", "max": "2s", "backoff": "constant"}, "priority": "high",

@@ -375,3 +375,8 @@ pub(crate) async fn a_subscription_outlives_the_handle_that_made_it(world: &Worl
     assert_eq!(number_set(&deliveries), (0..3).collect());
     worker.ack(deliveries).await;
 }
+
+pub(crate) async fn events_come_where_others_can_put_them(world: &World) {
+    let broker = world.broker(CancellationToken::new()).await;
+    assert_eq!(broker.events().await.is_none(), world.is_embedded(), "in one process nobody else can");
+}

@@ -58,6 +58,7 @@ cases!(
     bad_queue_names_are_refused,
     a_subscription_outlives_the_handle_that_made_it,
     a_pulse_is_heard_by_all_who_are_tuned_in,
+    events_come_where_others_can_put_them,
     a_call_comes_back_behind_the_pulses_before_it,
     stop_ends_everything,
 );

@@ -9,9 +9,8 @@ use reveille_shared::duration::HumanDuration;
 use reveille_shared::run_event::{Line, RunEnd, RunEvent, Told};
 use reveille_shared::state::{Phase, Refusal, Status};
 use reveille_shared::store::{
-    Cancellation, Claim, EventVerdict, ExternalClaim, ExternalLease, Incoming, LateReport, Loss, NewWorkRequest, Outcome,
-    Via,
-    external_worker,
+    Cancellation, Claim, EventVerdict, ExternalClaim, ExternalLease, Incoming, LateReport, Loss, NewWorkRequest,
+    Outcome, Via, external_worker,
 };
 use reveille_shared::trigger::Trigger;
 use reveille_shared::work_request::{Happening, RunError, Stream, WorkRequestId};
@@ -293,7 +292,8 @@ fn story(random: &mut fastrand::Rng) -> Vec<(i64, Told)> {
 }
 
 async fn events_come_to_the_same_in_any_order_and_number(bed: Bed) {
-    let seed = std::env::var("REVEILLE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
+    let seed =
+        std::env::var("REVEILLE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
     let mut random = fastrand::Rng::with_seed(seed);
     let stories = if bed.clock.is_some() { 40 } else { 20 };
     for _ in 0..stories {

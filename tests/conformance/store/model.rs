@@ -167,7 +167,8 @@ impl Model {
             Op::Lose { token, retry, verify, .. } => {
                 let (id, token, error) = (self.id, self.token(token), error("its worker died"));
                 let expected = self.apply(&Input::Lose { token, error: error.clone(), retry, verify });
-                let ended = bed.store.lose(vec![Loss { id, token, error, retry, verify, if_overdue: false }]).await.unwrap();
+                let ended =
+                    bed.store.lose(vec![Loss { id, token, error, retry, verify, if_overdue: false }]).await.unwrap();
                 assert_eq!(ended, usize::from(expected.is_ok()));
             }
             Op::Cancel { .. } => {

@@ -10,7 +10,9 @@ use jiff::{SignedDuration, Timestamp};
 use reqwest::{Method, StatusCode};
 use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
+use super::outside;
 use super::scenes::Dies;
 
 /// How long anything may take.
@@ -33,6 +35,7 @@ jobs:
   fleeting: { command: [echo, here], expires: 500ms }
   longer: { command: [sleep, '3'] }
   endless: { command: [sleep, '15'] }
+  outside: { external: {}, queue: outside }
 schedules:
   second: { every: 2s, trigger: [work, chain], overlap: allow, catch_up: { policy: all, window: 1h } }
   pulse: { every: 5s, trigger: work, overlap: allow, catch_up: { policy: all, window: 1h } }
@@ -60,13 +63,18 @@ pub(super) struct World {
     is_paused: bool,
     changes: u32,
     number: u32,
+    /// Runs the jobs of the queue `outside`.
+    _outside: JoinSet<()>,
 }
 
 impl World {
     pub(super) async fn start(builder: Builder) -> Result<Self> {
         let builder = builder.schedules(DEFINITIONS).slots(SLOTS).env("REVEILLE_LEASE_TTL", "3s");
         let stack = builder.start().await?;
-        Ok(Self { stack, asked: Vec::new(), backfills: Vec::new(), is_paused: false, changes: 0, number: 0 })
+        let mut outside = JoinSet::new();
+        outside.spawn(outside::play(stack.api.clone(), stack.broker.as_ref().map(|broker| broker.url().to_owned())));
+        let (asked, backfills) = (Vec::new(), Vec::new());
+        Ok(Self { stack, asked, backfills, is_paused: false, changes: 0, number: 0, _outside: outside })
     }
 
     pub(super) fn is_one_process(&self) -> bool {

@@ -1,7 +1,8 @@
 //! Jobs as JSON. Values of headers and of the environment are not shown: people write secrets there.
 
 use reveille_shared::definition::{
-    CancelCall, Chained, Concurrency, ExternalWork, Handler, Job, Priority, Rate, Unique, UniqueSpan, Verify, VerifyCall, VerifyHttp,
+    CancelCall, Chained, Concurrency, ExternalWork, Handler, Job, Priority, Rate, Unique, UniqueSpan, Verify,
+    VerifyCall, VerifyHttp,
 };
 use reveille_shared::store::Versioned;
 use serde::Serialize;

@@ -2,6 +2,7 @@
 
 mod backfills;
 mod definitions;
+mod external;
 mod lists;
 mod lives;
 mod probes;

@@ -117,7 +117,8 @@ pub(crate) async fn claim_work_request(
         _ => None,
     });
     let Some((lease, retry, timeout)) = terms else {
-        let message = format!("job {} is not external: Reveille's own workers run it; reject the delivery", request.job);
+        let message =
+            format!("job {} is not external: Reveille's own workers run it; reject the delivery", request.job);
         return Err(Problem::new(StatusCode::CONFLICT, "NotExternal", message));
     };
     let claim = Claim { id: request.id, n, token };

@@ -191,7 +191,9 @@ mod tests {
 
     #[test]
     fn attributes_in_headers_are_decoded() {
-        for (header, text) in [("/w 1", "/w 1"), ("%E2%82%AC%20x", "€ x"), ("100%", "100%"), ("%2", "%2"), ("%zz", "%zz")] {
+        for (header, text) in
+            [("/w 1", "/w 1"), ("%E2%82%AC%20x", "€ x"), ("100%", "100%"), ("%2", "%2"), ("%zz", "%zz")]
+        {
             assert_eq!(percent_decoded(header.as_bytes()), text);
         }
     }

@@ -52,9 +52,7 @@ fn text(value: &AMQPValue) -> Option<String> {
         AMQPValue::LongInt(number) => number.to_string(),
         AMQPValue::LongLongInt(number) => number.to_string(),
         // Whole seconds, as AMQP has them.
-        AMQPValue::Timestamp(seconds) => {
-            jiff::Timestamp::from_second(i64::try_from(*seconds).ok()?).ok()?.to_string()
-        }
+        AMQPValue::Timestamp(seconds) => jiff::Timestamp::from_second(i64::try_from(*seconds).ok()?).ok()?.to_string(),
         _ => return None,
     })
 }

@@ -34,8 +34,8 @@ use self::pulses::RabbitPulses;
 use self::subscription::RabbitSubscription;
 use self::topology::{KnownQueues, work_queue};
 use super::{
-    Broker, BrokerError, DeadLetters, Events, Health, PublishError, Pulses, Route, Subscription, check_name, check_names,
-    is_queue_name,
+    Broker, BrokerError, DeadLetters, Events, Health, PublishError, Pulses, Route, Subscription, check_name,
+    check_names, is_queue_name,
 };
 use crate::definition::Priority;
 use crate::telemetry::chain;

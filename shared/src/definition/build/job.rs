@@ -6,7 +6,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::super::model::{
-    Backoff, CancelCall, Chained, CommandCall, Concurrency, ExternalWork, Handler, HttpCall, Job, Rate, RetryPolicy, Unique, Verify,
+    Backoff, CancelCall, Chained, CommandCall, Concurrency, ExternalWork, Handler, HttpCall, Job, Rate, RetryPolicy,
+    Unique, Verify,
 };
 use super::OneOrMany;
 use super::limits::{RawLimits, RawUnique};

@@ -135,7 +135,10 @@ static COMMAND: Object = Object {
 static EXTERNAL: Object = Object {
     name: "external",
     keys: &[key("lease", DURATION, "How long its worker may be silent, 10s to 1h. Default: 60s")],
-    instead: &[("queue", "write it in the job, beside `external`"), ("timeout", "write it in the job, beside `external`")],
+    instead: &[
+        ("queue", "write it in the job, beside `external`"),
+        ("timeout", "write it in the job, beside `external`"),
+    ],
     ..PLAIN
 };
 

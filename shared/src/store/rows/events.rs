@@ -71,7 +71,8 @@ impl TryFrom<RefusedRow> for RefusedRecord {
     type Error = StoreError;
 
     fn try_from(row: RefusedRow) -> Result<Self> {
-        let RefusedRow { seq, via, code, message, source, id, kind, subject, namespace, first_at, last_at, count } = row;
+        let RefusedRow { seq, via, code, message, source, id, kind, subject, namespace, first_at, last_at, count } =
+            row;
         let (first_at, last_at) = (first_at.0, last_at.0);
         Ok(Self { seq, via, code, message, source, id, kind, subject, namespace, first_at, last_at, count })
     }
