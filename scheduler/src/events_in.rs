@@ -53,7 +53,7 @@ impl EventsIn {
                 metrics::counter!("reveille_refused_events_total", "code" => event.code).increment(1);
                 let due = self.refused.lock().unwrap_or_else(PoisonError::into_inner).more(1, Instant::now());
                 if let Some(count) = due {
-                    let (source, subject) = (event.source.as_deref(), event.subject.as_deref());
+                    let (source, subject) = (event.of.source.as_deref(), event.of.subject.as_deref());
                     let (via, code, why) = (via.as_str(), event.code, &event.message);
                     tracing::warn!(count, via, code, source, subject, why, "events are refused: see /v1/refusedEvents");
                 }

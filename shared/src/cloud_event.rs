@@ -50,7 +50,14 @@ pub struct RefusedEvent {
     pub code: &'static str,
     /// What is wrong, for people.
     pub message: String,
-    /// The event's own `source`, where it could be read; likewise the others.
+    /// What could be read of it.
+    pub of: Box<Named>,
+}
+
+/// What an event says of itself, as far as it could be read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Named {
+    /// Its `source`.
     pub source: Option<String>,
     /// Its `id`.
     pub id: Option<String>,
@@ -65,8 +72,7 @@ pub struct RefusedEvent {
 impl RefusedEvent {
     /// Of something of which nothing is known.
     pub fn of_nothing(code: &'static str, message: impl Into<String>) -> Self {
-        let message = message.into();
-        Self { code, message, source: None, id: None, kind: None, subject: None, namespace: None }
+        Self { code, message: message.into(), of: Box::default() }
     }
 
     fn malformed(message: impl Into<String>) -> Self {
@@ -83,15 +89,14 @@ impl RefusedEvent {
 impl CloudEvent {
     /// Refuses this event.
     pub fn refused(&self, code: &'static str, message: impl Into<String>) -> RefusedEvent {
-        RefusedEvent {
-            code,
-            message: message.into(),
+        let named = Named {
             source: Some(self.source.clone()),
             id: Some(self.id.clone()),
             kind: Some(self.kind.clone()),
             subject: self.subject.clone(),
             namespace: self.namespace.clone(),
-        }
+        };
+        RefusedEvent { code, message: message.into(), of: Box::new(named) }
     }
 }
 
@@ -216,14 +221,10 @@ impl Attributes {
         let Self(members) = self;
         let get = |name: &str| members.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
         let short = |name: &str| get(name).map(|text| text.chars().take(MAX_ATTRIBUTE).collect::<String>());
-        let known = |code, message: String| RefusedEvent {
-            code,
-            message,
-            source: short("source"),
-            id: short("id"),
-            kind: short("type"),
-            subject: short("subject"),
-            namespace: short(NAMESPACE),
+        let known = |code, message: String| {
+            let (source, id, kind) = (short("source"), short("id"), short("type"));
+            let named = Named { source, id, kind, subject: short("subject"), namespace: short(NAMESPACE) };
+            RefusedEvent { code, message, of: Box::new(named) }
         };
         match get("specversion") {
             Some("1.0") => {}
@@ -308,8 +309,9 @@ mod tests {
     #[test]
     fn what_is_no_event_is_refused_with_what_is_known_of_it() {
         let refused = |event: Value| single(read(STRUCTURED, &event.to_string())).unwrap_err();
-        let known =
-            |refused: &RefusedEvent| (refused.id.is_some(), refused.source.is_some(), refused.subject.is_some());
+        let known = |refused: &RefusedEvent| {
+            (refused.of.id.is_some(), refused.of.source.is_some(), refused.of.subject.is_some())
+        };
         let changed = |name: &str, value: Value| {
             let mut event = whole();
             event[name] = value;

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::cloud_event::{CloudEvent, RefusedEvent};
+use crate::cloud_event::{CloudEvent, Named, RefusedEvent};
 use crate::duration::HumanDuration;
 use crate::work_request::{MAX_OUTPUT, RunError, Stream, WorkRequestId};
 
@@ -147,15 +147,14 @@ impl TryFrom<CloudEvent> for RunEvent {
 impl RunEvent {
     /// Refuses it.
     pub fn refused(&self, code: &'static str, message: impl Into<String>) -> RefusedEvent {
-        RefusedEvent {
-            code,
-            message: message.into(),
+        let named = Named {
             source: Some(self.source.clone()),
             id: Some(self.id.clone()),
             kind: Some(format!("{PREFIX}{}", self.what.word())),
             subject: Some(self.run.to_string()),
             namespace: Some(self.namespace.clone()),
-        }
+        };
+        RefusedEvent { code, message: message.into(), of: Box::new(named) }
     }
 }
 
@@ -333,7 +332,7 @@ mod tests {
             ("failed", json!({"notBefore": "soon"})),
         ] {
             let refused = RunEvent::try_from(event(kind, data)).unwrap_err();
-            assert_eq!((refused.code, refused.id.as_deref()), ("InvalidData", Some("1")), "{refused:?}");
+            assert_eq!((refused.code, refused.of.id.as_deref()), ("InvalidData", Some("1")), "{refused:?}");
         }
         let without = |change: fn(&mut CloudEvent)| {
             let mut event = event("heartbeat", Value::Null);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use reveille_shared::broker::{
-    self, Broker, BrokerError, DeadLetters, Delivery, Health, PublishError, Pulses, Route, Subscription,
+    self, Broker, BrokerError, DeadLetters, Delivery, Events, Health, PublishError, Pulses, Route, Subscription,
 };
 use reveille_shared::clock::{Clock, SystemClock};
 use reveille_shared::definition::{Definitions, Handler, Job, Priority};
@@ -50,6 +50,10 @@ impl Broker for SlowBroker {
     async fn subscribe(&self, queues: &[String], priority: Priority) -> Result<Box<dyn Subscription>, BrokerError> {
         let inner = self.inner.subscribe(queues, priority).await?;
         Ok(Box::new(SlowSubscription { inner, priority, before_demand: Arc::clone(&self.before_demand) }))
+    }
+
+    async fn events(&self) -> Option<Box<dyn Events>> {
+        self.inner.events().await
     }
 
     async fn pulse(&self) -> Result<(), BrokerError> {

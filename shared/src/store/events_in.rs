@@ -16,7 +16,7 @@ use super::leases::{Outcome, Report};
 use super::texts::json_without_nul;
 use super::transition::{Batch, Hints};
 use super::{Result, Store, ids};
-use crate::cloud_event::RefusedEvent;
+use crate::cloud_event::{Named, RefusedEvent};
 use crate::crash::{self, Commit};
 use crate::retry;
 use crate::run_event::{Line, RunEnd, RunEvent, Told};
@@ -88,16 +88,8 @@ pub struct RefusedRecord {
     pub code: String,
     /// Why, for people.
     pub message: String,
-    /// As the event says, where that could be read; likewise the others.
-    pub source: Option<String>,
-    /// Its `id`.
-    pub id: Option<String>,
-    /// Its `type`.
-    pub kind: Option<String>,
-    /// Its `subject`.
-    pub subject: Option<String>,
-    /// Its `namespace`.
-    pub namespace: Option<String>,
+    /// What could be read of it.
+    pub of: Named,
     /// When it came first.
     pub first_at: Timestamp,
     /// When it came last.
@@ -224,8 +216,8 @@ async fn keep_refused(tx: &mut dyn super::Tx, via: Via, verdicts: &[EventVerdict
 }
 
 fn fingerprint(event: &RefusedEvent) -> String {
-    let RefusedEvent { code, message, source, id, kind, subject, namespace } = event;
-    let text = format!("{:?}", (code, message, source, id, kind, subject, namespace));
+    let RefusedEvent { code, message, of } = event;
+    let text = format!("{:?}", (code, message, of));
     blake3::hash(text.as_bytes()).to_hex()[..32].to_owned()
 }
 

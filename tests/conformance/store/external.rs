@@ -407,7 +407,7 @@ async fn what_is_refused_is_recorded_and_counted(bed: Bed) {
     let rest = |code, count| (code, count, "rest");
     assert_eq!(told, [rest("FutureTime", 2), rest("StaleToken", 2), rest("UnknownRun", 2), rest("UnknownRun", 2)]);
     let stale = kept.iter().find(|kept| kept.code == "StaleToken").unwrap();
-    assert_eq!((stale.subject.as_ref(), stale.id.as_deref()), (Some(&lease.claimed.id.to_string()), Some("1")));
+    assert_eq!((stale.of.subject.as_ref(), stale.of.id.as_deref()), (Some(&lease.claimed.id.to_string()), Some("1")));
     let tokens: Vec<_> = came.iter().map(|event| event.token.to_string()).collect();
     assert!(tokens.iter().all(|token| !format!("{kept:?}").contains(token)), "a token is a secret");
     let page = bed.store.refused_events(Some(kept[1].seq), 2).await.unwrap();

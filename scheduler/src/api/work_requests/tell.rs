@@ -140,10 +140,10 @@ fn percent_decoded(value: &[u8]) -> String {
 
 /// Gives an event the run and the tenant of the request, and refuses it if it names others.
 fn place(event: Result<CloudEvent, RefusedEvent>, namespace: &str, id: &str) -> Incoming {
-    let here = |refused: RefusedEvent| RefusedEvent {
-        namespace: refused.namespace.or_else(|| Some(namespace.to_owned())),
-        subject: refused.subject.or_else(|| Some(id.chars().take(64).collect())),
-        ..refused
+    let here = |mut refused: RefusedEvent| {
+        refused.of.namespace.get_or_insert_with(|| namespace.to_owned());
+        refused.of.subject.get_or_insert_with(|| id.chars().take(64).collect());
+        refused
     };
     let event = event.map_err(here)?;
     if event.subject.as_deref().is_some_and(|subject| subject != id) {
@@ -159,7 +159,7 @@ fn place(event: Result<CloudEvent, RefusedEvent>, namespace: &str, id: &str) -> 
 fn name(event: &Incoming) -> Option<String> {
     match event {
         Ok(event) => Some(event.id.clone()),
-        Err(refused) => refused.id.clone(),
+        Err(refused) => refused.of.id.clone(),
     }
 }
 

@@ -6,6 +6,7 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::{At, count, delivery::millis};
+use crate::cloud_event::Named;
 use crate::definition::RetryPolicy;
 use crate::store::events_in::RefusedRecord;
 use crate::store::external::ExternalRow;
@@ -73,7 +74,8 @@ impl TryFrom<RefusedRow> for RefusedRecord {
     fn try_from(row: RefusedRow) -> Result<Self> {
         let RefusedRow { seq, via, code, message, source, id, kind, subject, namespace, first_at, last_at, count } =
             row;
+        let of = Named { source, id, kind, subject, namespace };
         let (first_at, last_at) = (first_at.0, last_at.0);
-        Ok(Self { seq, via, code, message, source, id, kind, subject, namespace, first_at, last_at, count })
+        Ok(Self { seq, via, code, message, of, first_at, last_at, count })
     }
 }
