@@ -166,7 +166,7 @@ async fn what_is_wrong_with_an_event_is_answered_and_listed() {
         event[name] = value;
         event
     };
-    let soon = Timestamp::now().saturating_add(SignedDuration::from_mins(9)).unwrap();
+    let soon = api.store.now().await.unwrap().saturating_add(SignedDuration::from_mins(9)).unwrap();
     let cases = [
         (with("specversion", json!("2.0")), 400, "Malformed"),
         (with("subject", json!(Uuid::new_v4())), 400, "Malformed"),
