@@ -13,7 +13,7 @@ use std::time::Duration;
 use reveille_scheduler::app::{Role, Settings};
 use reveille_shared::broker;
 use reveille_shared::clock::{Clock, SystemClock};
-use reveille_shared::definition::{self, Definitions};
+use reveille_shared::definition::{self, Definitions, Job};
 use reveille_shared::duration::HumanDuration;
 use reveille_shared::lifecycle::Lifecycle;
 use reveille_shared::store::{Store, StoreError};
@@ -122,11 +122,16 @@ async fn start(
         reveille_scheduler::app::start(settings, store.clone(), Arc::clone(&broker), Arc::clone(&clock), lifecycle)
             .await
             .map_err(|error| not_started(&error))?;
-    let mut queues: BTreeSet<String> = definitions.jobs.iter().map(|job| job.queue.clone()).collect();
+    let (external, own): (Vec<&Job>, Vec<&Job>) = definitions.jobs.iter().partition(|job| job.handler.is_external());
+    let external: BTreeSet<String> = external.iter().map(|job| job.queue.clone()).collect();
+    let mut queues: BTreeSet<String> = own.iter().map(|job| job.queue.clone()).collect();
     queues.insert("default".to_owned());
     queues.extend(store.queues().await.map_err(|error| other(chain(&error)))?);
+    queues.retain(|queue| !external.contains(queue));
     let workers = Workers { store, broker, clock, slots: arguments.slots, guard, policy: arguments.policy.clone() };
-    workers.start(&queues, None, lifecycle).await.map_err(|error| not_started(&error))?;
+    if !queues.is_empty() {
+        workers.start(&queues, None, lifecycle).await.map_err(|error| not_started(&error))?;
+    }
     let child = lifecycle.child();
     lifecycle.spawn("new queues", workers.follow(queues, child));
     Ok(scheduler.address.unwrap_or(arguments.listen))

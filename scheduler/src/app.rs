@@ -22,6 +22,7 @@ use crate::announce::{self, Announcer};
 use crate::api::{self, ApiState};
 use crate::definitions::{self, FolderWatch, Seen};
 use crate::dispatch::{self, Dispatcher, Handed};
+use crate::events_in::EventsIn;
 use crate::follow_up::{self, FollowUps};
 use crate::housekeeping::{self, Tick};
 use crate::leader::{self, Candidate, Leadership};
@@ -29,7 +30,7 @@ use crate::planner::{self, Planner};
 use crate::probe::{self, Probe, Skew};
 use crate::reconcile::{self, Reconciler};
 use crate::status::Status;
-use crate::{dead_letters, telemetry};
+use crate::{dead_letters, events_in, telemetry};
 
 /// Batches that a planner may be ahead of the dispatcher of its process.
 const HANDED_OVER: usize = 4;
@@ -99,7 +100,8 @@ pub async fn start(
         reconcile::end_earlier_incarnation(&store).await.context("can't take over what an earlier process left")?;
     }
     let status = Arc::new(Status::new(Arc::clone(&clock), Arc::clone(&broker)));
-    let parts = Parts { store, broker, clock, status: Arc::clone(&status), stop: lifecycle.soft.clone() };
+    let events = Arc::new(EventsIn::new(store.clone()));
+    let parts = Parts { store, broker, clock, status: Arc::clone(&status), events, stop: lifecycle.soft.clone() };
 
     let skew = Arc::new(Skew::default());
     let (schedules, in_force) = watch::channel(0);
@@ -127,8 +129,9 @@ pub async fn start(
     let stop = lifecycle.soft.clone();
     lifecycle.spawn("housekeeping", async move { Ok(housekeeping::run(ticks, stop).await?) });
     if let (Some(listener), Some(address)) = (listener, address) {
-        let Parts { store, clock, status, .. } = parts;
-        let router = api::router(ApiState { store, clock, status, metrics, address, whole: Arc::default() });
+        let Parts { store, clock, status, events, .. } = parts;
+        let whole = Arc::default();
+        let router = api::router(ApiState { store, clock, status, metrics, address, whole, events });
         let (soft, hard) = (lifecycle.soft.clone(), lifecycle.hard.clone());
         lifecycle.spawn("api", async move {
             let serve = axum::serve(listener, router).with_graceful_shutdown(soft.cancelled_owned());
@@ -153,6 +156,7 @@ struct Parts {
     broker: Arc<dyn Broker>,
     clock: Arc<dyn Clock>,
     status: Arc<Status>,
+    events: Arc<EventsIn>,
     stop: CancellationToken,
 }
 
@@ -224,6 +228,12 @@ impl Parts {
                 schedules.send_modify(|count| *count += 1);
                 wake.notify_one();
             }
+            Ok(())
+        });
+
+        let events = events_in::run(Arc::clone(&self.events), Arc::clone(&self.broker), self.stop.clone());
+        lifecycle.spawn("events in", async move {
+            events.await;
             Ok(())
         });
 

@@ -15,12 +15,12 @@ use reveille_shared::work_request::RunError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::reminder::Reminder;
+
 /// A run with more triggers than this, retries included, ends when one more of them is a dead letter.
 const MOST_TRIGGERS: u32 = 20;
 /// How long a dead trigger waits before it goes out again.
 const DELAY: Duration = Duration::from_secs(5);
-/// How often the log mentions unreadable ones.
-const REMIND: Duration = Duration::from_secs(60);
 
 /// Looks after dead letters until `stop`, or until the broker has shut down.
 ///
@@ -52,7 +52,9 @@ pub async fn run(store: Store, broker: Arc<dyn Broker>, stop: CancellationToken)
             }
             Err(why) => {
                 metrics::counter!("reveille_dead_letters_total", "kind" => "unreadable").increment(1);
-                unreadable.one_more(why, &letter);
+                if let Some(count) = unreadable.more(1, Instant::now()) {
+                    tell(count, why, &letter);
+                }
             }
         }
         crash::at(Act::LetterKept);
@@ -82,27 +84,10 @@ async fn revive(store: &Store, trigger: &Trigger, reason: &str) -> Result<(), St
     store.unsend(&[(trigger.clone(), DELAY, Some(reason))]).await
 }
 
-/// Mentions unreadable messages in the log, but not each one of a flood.
-#[derive(Default)]
-struct Reminder {
-    last: Option<Instant>,
-    since: u64,
-}
-
-impl Reminder {
-    fn one_more(&mut self, why: &str, letter: &DeadLetter) {
-        self.since += 1;
-        if self.last.is_none_or(|last| last.elapsed() >= REMIND) {
-            tracing::warn!(
-                count = self.since,
-                queue = letter.queue,
-                reason = letter.reason,
-                why,
-                "unreadable messages are kept in reveille.unreadable"
-            );
-            (self.last, self.since) = (Some(Instant::now()), 0);
-        }
-    }
+/// Mentions unreadable messages in the log.
+fn tell(count: u64, why: &str, letter: &DeadLetter) {
+    let (queue, reason) = (letter.queue.as_deref(), &letter.reason);
+    tracing::warn!(count, queue, reason, why, "unreadable messages are kept in reveille.unreadable");
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@
 //! - [`dispatch`]: due triggers → the broker. The only publisher.
 //! - [`reconcile`]: pass: dead workers, overdue attempts → their runs go on elsewhere, or end.
 //! - [`dead_letters`]: what the broker gave up on → sent again, or an end with a reason.
+//! - [`events_in`]: what workers in other languages tell → the store.
 //! - [`leader`]: which of several schedulers plans; [`probe`]: is the database there, do the clocks agree?
 //! - [`housekeeping`]: the ticking engine that nudges the passes.
 //! - [`status`], [`telemetry`]: what an operator is told.
@@ -26,6 +27,7 @@ pub mod dead_letters;
 pub mod definition_plan;
 pub mod definitions;
 pub mod dispatch;
+pub mod events_in;
 pub mod explain;
 pub mod follow_up;
 pub mod housekeeping;
@@ -36,6 +38,7 @@ pub mod plan;
 pub mod planner;
 pub mod probe;
 pub mod reconcile;
+mod reminder;
 pub mod status;
 pub mod telemetry;
 mod unpublished;

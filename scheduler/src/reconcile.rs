@@ -42,6 +42,13 @@ const PURGE: Duration = Duration::from_secs(60);
 /// The most keys purged in one transaction.
 const PURGED: i64 = 1_000;
 
+/// How long a worker in another language is listed as alive that holds nothing and has said nothing.
+const IDLE: Duration = Duration::from_secs(3600);
+/// How long events are remembered that were taken, and those that were refused.
+const EVENTS: SignedDuration = SignedDuration::from_hours(48);
+/// Between two looks there is no more time than this, unless we were frozen.
+const GAP: Duration = Duration::from_secs(5);
+
 /// What a reconciling pass found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ReconcileReport {
@@ -53,6 +60,8 @@ pub struct ReconcileReport {
     pub overdue_leases: usize,
     /// Operations past their time that no worker looked after.
     pub abandoned: usize,
+    /// Leases of workers in other languages that were silent for too long.
+    pub silent_leases: usize,
     /// Runs that had not started by the time at which they expire.
     pub expired: usize,
     /// Idempotency keys, workers and the like that were forgotten.
@@ -61,11 +70,11 @@ pub struct ReconcileReport {
 
 impl fmt::Display for ReconcileReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { dead_workers, lost_leases, overdue_leases, abandoned, expired, purged: _ } = self;
+        let Self { dead_workers, lost_leases, overdue_leases, silent_leases, abandoned, expired, purged: _ } = self;
         write!(
             f,
-            "{dead_workers} dead workers, {lost_leases} lost and {overdue_leases} overdue leases, {abandoned} abandoned \
-             operations, {expired} expired runs in the last round"
+            "{dead_workers} dead workers, {lost_leases} lost, {overdue_leases} overdue and {silent_leases} silent leases, \
+             {abandoned} abandoned operations, {expired} expired runs in the last round"
         )
     }
 }
@@ -108,6 +117,30 @@ impl Beats {
     }
 }
 
+/// Since when the store was read without a failure and without a gap, by our own monotonic clock.
+///
+/// A worker in another language that can't reach the API, or whose events wait in the broker, is silent through no fault of
+/// its own. So its lease ends only when all of this has been in order for as long as it may be silent: it has had the
+/// time for a sign of life.
+#[derive(Debug, Default)]
+struct Steadiness {
+    since: Option<Instant>,
+    seen_at: Option<Instant>,
+}
+
+impl Steadiness {
+    /// Takes note of a good look; answers for how long all looks have been good.
+    fn look(&mut self, now: Instant) -> Duration {
+        let has_gap = self.seen_at.replace(now).is_none_or(|seen_at| now.duration_since(seen_at) > GAP);
+        let since = if has_gap { self.since.insert(now) } else { self.since.get_or_insert(now) };
+        now.duration_since(*since)
+    }
+
+    fn forget(&mut self) {
+        *self = Self::default();
+    }
+}
+
 /// Looks after runs whose worker does not, while this process leads.
 ///
 /// - Reads: workers and their beats, leases and operations past their deadline.
@@ -120,6 +153,7 @@ pub struct Reconciler {
     broker: Arc<dyn Broker>,
     leadership: Arc<Leadership>,
     beats: Beats,
+    steadiness: Steadiness,
     /// How often to look, for the shortest time-to-live of a worker.
     period: Duration,
     /// The last pulse could not be sent.
@@ -137,6 +171,7 @@ impl Reconciler {
             broker,
             leadership,
             beats: Beats::default(),
+            steadiness: Steadiness::default(),
             period: PERIOD,
             is_mute: false,
             purge_at: Instant::now(),
@@ -147,14 +182,16 @@ impl Reconciler {
     async fn reconcile(&mut self) -> Result<ReconcileReport, StoreError> {
         let mut report = ReconcileReport::default();
         let workers = self.store.workers().await?;
-        let alive = workers.iter().filter(|worker| worker.ended_at.is_none());
+        let alive = workers.iter().filter(|worker| worker.ended_at.is_none() && !worker.is_external);
         let looks: Vec<Look> = alive.map(|w| (w.worker.incarnation, w.beat, w.worker.lease_ttl)).collect();
         let shortest = looks.iter().map(|(_, _, ttl)| *ttl).min();
         self.period = shortest.map_or(PERIOD, |ttl| (ttl / 8).clamp(Duration::from_millis(50), PERIOD));
+        let mut steady = Duration::ZERO;
         let dead = if self.pulse().await {
+            steady = self.steadiness.look(Instant::now());
             self.beats.dead(looks.into_iter(), Instant::now())
         } else {
-            self.beats.forget();
+            self.forget();
             Vec::new()
         };
         for worker in &workers {
@@ -172,20 +209,22 @@ impl Reconciler {
             report.lost_leases += lose_leases_of(&self.store, worker).await?;
         }
         let overdue = self.store.overdue_leases(1_000).await?;
-        let error = RunError::new("Timeout", "the attempt was past its time-out, and its worker had not ended it");
-        let overdue = losses(&self.store, overdue, &error).await?;
-        for batch in overdue.chunks(BATCH) {
-            report.overdue_leases += self.store.lose(batch.to_vec()).await?;
-        }
+        let (silent, overdue): (Vec<_>, Vec<_>) = overdue.into_iter().partition(|lease| lease.is_silent);
+        let late = RunError::new("Timeout", "the attempt was past its time-out, and its worker had not ended it");
+        report.overdue_leases = lose(&self.store, overdue, true, |_| late.clone()).await?;
+        let silent =
+            silent.into_iter().filter(|lease| lease.silence.is_some_and(|silence| steady >= silence)).collect();
+        report.silent_leases = lose(&self.store, silent, true, |lease| silence(lease, &workers)).await?;
         let abandoned = self.store.abandoned(1_000).await?;
         let error = RunError::new("Timeout", "what it had begun was past its time-out, and no worker asked after it");
-        let abandoned = losses(&self.store, abandoned, &error).await?;
+        let abandoned = losses(&self.store, abandoned, false, |_| error.clone()).await?;
         for batch in abandoned.chunks(BATCH) {
             report.abandoned += self.store.abandon(batch.to_vec()).await?;
         }
         report.expired = self.store.expire(1_000).await?;
         if Instant::now() >= self.sweep_at {
             self.store.wake_stranded_limits().await?;
+            self.store.retire_idle(IDLE).await?;
             self.sweep_at = Instant::now() + SWEEP;
         }
         if Instant::now() >= self.purge_at {
@@ -196,6 +235,7 @@ impl Reconciler {
             ("lease", report.lost_leases),
             ("overdue", report.overdue_leases),
             ("operation", report.abandoned),
+            ("silent", report.silent_leases),
             ("expired", report.expired),
         ] {
             metrics::counter!("reveille_reconciled_total", "what" => what).increment(count as u64);
@@ -227,6 +267,12 @@ impl Reconciler {
         !self.is_mute
     }
 
+    /// To be called when we can't say for sure how workers are.
+    fn forget(&mut self) {
+        self.beats.forget();
+        self.steadiness.forget();
+    }
+
     /// Forgets what has served its time.
     async fn purge(&mut self) -> Result<u64, StoreError> {
         let now = self.store.now().await?;
@@ -236,10 +282,11 @@ impl Reconciler {
         let others =
             self.store.purge_limits(before(LIMITS), PURGED).await? + self.store.purge_workers(before(WORKERS)).await?;
         let inputs = self.store.purge_inputs(before(STAGED), before(INPUTS), CHUNKS).await?;
-        let most = [(keys, PURGED), (unique, PURGED), (inputs, CHUNKS)];
+        let events = self.store.purge_events(before(EVENTS), PURGED).await?;
+        let most = [(keys, PURGED), (unique, PURGED), (events, PURGED), (inputs, CHUNKS)];
         let more = most.into_iter().any(|(purged, most)| i64::try_from(purged).is_ok_and(|purged| purged >= most));
         self.purge_at = Instant::now() + if more { Duration::ZERO } else { PURGE };
-        Ok(keys + unique + inputs + others)
+        Ok(keys + unique + inputs + events + others)
     }
 }
 
@@ -251,13 +298,13 @@ impl Pass for Reconciler {
 
     async fn run_once(&mut self) -> Result<(ReconcileReport, Option<Duration>), StoreError> {
         if self.leadership.current().is_none() {
-            self.beats.forget();
+            self.forget();
             return Ok((ReconcileReport::default(), None));
         }
         match self.reconcile().await {
             Ok(report) => Ok((report, Some(self.period))),
             Err(error) => {
-                self.beats.forget();
+                self.forget();
                 Err(error)
             }
         }
@@ -271,7 +318,7 @@ impl Pass for Reconciler {
 /// [`StoreError::Query`].
 pub async fn end_earlier_incarnation(store: &Store) -> Result<usize, StoreError> {
     let mut ended = 0;
-    for worker in store.workers().await? {
+    for worker in store.workers().await?.into_iter().filter(|worker| !worker.is_external) {
         if worker.ended_at.is_none() {
             store.retire_worker(worker.worker.incarnation).await?;
         }
@@ -286,7 +333,29 @@ async fn lose_leases_of(store: &Store, worker: &Worker) -> Result<usize, StoreEr
     let leases = store.leases_of(worker.worker.incarnation).await?;
     let name = &worker.worker.name;
     let message = format!("worker {name} died or lost touch; whether the attempt took effect is not known");
-    let losses = losses(store, leases, &RunError::new("Lost", message)).await?;
+    lose(store, leases, false, |_| RunError::new("Lost", message.clone())).await
+}
+
+/// Why the lease of a worker in another language is lost.
+fn silence(lease: &HeldLease, workers: &[Worker]) -> RunError {
+    let name =
+        workers.iter().find(|known| Some(known.worker.incarnation) == lease.worker).map(|known| &known.worker.name);
+    let name = name.map_or("unknown", String::as_str);
+    let seconds = lease.silence.unwrap_or_default().as_secs();
+    let message = format!(
+        "the external worker {name} gave no sign of life for {seconds} s; whether the attempt took effect is not known"
+    );
+    RunError::new("Lost", message)
+}
+
+/// Ends leases as their jobs' policies say.
+async fn lose(
+    store: &Store,
+    leases: Vec<HeldLease>,
+    if_overdue: bool,
+    error: impl Fn(&HeldLease) -> RunError,
+) -> Result<usize, StoreError> {
+    let losses = losses(store, leases, if_overdue, error).await?;
     let mut ended = 0;
     for batch in losses.chunks(BATCH) {
         ended += store.lose(batch.to_vec()).await?;
@@ -295,10 +364,16 @@ async fn lose_leases_of(store: &Store, worker: &Worker) -> Result<usize, StoreEr
 }
 
 /// What the loss of each attempt means by its job's policies.
-async fn losses(store: &Store, leases: Vec<HeldLease>, error: &RunError) -> Result<Vec<Loss>, StoreError> {
+async fn losses(
+    store: &Store,
+    leases: Vec<HeldLease>,
+    if_overdue: bool,
+    error: impl Fn(&HeldLease) -> RunError,
+) -> Result<Vec<Loss>, StoreError> {
     let mut jobs: HashMap<(String, String, i64), Option<Job>> = HashMap::new();
     let mut losses = Vec::with_capacity(leases.len());
     for lease in leases {
+        let error = error(&lease);
         let key = (lease.namespace, lease.job, lease.job_version);
         if !jobs.contains_key(&key) {
             let job = store.job_version(&key.0, &key.1, key.2).await?;
@@ -306,8 +381,10 @@ async fn losses(store: &Store, leases: Vec<HeldLease>, error: &RunError) -> Resu
         }
         let job = jobs[&key].as_ref();
         let retry = job.and_then(|job| retry::after_loss(job.on_lost, &job.retry, lease.failures + 1, fastrand::f64()));
-        let verify = job.is_some_and(|job| job.verify.is_some());
-        losses.push(Loss { id: lease.id, token: lease.token, error: error.clone(), retry, verify });
+        // Nobody can ask for an external job; its next worker is told of the doubt, if there is to be one.
+        let tells = |job: &Job| job.handler.is_external() && retry.is_some();
+        let verify = job.is_some_and(|job| job.verify.is_some() || tells(job));
+        losses.push(Loss { id: lease.id, token: lease.token, error, retry, verify, if_overdue });
     }
     Ok(losses)
 }
@@ -341,6 +418,18 @@ mod tests {
     fn a_gap_between_looks_proves_nothing() {
         assert_eq!(found_dead(&[(0, 1), (3, 1), (6, 1), (9, 1), (12, 1), (16, 1), (19, 1), (22, 1), (25, 1)]), None);
         assert_eq!(found_dead(&[(0, 1), (3, 1), (60, 1), (63, 1), (66, 1), (69, 1), (72, 1), (75, 1)]), Some(75));
+    }
+
+    #[test]
+    fn silence_counts_only_while_all_looks_are_good() {
+        let start = Instant::now();
+        let mut steadiness = Steadiness::default();
+        let mut look = |second| steadiness.look(start + Duration::from_secs(second)).as_secs();
+        assert_eq!([look(0), look(2), look(4), look(9)], [0, 2, 4, 9]);
+        assert_eq!([look(15), look(17)], [0, 2], "we, or the store, were away");
+        steadiness.forget();
+        let mut look = |second| steadiness.look(start + Duration::from_secs(second)).as_secs();
+        assert_eq!([look(18), look(20)], [0, 2], "a look has failed");
     }
 
     #[test]

@@ -85,7 +85,9 @@ function strip({ leader, workers, queues }) {
   return [
     leader && leads(leader),
     live.length === 0 && h("span", { class: "tile bad" }, "no worker is alive"),
-    ...live.map((worker) => h("span", { class: "tile", title: `${worker.version}, consumes ${worker.queues.join(", ")}` },
+    ...live.filter((worker) => worker.kind === "external").map((worker) => h("span", { class: "tile", title: `external, claimed from ${worker.queues.join(", ")}` },
+      h("b", {}, worker.name), ` ${worker.running} running`)),
+    ...live.filter((worker) => worker.kind !== "external").map((worker) => h("span", { class: "tile", title: `${worker.version}, consumes ${worker.queues.join(", ")}` },
       h("b", {}, worker.name), " ", h("meter", { max: String(worker.slots), value: String(worker.running), "aria-label": "slots in use" }),
       ` ${worker.running}/${worker.slots}`)),
     ...gone.map((worker) => h("span", { class: "tile bad" }, `${worker.name} is gone and had ${worker.running} runs`)),

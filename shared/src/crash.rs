@@ -86,6 +86,12 @@ list! {
         PurgeMarkers,
         /// Leases.
         Claim,
+        /// A lease of a worker in another language.
+        ClaimExternal,
+        /// A sign of life of such a worker.
+        Extend,
+        /// What such workers tell.
+        TakeEvents,
         /// Lines that runs have printed.
         Lines,
         /// What runs say about their progress.
@@ -122,6 +128,8 @@ list! {
         PurgeInputs,
         /// Workers that ended long ago are forgotten.
         PurgeWorkers,
+        /// Events that were taken, or refused, long ago are forgotten.
+        PurgeEvents,
     }
 }
 
@@ -144,6 +152,10 @@ list! {
         LetterKept,
         /// The broker has forgotten a dead letter.
         LetterSettled,
+        /// What workers in other languages tell is received.
+        EventsReceived,
+        /// The store has it, and the broker still too.
+        EventsKept,
         /// A delivery is received.
         DeliveryTaken,
         /// Deliveries whose claims are decided are acknowledged, their runs just started.

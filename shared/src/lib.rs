@@ -8,6 +8,7 @@
 //! - [`retry`]: failed attempt → when to try again.
 //! - [`work_request`]: the durable record of one run and its history.
 //! - [`trigger`]: the one-way message.
+//! - [`cloud_event`], [`run_event`]: what workers in other languages tell of their runs.
 //! - [`store`]: the durable truth, on PostgreSQL or SQLite.
 //! - [`broker`]: the wake-ups, on RabbitMQ or in process.
 //! - [`clock`], [`duration`]: time as a parameter.
@@ -16,6 +17,7 @@
 
 pub mod broker;
 pub mod clock;
+pub mod cloud_event;
 pub mod config;
 pub mod crash;
 pub mod definition;
@@ -25,6 +27,7 @@ pub mod fan_out;
 pub mod lifecycle;
 pub mod periodic;
 pub mod retry;
+pub mod run_event;
 pub mod state;
 pub mod store;
 pub mod telemetry;

@@ -30,6 +30,19 @@ pub fn after_loss(on_lost: OnLost, policy: &RetryPolicy, failures: u32, luck: f6
     }
 }
 
+/// The same for a failure that says whether a retry may help, and how long to wait at least, within the policy's bounds.
+#[must_use]
+pub fn delay_after(
+    policy: &RetryPolicy,
+    failures: u32,
+    luck: f64,
+    retryable: bool,
+    not_before: Duration,
+) -> Option<Duration> {
+    let delay = delay(policy, failures, luck).filter(|_| retryable)?;
+    Some(delay.max(not_before.min(policy.max.get())))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -1,6 +1,7 @@
 //! The crash sweep: at each crash point there is, a process dies and is started again, and nothing is lost or doubled.
 
 mod ledger;
+mod outside;
 mod scenes;
 mod world;
 
@@ -199,6 +200,10 @@ async fn fill_slots(world: &mut World, job: &'static str) -> Result<String> {
 async fn provoke(world: &mut World, pid: Pid, dies: Dies, load: Load) -> Result<std::convert::Infallible> {
     match load {
         Load::Fires => {}
+        Load::External => {
+            world.ask("outside", "0s", "SUCCEEDED");
+            world.insist().await?;
+        }
         Load::Asks => {
             ["work", "flaky", "chain", "remote"].into_iter().for_each(|job| world.ask(job, "0s", "SUCCEEDED"));
             world.insist().await?;

@@ -357,9 +357,9 @@ fn normalize(end: End, why: Option<Why>, policies: &Policies, failures: u32, luc
         if failure.in_doubt {
             return lost(&failure);
         }
-        let delay = retry::delay(&policies.retry, failures + 1, luck).filter(|_| failure.retryable);
-        let wanted = failure.not_before.unwrap_or_default().min(policies.retry.max.get());
-        Outcome::Failed { error: error(&failure), retry: delay.map(|delay| delay.max(wanted)) }
+        let not_before = failure.not_before.unwrap_or_default();
+        let retry = retry::delay_after(&policies.retry, failures + 1, luck, failure.retryable, not_before);
+        Outcome::Failed { error: error(&failure), retry }
     };
     match (end, why) {
         // Whoever has it next is told of a cancel, and sees that its time is over.

@@ -253,11 +253,14 @@ mod tests {
         HeldLease {
             id: WorkRequestId(Uuid::from_u128(token)),
             token: Uuid::from_u128(token),
+            worker: None,
             canceling: false,
             namespace: String::new(),
             job: String::new(),
             job_version: 1,
             failures: 0,
+            silence: None,
+            is_silent: false,
         }
     }
 

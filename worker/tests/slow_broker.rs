@@ -8,7 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use reveille_shared::broker::{
-    self, Announcement, Broker, BrokerError, DeadLetters, Delivery, Health, PublishError, Pulses, Route, Subscription,
+    self, Announcement, Broker, BrokerError, DeadLetters, Delivery, Events, Health, PublishError, Pulses, Route,
+    Subscription,
 };
 use reveille_shared::clock::{Clock, SystemClock};
 use reveille_shared::definition::{Definitions, Handler, Job, Priority};
@@ -54,6 +55,10 @@ impl Broker for SlowBroker {
 
     async fn announce(&self, announcements: &[Announcement]) -> Vec<Result<(), PublishError>> {
         self.inner.announce(announcements).await
+    }
+
+    async fn events(&self) -> Option<Box<dyn Events>> {
+        self.inner.events().await
     }
 
     async fn pulse(&self) -> Result<(), BrokerError> {

@@ -413,7 +413,11 @@ async fn the_beat_mends_what_store_and_memory_disagree_on() {
     // The reconciler takes the lease away: a run without a lease, which is stopped and changes nothing any more.
     let Phase::Leased(lease) = seen.phase else { panic!("{seen:?}") };
     let error = RunError::new("Lost", "as the test says");
-    stack.store.lose(vec![Loss { id: orphan, token: lease.token, error, retry: None, verify: false }]).await.unwrap();
+    stack
+        .store
+        .lose(vec![Loss { id: orphan, token: lease.token, error, retry: None, verify: false, if_overdue: false }])
+        .await
+        .unwrap();
     let probes = [stack.trigger("gated", Value::Null).await, stack.trigger("gated", Value::Null).await];
     for probe in probes {
         // Both slots are free again, so the run was stopped.

@@ -24,8 +24,23 @@ impl Scene<'_> {
              Dashboard  http://{address}/\n  \
              Schedules  {count} schedules and {jobs} jobs from {schedules}; what you save there is in force at once\n  \
              State      in {data}, kept when Reveille restarts\n  \
-             Access     this machine only, without keys\n\n\
-             Try in another terminal:\n\n{commands}\n"
+             Access     this machine only, without keys\n{}\n\
+             Try in another terminal:\n\n{commands}\n",
+            self.external()
+        )
+    }
+
+    /// A word on jobs that nobody will run here.
+    fn external(&self) -> String {
+        let mut jobs = self.definitions.jobs.iter().filter(|job| job.handler.is_external());
+        let Some(first) = jobs.next() else { return String::new() };
+        let others = match jobs.count() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        format!(
+            "  External   {}{others}: their runs wait, as workers in other languages need RabbitMQ, which is not part of this\n",
+            first.name
         )
     }
 

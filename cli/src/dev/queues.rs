@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use reveille_shared::broker::Broker;
 use reveille_shared::clock::Clock;
 use reveille_shared::lifecycle::{Lifecycle, TaskResult};
-use reveille_shared::store::Store;
+use reveille_shared::store::{Store, StoreError};
 use reveille_shared::telemetry::chain;
 use reveille_worker::app::Settings;
 use reveille_worker::{Functions, Guard, Policy};
@@ -53,6 +53,14 @@ impl Workers {
         Ok(())
     }
 
+    /// The queues that our own workers have to serve.
+    async fn queues(&self) -> Result<impl Iterator<Item = String>, StoreError> {
+        // In this order: an external job that comes in between must not look like one of ours.
+        let queues = self.store.queues().await?;
+        let external = self.store.external_queues().await?;
+        Ok(queues.into_iter().filter(move |queue| !external.contains(queue)))
+    }
+
     /// Starts a further worker when queues appear that are not in `served`: what a running one consumes is settled
     /// when it starts. Ends when all of these workers have ended after the soft token.
     pub(super) async fn follow(self, mut served: BTreeSet<String>, lifecycle: Lifecycle) -> TaskResult {
@@ -63,8 +71,8 @@ impl Workers {
                 Some(ended) = workers.join_next() => return ended?,
                 () = tokio::time::sleep(PERIOD) => {}
             }
-            let new: BTreeSet<String> = match self.store.queues().await {
-                Ok(queues) => queues.into_iter().filter(|queue| !served.contains(queue)).collect(),
+            let new: BTreeSet<String> = match self.queues().await {
+                Ok(queues) => queues.filter(|queue| !served.contains(queue)).collect(),
                 Err(error) => {
                     tracing::warn!(error = chain(&error), "can't look for new queues; trying again");
                     continue;

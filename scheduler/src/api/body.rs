@@ -82,6 +82,22 @@ impl BodyFields {
         None
     }
 
+    /// Notes that a member is missing, unless something else is wrong with it.
+    pub(crate) fn missing(&mut self, name: &str) {
+        if !self.faults.iter().any(|fault| fault.field == name) {
+            self.fault(name, "is missing");
+        }
+    }
+
+    /// Takes the token of a lease, or notes that it is missing. What is wrong with it is told without it.
+    pub(crate) fn token(&mut self) -> Option<uuid::Uuid> {
+        let read = self.members.remove("token").as_ref().and_then(Value::as_str).and_then(|text| text.parse().ok());
+        if read.is_none() {
+            self.fault("token", "must be a UUID");
+        }
+        read
+    }
+
     /// Takes a member as it is.
     pub(crate) fn take(&mut self, name: &str) -> Option<Value> {
         self.members.remove(name)
@@ -153,7 +169,8 @@ impl BodyFields {
     }
 }
 
-async fn read_body(headers: &HeaderMap, body: RawBody, most: usize) -> Result<Vec<u8>, Problem> {
+/// Reads a body of at most so many bytes.
+pub(crate) async fn read_body(headers: &HeaderMap, body: RawBody, most: usize) -> Result<Vec<u8>, Problem> {
     let too_large = || {
         let message = format!("the body is too large: the limit is {most} bytes");
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "PayloadTooLarge", message)

@@ -111,6 +111,11 @@ impl Problem {
         Self { retry_after: Some(seconds), ..problem }
     }
 
+    /// The HTTP status.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
     /// Adds a member to the document.
     pub(crate) fn with_member(mut self, name: &str, value: Value) -> Self {
         self.members.insert(name.to_owned(), value);

@@ -36,6 +36,7 @@ use tokio::sync::Mutex;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::dashboard;
+use crate::events_in::EventsIn;
 use crate::status::Status;
 
 /// What the handlers work with. Cheap to clone.
@@ -53,6 +54,8 @@ pub struct ApiState {
     pub address: SocketAddr,
     /// Who looks at all definitions takes much memory: one caller at a time.
     pub whole: Arc<Mutex<()>>,
+    /// Where what workers in other languages tell goes.
+    pub events: Arc<EventsIn>,
 }
 
 impl std::fmt::Debug for ApiState {

@@ -33,6 +33,8 @@ const COMMON: [(&str, &str); 5] = [
         schedules::resume::resume_schedule,
         schedules::trigger::trigger_schedule,
         schedules::backfills::create::backfill,
+        work_requests::claim::claim_work_request,
+        work_requests::heartbeat::heartbeat,
         work_requests::retry_failed::retry_failed,
     ),
     tags(
@@ -40,6 +42,7 @@ const COMMON: [(&str, &str); 5] = [
         (name = "schedules", description = "When jobs run by themselves"),
         (name = "definitions", description = "Jobs and schedules as a whole, as files hold them"),
         (name = "workRequests", description = "The durable record of each run"),
+        (name = "workers", description = "For workers in other languages"),
         (name = "operations", description = "For those who run the service"),
     )
 )]
@@ -67,12 +70,14 @@ fn api() -> OpenApiRouter<ApiState> {
         .route("/v1/workRequests/{id}", post(verbs::of_work_request))
         .routes(routes!(work_requests::cancel_all::cancel_work_requests))
         .routes(routes!(work_requests::late_reports::list_late_reports))
-        .routes(routes!(work_requests::events::list_events))
+        .route("/v1/workRequests/{id}", post(verbs::of_work_request))
+        .routes(routes!(work_requests::events::list_events, work_requests::tell::tell_events))
         .routes(routes!(work_requests::logs::list_logs))
         .routes(routes!(work_requests::errors::list_errors))
         .routes(routes!(work_requests::result::get_result))
         .routes(routes!(operations::workers::list_workers))
         .routes(routes!(operations::queues::list_queues))
+        .routes(routes!(operations::refused_events::list_refused_events))
         .routes(routes!(operations::live::live))
         .routes(routes!(operations::ready::ready))
         .routes(routes!(operations::metrics::print))
@@ -103,6 +108,8 @@ fn text(document: utoipa::openapi::OpenApi) -> String {
         "DefinitionPlanRequest",
         "DefinitionApplyRequest",
         "DefinitionFile",
+        "ClaimRequest",
+        "HeartbeatRequest",
     ] {
         document["components"]["schemas"][body]["additionalProperties"] = json!(false);
     }
@@ -111,7 +118,8 @@ fn text(document: utoipa::openapi::OpenApi) -> String {
 
 /// Adds to an operation what holds for all of them.
 fn complete(path: &str, operation: &mut Value) {
-    let knows_no_tenant = ["/v1/workers", "/v1/queues", "/v1/definitions:plan", "/v1/definitions:apply"];
+    let knows_no_tenant =
+        ["/v1/workers", "/v1/queues", "/v1/refusedEvents", "/v1/definitions:plan", "/v1/definitions:apply"];
     if path.starts_with("/v1/") && !knows_no_tenant.contains(&path) {
         let header = json!({
             "name": NAMESPACE_HEADER, "in": "header", "description": "The tenant; default is `default`",
@@ -177,7 +185,7 @@ mod tests {
                 assert!(operation["responses"]["503"]["headers"]["Retry-After"].is_object(), "{method} {path}");
             }
         }
-        assert_eq!(ids.len(), 34);
+        assert_eq!(ids.len(), 38);
         let text = document.to_string();
         for reference in text.split("\"#/components/schemas/").skip(1) {
             let name = reference.split('"').next().unwrap();

@@ -47,6 +47,7 @@ pub(super) fn check(definitions: &Definitions) -> Vec<Unsound> {
         }
     }
     unsound.extend(cycles(&jobs));
+    unsound.extend(shared_queues(&jobs));
     unsound
 }
 
@@ -54,6 +55,20 @@ pub(super) fn check(definitions: &Definitions) -> Vec<Unsound> {
 fn called(job: &Job) -> impl Iterator<Item = &str> {
     let chained = job.on_success.iter().chain(&job.on_failure).chain(&job.on_finish).map(|next| next.job.as_str());
     chained.chain(job.fan_out.as_ref().map(|fan_out| fan_out.job.as_str()))
+}
+
+/// External jobs whose queue a job of another kind uses too: whoever takes a trigger must be able to run it.
+fn shared_queues(jobs: &BTreeMap<ScheduleKey, &Job>) -> Vec<Unsound> {
+    let others = jobs.iter().rev().filter(|(_, job)| !job.handler.is_external());
+    let others: HashMap<&str, &ScheduleKey> = others.map(|(key, job)| (job.queue.as_str(), key)).collect();
+    let external = jobs.iter().filter(|(_, job)| job.handler.is_external());
+    let shared = external.filter_map(|(key, job)| Some((key, job, others.get(job.queue.as_str())?)));
+    let unsound = |(key, job, other): (&ScheduleKey, &&Job, &&ScheduleKey)| Unsound {
+        at: format!("job {key}"),
+        message: format!("is external and shares the queue {} with job {other}, which is none", job.queue),
+        hint: "give it a queue of its own".to_owned(),
+    };
+    shared.map(unsound).collect()
 }
 
 /// Chains that call themselves again, each told once.

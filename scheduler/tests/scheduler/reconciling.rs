@@ -7,9 +7,10 @@ use reveille_scheduler::leader::Leadership;
 use reveille_scheduler::plan::{self, Ask};
 use reveille_scheduler::reconcile::{self, Reconciler};
 use reveille_shared::broker::Heard;
+use reveille_shared::duration::HumanDuration;
 use reveille_shared::periodic::Pass as _;
 use reveille_shared::state::Status;
-use reveille_shared::store::{Claim, NewWorker, Outcome, Report};
+use reveille_shared::store::{Claim, ExternalClaim, NewWorker, Outcome, Report};
 use reveille_shared::work_request::{Happening, WorkRequest, WorkRequestId};
 use uuid::Uuid;
 
@@ -163,4 +164,52 @@ async fn in_one_process_the_leases_of_the_earlier_incarnation_end_at_once() {
     assert_eq!(reconcile::end_earlier_incarnation(&world.store).await.unwrap(), 1);
     assert_eq!(request(&world, id).await.error.unwrap().code, "Lost");
     assert_eq!(reconcile::end_earlier_incarnation(&world.store).await.unwrap(), 0);
+}
+
+/// A run of an external job whose worker says nothing more.
+async fn silent(world: &World) -> WorkRequestId {
+    let yaml = "version: 1\njobs: { j: { external: {}, queue: q, retry: { initial: 1ms, max: 1ms } } }";
+    world.apply(world.lead().await, yaml).await;
+    let job = world.store.job("default", "j").await.unwrap().unwrap();
+    let ask = Ask { by: "test".into(), ..Ask::default() };
+    world.store.accept(plan::request(&job, ask, world.clock.now()), None).await.unwrap();
+    let sent = world.store.take_due(1).await.unwrap();
+    let claim = ExternalClaim {
+        claim: Claim { id: sent[0].trigger.id, n: 1, token: Uuid::new_v4() },
+        worker: "thumb-7".into(),
+        queue: "q".into(),
+        lease: HumanDuration::from_secs(1),
+        retry: job.item.retry,
+    };
+    world.store.claim_external(&claim).await.unwrap().unwrap();
+    claim.claim.id
+}
+
+#[tokio::test]
+async fn a_silent_external_worker_loses_its_lease_once_it_has_had_the_time_to_be_heard() {
+    let world = World::now().await;
+    let id = silent(&world).await;
+    // The lease is over, and nobody was there to hear a sign of life: the scheduler, or its database, was away.
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    let mut reconciler = reconciler(&world);
+    let begun = tokio::time::Instant::now();
+    while reconciler.run_once().await.unwrap().0.silent_leases == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(10), "it is never lost");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(begun.elapsed() >= Duration::from_secs(1), "after {:?} it could not have been heard", begun.elapsed());
+    let run = request(&world, id).await;
+    let lost = run.error.unwrap();
+    assert_eq!((run.status, lost.code.as_str()), (Status::InProgress, "Lost"));
+    assert!(lost.message.contains("external worker thumb-7 gave no sign of life for 1 s"), "{}", lost.message);
+    let history = world.store.events(id, 0, 10).await.unwrap();
+    assert!(matches!(history.last().unwrap().what, Happening::AttemptFailed { token: None, .. }), "{history:?}");
+}
+
+#[tokio::test]
+async fn the_end_of_a_process_with_all_in_it_ends_no_lease_of_another() {
+    let world = World::now().await;
+    let id = silent(&world).await;
+    assert_eq!(reconcile::end_earlier_incarnation(&world.store).await.unwrap(), 0);
+    assert!(matches!(request(&world, id).await.phase, reveille_shared::state::Phase::Leased(_)));
 }

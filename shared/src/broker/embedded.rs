@@ -9,8 +9,8 @@ use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Announcement, Broker, BrokerError, DeadLetter, DeadLetters, Delivery, Health, Heard, PublishError, Pulses, Route,
-    Subscription, check_name, check_names,
+    Announcement, Broker, BrokerError, DeadLetter, DeadLetters, Delivery, Events, Health, Heard, PublishError, Pulses,
+    Route, Subscription, check_name, check_names,
 };
 use crate::crash::{self, Act};
 use crate::definition::Priority;
@@ -81,6 +81,10 @@ impl Broker for EmbeddedBroker {
 
     async fn dead_letters(&self) -> Result<Box<dyn DeadLetters>, BrokerError> {
         Ok(Box::new(NoDeadLetters { stop: self.stop.clone() }))
+    }
+
+    async fn events(&self) -> Option<Box<dyn Events>> {
+        None
     }
 
     async fn pulse(&self) -> Result<(), BrokerError> {

@@ -72,6 +72,10 @@ pub trait Broker: Send + Sync + 'static {
     /// is none of its failures.
     async fn announce(&self, announcements: &[Announcement]) -> Vec<Result<(), PublishError>>;
 
+    /// Consumes what workers in other languages tell. Lives through reconnects. `None`: this broker is within one process, and
+    /// nobody else can put anything there.
+    async fn events(&self) -> Option<Box<dyn Events>>;
+
     /// Tells all who listen that its sender reads the store well, and may end the leases of workers whose beat stands still.
     /// Good once the broker has put it where every listener that has heard [`Heard::Tuned`] will find it.
     ///
@@ -144,6 +148,40 @@ pub enum Heard {
     Pulse,
     /// The listener's own call with this number.
     Echo(u64),
+}
+
+/// What workers in other languages tell, in no order that could be relied on.
+#[async_trait]
+pub trait Events: Send {
+    /// The next message. It is gone from the broker once [`Events::settle`] is called; before, it is handed out again after a
+    /// reconnect. Cancel safe. `None` once the broker has shut down for good.
+    async fn next(&mut self) -> Option<EventMessage>;
+
+    /// Done with these.
+    async fn settle(&mut self, messages: Vec<EventMessage>);
+}
+
+/// A message that may be a CloudEvent.
+pub struct EventMessage {
+    /// Its media type, if it names one.
+    pub content_type: Option<String>,
+    /// The attributes that it has as headers, without their prefix.
+    pub attributes: Vec<(String, String)>,
+    /// Its body.
+    pub body: Vec<u8>,
+    pub(crate) session: u64,
+    pub(crate) tag: u64,
+}
+
+impl std::fmt::Debug for EventMessage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Attributes and body hold the token of a lease.
+        let Self { content_type, body, .. } = self;
+        f.debug_struct("EventMessage")
+            .field("content_type", content_type)
+            .field("bytes", &body.len())
+            .finish_non_exhaustive()
+    }
 }
 
 /// What brokers and workers gave up on, for the scheduler to look after.

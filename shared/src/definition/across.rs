@@ -9,6 +9,7 @@ use super::node::{MOST_REMARKS, short};
 use super::outline::{Name, Once, Outline};
 use super::rules::day_remark;
 use super::schedule::DayRule;
+use super::sharing;
 use super::source::{Remark, Span};
 
 /// After so many comparisons of names there is no more "did you mean": they are dear, and nobody reads that many hints.
@@ -103,6 +104,11 @@ impl<'a> Across<'a> {
     /// Remarks on jobs that call each other without end.
     pub(super) fn check_chains(&self, findings: &mut Findings, place: &dyn Fn(usize, Span) -> String) {
         cycles::check(self.files(), findings, place);
+    }
+
+    /// Remarks on external jobs whose queue is not theirs alone.
+    pub(super) fn check_queues(&self, findings: &mut Findings, place: &dyn Fn(usize, Span) -> String) {
+        sharing::check(self.files(), findings, place);
     }
 
     fn check_once(&self, outline: &Outline, once: &Once) -> Option<Remark> {

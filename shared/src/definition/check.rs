@@ -93,7 +93,7 @@ impl Checker<'_> {
             }
             if let Some(known) = object.key(&key.text) {
                 self.check(&known.shape, value, key);
-            } else if object.later.iter().chain(object.later_one_of).any(|later| *later == &*key.text) {
+            } else if object.later.contains(&&*key.text) {
                 self.not_yet(key.span, &key.text);
             } else {
                 meant.extend(self.unknown(object, key));
@@ -110,7 +110,7 @@ impl Checker<'_> {
         let words = object.one_of.join(", ");
         let hint = format!("write exactly one of {words}");
         let mut found = entries.iter().filter(|(key, _)| object.one_of.contains(&&*key.text));
-        if found.next().is_none() && !object.one_of.iter().chain(object.later_one_of).any(|name| there(name)) {
+        if found.next().is_none() && !object.one_of.iter().any(|name| there(name)) {
             let message = format!("`{}` has none of {words}", short(&owner.text));
             self.remarks.push(Remark::new(owner.span, message).hint(&hint));
         }
@@ -128,7 +128,7 @@ impl Checker<'_> {
             ("merge keys are not part of YAML 1.2".to_owned(), hint.to_owned())
         } else {
             let known = format!("a {} may have: {}", object.name, names.join(", "));
-            let later = object.later.iter().chain(object.later_one_of).copied();
+            let later = object.later.iter().copied();
             let hint = match object.instead.iter().find(|(word, _)| *word == &*key.text) {
                 Some((_, hint)) => (*hint).to_owned(),
                 None => did_you_mean(&key.text, names.iter().copied().chain(later), &known),

@@ -33,6 +33,7 @@ mod scalar;
 pub mod schedule;
 mod schema;
 mod scope;
+mod sharing;
 mod source;
 pub mod ssh;
 mod text;

@@ -152,6 +152,30 @@ pub enum Handler {
     Ssh(SshCall),
     /// Calls a Rust function registered in the worker under this name.
     Function(String),
+    /// Leaves it to a worker in any language, which takes the triggers from the queue itself and claims at the API.
+    External(ExternalWork),
+}
+
+impl Handler {
+    /// Whether a worker in another language runs it.
+    #[must_use]
+    pub const fn is_external(&self) -> bool {
+        matches!(self, Self::External(_))
+    }
+}
+
+/// What is asked of a worker that is not Reveille's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExternalWork {
+    /// How long it may be silent before its lease ends.
+    pub lease: HumanDuration,
+}
+
+impl Default for ExternalWork {
+    fn default() -> Self {
+        Self { lease: HumanDuration::from_secs(60) }
+    }
 }
 
 /// An HTTP request to make. Texts may hold `{{ … }}` templates and `${env:NAME}`; the latter is

@@ -10,6 +10,7 @@ use super::days;
 use super::node::{Key, Kind, Node};
 use super::scalar::{Plain, meaning};
 use super::schedule::DayRule;
+use super::sharing::Queues;
 use super::source::Span;
 use super::text::Text;
 use crate::due;
@@ -31,6 +32,7 @@ pub(super) struct Outline {
     pub(super) days: Box<[Name]>,
     /// Schedules that are due once and name calendars.
     pub(super) once: Box<[Once]>,
+    pub(super) queues: Queues,
 }
 
 /// A name, and where it stands in its file.
@@ -87,10 +89,11 @@ impl Outline {
             (letters.name(&key.text, key.span), days.collect())
         };
         let calendars = section("calendars").iter().map(calendar).collect();
+        let queues = Queues::of(root, &jobs, &mut letters);
         letters.shrink_to_fit();
         let namespace = root.get("namespace").and_then(Node::text).unwrap_or(DEFAULT_NAMESPACE).into();
         let (triggers, calls, days, once) = (triggers.into(), calls.into(), named.into(), once.into());
-        Self { namespace, letters, jobs, schedules, triggers, calls, calendars, days, once }
+        Self { namespace, letters, jobs, schedules, triggers, calls, calendars, days, once, queues }
     }
 
     /// All the jobs that something calls.
@@ -104,7 +107,7 @@ impl Outline {
 }
 
 /// Keeps the letters of names.
-trait Letters {
+pub(super) trait Letters {
     fn name(&mut self, text: &str, span: Span) -> Name;
 }
 

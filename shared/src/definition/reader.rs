@@ -156,6 +156,7 @@ impl Reader {
         let across = Across::new(outlines, complete, self.partial, &mut findings, &place);
         across.check_names(&mut findings);
         across.check_chains(&mut findings, &place);
+        across.check_queues(&mut findings, &place);
         let mut between: HashMap<usize, Vec<_>> = HashMap::new();
         for (file, remark) in findings {
             between.entry(file).or_default().push(remark);

@@ -15,6 +15,8 @@ use crate::duration::HumanDuration;
 
 /// How long the answer to `verify` may take, at most: until then nobody runs what was lost.
 const LONGEST_ANSWER: HumanDuration = HumanDuration::from_secs(60);
+/// How long a worker in another language may be silent, at least and at most.
+const SILENCE: [HumanDuration; 2] = [HumanDuration::from_secs(10), HumanDuration::from_secs(3600)];
 
 /// Remarks on what contradicts itself within one file.
 pub(super) fn check(source: &Source, root: &Node) -> Vec<Remark> {
@@ -28,6 +30,7 @@ pub(super) fn check(source: &Source, root: &Node) -> Vec<Remark> {
         remarks.extend(["command", "ssh"].iter().filter_map(|key| job.get(key).and_then(exit_code_remark)));
         remarks.extend(job.get("verify").and_then(answer_remark));
         remarks.extend(job.get("http").into_iter().flat_map(follow::remarks));
+        remarks.extend(job.get("external").map(|external| external_remarks(job, external)).into_iter().flatten());
         for chain in CHAINS {
             remarks.extend(job.get(chain).into_iter().flat_map(|list| twice(list, &format!("`{chain}`"))));
         }
@@ -74,6 +77,21 @@ fn answer_remark(verify: &Node) -> Option<Remark> {
     }
     let remark = Remark::new(node.span, format!("an answer that may take more than {LONGEST_ANSWER}"));
     Some(remark.hint(format!("write {LONGEST_ANSWER} or less: what was lost waits for it")))
+}
+
+fn external_remarks(job: &Node, external: &Node) -> Vec<Remark> {
+    let lease = external.get("lease").and_then(|node| Some((node.span, node.text()?.parse::<HumanDuration>().ok()?)));
+    let [least, most] = SILENCE;
+    let lease = lease.filter(|(_, lease)| !(least..=most).contains(lease)).map(|(span, lease)| {
+        let remark = Remark::new(span, format!("its worker may be silent for {lease}"));
+        remark.hint(format!("write a time from {least} to {most}; how long a run may take is `timeout`"))
+    });
+    let verify = job.get("verify").map(|node| {
+        let remark =
+            Remark::new(node.span, "an external job has no `verify`: nobody but its worker runs anything for it");
+        remark.hint("remove it; the answer to the next claim says `doubt`, and that worker can look for itself")
+    });
+    lease.into_iter().chain(verify).collect()
 }
 
 /// Remarks on jobs that a list names a second time.

@@ -65,8 +65,6 @@ pub(super) struct Object {
     pub(super) keys: &'static [Key],
     /// Keys of which exactly one must be there, unless this is empty.
     pub(super) one_of: &'static [&'static str],
-    /// Keys that join `one_of` in a later version.
-    pub(super) later_one_of: &'static [&'static str],
     /// Keys that mean something in a later version.
     pub(super) later: &'static [&'static str],
     /// Keys that are often expected, and what to write instead.
@@ -99,8 +97,7 @@ pub(super) const fn required(name: &'static str, shape: Shape, about: &'static s
 const DURATION: Shape = Shape::Text(Text::Duration);
 const NAME: Shape = Shape::Text(Text::Name);
 
-pub(super) const PLAIN: Object =
-    Object { name: "", keys: &[], one_of: &[], later_one_of: &[], later: &[], instead: &[] };
+pub(super) const PLAIN: Object = Object { name: "", keys: &[], one_of: &[], later: &[], instead: &[] };
 
 /// One file.
 pub(super) static FILE: Object = Object {

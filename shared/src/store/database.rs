@@ -14,6 +14,8 @@ use super::accept::{IdempotencyKey, NewWorkRequest};
 use super::backfills::{Backfill, BackfillStep, NewBackfill};
 use super::changes::{Change, DefinitionKind, RecordedChange};
 use super::definitions::{InForce, Versioned};
+use super::events_in::{RefusedRecord, SeenKey};
+use super::external::ExternalRow;
 use super::fan_outs::{FanOut, InputChunk, NewFanOut, OpenFanOut, UnfinishedChild};
 use super::fires::{CursorMove, Fire};
 use super::follow::EndedRun;
@@ -30,6 +32,7 @@ use super::waits::WaitFacts;
 use super::workers::{NewWorker, Worker};
 use super::{Hint, Kind, Result};
 use crate::broker::Route;
+use crate::cloud_event::RefusedEvent;
 use crate::definition::Job;
 use crate::state::{Hold, Status};
 use crate::work_request::{HistoryEvent, LogLine, WorkRequest, WorkRequestId};
@@ -58,6 +61,7 @@ pub(crate) trait ReadPlans {
     async fn every_schedule(&self) -> Result<Vec<ScheduleRow>>;
     async fn due_schedules(&self, until: Timestamp, limit: i64) -> Result<Vec<ScheduleRow>>;
     async fn queues(&self) -> Result<Vec<String>>;
+    async fn external_queues(&self) -> Result<Vec<String>>;
     /// The generation whose lease has not ended, if there is one.
     async fn leader(&self, now: Timestamp) -> Result<Option<Generation>>;
     /// When the lease of the leader before the present one ended, if there was one.
@@ -100,6 +104,8 @@ pub(crate) trait ReadRuns {
     async fn wait_facts(&self, run: &WorkRequest, hold: Hold) -> Result<Option<WaitFacts>>;
     /// How long up to `sample` of a job's last runs that succeeded took.
     async fn durations(&self, namespace: &str, job: &str, sample: i64) -> Result<Vec<SignedDuration>>;
+    /// Up to `limit` refused events before this number, the newest first.
+    async fn refused_events(&self, before: i64, limit: i64) -> Result<Vec<RefusedRecord>>;
     async fn late_reports(&self, id: WorkRequestId) -> Result<Vec<LateReport>>;
     async fn markers(&self) -> Result<Vec<Marker>>;
     /// The first route behind this one with a trigger that is sent and not claimed, and when the oldest was.
@@ -154,7 +160,7 @@ pub(crate) enum Which<'a> {
 /// [`Plain`] statements are the same text in both databases; [`Runs`] and [`Plans`] are the batches, in which
 /// each does what it is good at.
 #[async_trait]
-pub(crate) trait Tx: Plain + Runs + Plans + Limits + FanOuts + Send {
+pub(crate) trait Tx: Plain + PlainEvents + Events + Runs + Plans + Limits + FanOuts + Send {
     /// The database's clock when the transaction began.
     fn now(&self) -> Timestamp;
     async fn commit(self: Box<Self>) -> Result<()>;
@@ -178,6 +184,36 @@ pub(crate) trait Runs {
     async fn take_out(&mut self, numbers: &[i64]) -> Result<()>;
     /// Deletes follow-ups; answers which of them were there.
     async fn take_follow_ups(&mut self, ids: &[Uuid]) -> Result<HashSet<Uuid>>;
+}
+
+/// Batches of what workers in other languages tell.
+#[async_trait]
+pub(crate) trait Events {
+    /// All leases that such workers have had of these runs, locked after whoever has them.
+    async fn lock_external(&mut self, runs: &[Uuid]) -> Result<Vec<ExternalRow>>;
+    /// Of these events, those that were taken.
+    async fn seen(&mut self, keys: &[SeenKey]) -> Result<HashSet<SeenKey>>;
+    async fn keep_seen(&mut self, keys: &[SeenKey]) -> Result<()>;
+}
+
+/// Single statements about them.
+#[async_trait]
+pub(crate) trait PlainEvents {
+    async fn put_external(&mut self, lease: &ExternalRow) -> Result<()>;
+    /// Keeps what has changed of a lease that is locked.
+    async fn save_external(&mut self, lease: &ExternalRow) -> Result<()>;
+    /// Makes a worker in another language known, or counts a beat of it; it lives from now on.
+    async fn put_external_worker(&mut self, worker: Uuid, name: &str, queue: &str) -> Result<()>;
+    async fn namespace_of(&mut self, run: Uuid) -> Result<Option<String>>;
+    /// Keeps how far a run is at least, and the last words on it.
+    async fn set_words(&mut self, run: Uuid, percent: f32, message: Option<&str>) -> Result<()>;
+    async fn set_output(&mut self, run: Uuid, output: &Value) -> Result<()>;
+    /// Records what was refused so many times for the same reason.
+    async fn keep_refused(&mut self, fingerprint: &str, via: &str, event: &RefusedEvent, count: i64) -> Result<()>;
+    /// Forgets refused events that came last before this instant, and the oldest where there are more than `most`.
+    async fn purge_refused(&mut self, before: Timestamp, most: i64) -> Result<u64>;
+    /// Forgets events that were taken before this instant.
+    async fn purge_seen(&mut self, before: Timestamp, limit: i64) -> Result<u64>;
 }
 
 /// What to do about rows that are read to be counted on.

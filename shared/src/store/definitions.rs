@@ -221,6 +221,14 @@ impl Store {
     pub async fn queues(&self) -> Result<Vec<String>> {
         self.db.queues().await
     }
+
+    /// The queues of the external jobs in force, which workers of other languages serve.
+    ///
+    /// # Errors
+    /// [`StoreError::Query`].
+    pub async fn external_queues(&self) -> Result<Vec<String>> {
+        self.db.external_queues().await
+    }
 }
 
 /// What a set of changes finds in force, of the names that it is about.

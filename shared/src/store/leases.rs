@@ -3,23 +3,24 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::dispatch::expire;
 use super::fan_outs::{self, NoSplit};
+use super::rows::Claimable;
 use super::texts::{error_without_nul, json_without_nul, without_nul};
-use super::transition::{Batch, Hints};
+use super::transition::{Batch, Hints, Locked};
 use super::{Result, Store, StoreError};
 use crate::crash::{self, Commit};
 use crate::fan_out::FailPolicy;
-use crate::state::{Input, Lease, Refusal, Status};
+use crate::state::{Input, Lease, Phase, Refusal, Status};
 use crate::work_request::{FireRef, LogLine, RunError, WorkRequestId};
 
 /// How long past its time-out an attempt may live before its lease is taken for lost.
-const DEADLINE_GRACE: jiff::SignedDuration = jiff::SignedDuration::from_secs(30);
+const DEADLINE_GRACE: SignedDuration = SignedDuration::from_secs(30);
 
 /// "I have received trigger `n` for `id` and want to run it."
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,6 +160,8 @@ pub struct HeldLease {
     pub id: WorkRequestId,
     /// The lease.
     pub token: Uuid,
+    /// Who holds it, if it has not ended.
+    pub worker: Option<Uuid>,
     /// Someone has asked for the run to stop.
     pub canceling: bool,
     /// The tenant.
@@ -169,6 +172,10 @@ pub struct HeldLease {
     pub job_version: i64,
     /// Attempts that have failed so far.
     pub failures: u32,
+    /// How long its holder may be silent, if it has no beats.
+    pub silence: Option<Duration>,
+    /// It ends before its attempt's time is over, as its holder has been silent.
+    pub is_silent: bool,
 }
 
 /// An attempt whose worker is dead or overdue, or that has none.
@@ -184,6 +191,8 @@ pub struct Loss {
     pub retry: Option<Duration>,
     /// Whether it took effect is to be asked first, even where no retry is granted.
     pub verify: bool,
+    /// Only if it is past its end still: its holder may have given a sign of life since that was seen.
+    pub if_overdue: bool,
 }
 
 /// What a worker has reported under a lease that had ended: evidence of what became of that attempt. It has changed
@@ -210,60 +219,17 @@ impl Store {
             return Err(StoreError::Retired);
         }
         let mut batch = Batch::lock_ids(&mut *tx, claims.iter().map(|claim| claim.id)).await?;
-        let mut verdicts = Vec::with_capacity(claims.len());
         let mut hints = Hints::default();
-        for claim in claims {
-            let timeout = batch.get(claim.id).map_or(0, |row| row.timeout_ms);
-            let allowed = jiff::SignedDuration::from_millis(timeout).saturating_add(DEADLINE_GRACE);
-            let deadline = batch.now.saturating_add(allowed).unwrap_or(Timestamp::MAX);
-            let lease = Lease { token: claim.token, worker, deadline, silent_until: None };
-            let expired = batch.get(claim.id).filter(|row| row.has_expired(batch.now)).map(expire);
-            let input = expired.unwrap_or(Input::Claim { n: claim.n, lease });
-            verdicts.push(match batch.apply(claim.id, &input) {
-                Ok(row) if row.is_done() => {
-                    hints.after(row);
-                    Err(Refusal::Ended)
-                }
-                Ok(_) | Err(Refusal::Repeated) => Ok(*claim),
-                Err(refusal) => Err(refusal),
-            });
-        }
+        let verdicts: Vec<_> =
+            claims.iter().map(|claim| open(&mut batch, worker, claim, None, &mut hints).map(|()| *claim)).collect();
         batch.save(&mut *tx).await?;
-        let granted = super::ids(verdicts.iter().flatten().map(|claim| claim.id));
-        let facts = if granted.is_empty() { Vec::new() } else { tx.claimable(&granted).await? };
+        let ids = super::ids(verdicts.iter().flatten().map(|claim| claim.id));
+        let facts = if ids.is_empty() { Vec::new() } else { tx.claimable(&ids).await? };
         crash::around(Commit::Claim, tx.commit()).await?;
         hints.give(self);
         let facts: HashMap<_, _> = facts.into_iter().map(|facts| (facts.id, facts)).collect();
-        let now = batch.now;
-        Ok(verdicts
-            .into_iter()
-            .map(|verdict| {
-                let claim = verdict?;
-                let row = batch.get(claim.id).ok_or(Refusal::Ended)?;
-                let facts = facts.get(&claim.id).ok_or(Refusal::Ended)?;
-                let sent_at = match row.before.phase {
-                    crate::state::Phase::Sent { at } => at,
-                    _ => now,
-                };
-                Ok(Claimed {
-                    id: claim.id,
-                    token: claim.token,
-                    namespace: row.namespace.clone(),
-                    job: row.job.clone(),
-                    job_version: row.job_version,
-                    attempt: row.run.attempt,
-                    failures: row.run.failures,
-                    doubt: row.run.doubt,
-                    operation: row.run.operation.and_then(|_| row.notes.clone()),
-                    canceling: row.run.status == Status::Canceling,
-                    input: facts.input.clone(),
-                    fire: row.fire.clone(),
-                    accepted_at: facts.accepted_at,
-                    sent_at,
-                    claimed_at: now,
-                })
-            })
-            .collect())
+        let answer = |claim: Claim| granted(&batch, &facts, claim).ok_or(Refusal::Ended);
+        Ok(verdicts.into_iter().map(|verdict| verdict.and_then(answer)).collect())
     }
 
     /// Records how attempts ended, one answer for each report in order. `Err(Repeated)` is as good as `Ok`: the first
@@ -379,6 +345,10 @@ impl Store {
         let mut ended = 0;
         let mut hints = Hints::default();
         for loss in losses {
+            let ends_at = batch.get(loss.id).and_then(Locked::lease).map(|lease| lease.ends_at());
+            if loss.if_overdue && ends_at.is_some_and(|ends_at| ends_at > batch.now) {
+                continue;
+            }
             let (id, error) = (loss.id, error_without_nul(loss.error));
             if let Ok(row) = batch.apply(id, &input(Loss { error, ..loss })) {
                 hints.after(row);
@@ -443,6 +413,58 @@ impl Store {
     pub async fn abandoned(&self, limit: i64) -> Result<Vec<HeldLease>> {
         self.db.abandoned(self.db.now().await?, limit).await
     }
+}
+
+/// Lets a worker claim a run whose row is locked, with a lease that ends after so much silence; `Ok` also for what it has.
+pub(super) fn open(
+    batch: &mut Batch,
+    worker: Uuid,
+    claim: &Claim,
+    silence: Option<Duration>,
+    hints: &mut Hints,
+) -> std::result::Result<(), Refusal> {
+    let after = |time: SignedDuration| batch.now.saturating_add(time).unwrap_or(Timestamp::MAX);
+    let timeout = batch.get(claim.id).map_or(0, |row| row.timeout_ms);
+    let deadline = after(SignedDuration::from_millis(timeout).saturating_add(DEADLINE_GRACE));
+    let silent_until = silence.map(|silence| after(SignedDuration::try_from(silence).unwrap_or(SignedDuration::MAX)));
+    let lease = Lease { token: claim.token, worker, deadline, silent_until };
+    let expired = batch.get(claim.id).filter(|row| row.has_expired(batch.now)).map(expire);
+    let input = expired.unwrap_or(Input::Claim { n: claim.n, lease });
+    match batch.apply(claim.id, &input) {
+        Ok(row) if row.is_done() => {
+            hints.after(row);
+            Err(Refusal::Ended)
+        }
+        Ok(_) | Err(Refusal::Repeated) => Ok(()),
+        Err(refusal) => Err(refusal),
+    }
+}
+
+/// What a worker is told whose claim was granted.
+pub(super) fn granted(batch: &Batch, facts: &HashMap<WorkRequestId, Claimable>, claim: Claim) -> Option<Claimed> {
+    let row = batch.get(claim.id)?;
+    let facts = facts.get(&claim.id)?;
+    let sent_at = match row.before.phase {
+        Phase::Sent { at } => at,
+        _ => batch.now,
+    };
+    Some(Claimed {
+        id: claim.id,
+        token: claim.token,
+        namespace: row.namespace.clone(),
+        job: row.job.clone(),
+        job_version: row.job_version,
+        attempt: row.run.attempt,
+        failures: row.run.failures,
+        doubt: row.run.doubt,
+        operation: row.run.operation.and_then(|_| row.notes.clone()),
+        canceling: row.run.status == Status::Canceling,
+        input: facts.input.clone(),
+        fire: row.fire.clone(),
+        accepted_at: facts.accepted_at,
+        sent_at,
+        claimed_at: batch.now,
+    })
 }
 
 /// One entry for each lease, in one order for all, so that two batches can't deadlock: the highest percentage that

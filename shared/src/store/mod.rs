@@ -13,6 +13,7 @@
 //! - [`dispatch`](self): which triggers go out now; [`markers`](self): which of them are lost.
 //! - [`limits`](self), [`unique`](self): which runs have to wait, and which are the same; [`waits`](self): for how long.
 //! - [`leases`](self): claim, report, release, lose (I3).
+//! - [`external`](self), [`events_in`](self): leases of workers in other languages, and what they tell.
 //! - [`requests`](self): reading and cancelling.
 //! - [`outbox`](self): what happens, on its way to whoever wants to know.
 //! - [`workers`](self), [`leader`](self): who is alive, who leads.
@@ -27,6 +28,8 @@ mod changes;
 mod database;
 mod definitions;
 mod dispatch;
+mod events_in;
+mod external;
 mod fan_outs;
 mod fires;
 mod follow;
@@ -61,6 +64,8 @@ pub use self::changes::{Action, DefinitionKind, RecordedChange};
 use self::database::{Database, Tx};
 pub use self::definitions::{Applied, ChangeSet, InForce, Versioned};
 pub use self::dispatch::Outgoing;
+pub use self::events_in::{EventVerdict, Incoming, RefusedRecord, Via};
+pub use self::external::{ExternalClaim, ExternalLease, Heartbeat, external_worker};
 pub use self::fan_outs::{Births, FanOut, InputChunk, NewFanOut, OpenFanOut, STAGED, UnfinishedChild};
 pub use self::fires::{
     CLOCK_TOLERANCE, Decision, Fire, FireOutcome, FirePlan, FirePlans, FireVerdict, OverlapRule, Planned, SkipReason,

@@ -2,11 +2,13 @@
 //!
 //! sqlx's types are bound to one database each, so a macro stands in for what a generic function can't say.
 
+mod events;
 mod fan_outs;
 mod plain;
 mod plans;
 mod runs;
 
+pub(crate) use self::events::impl_plain_events;
 pub(crate) use self::fan_outs::{impl_fan_outs, impl_read_fan_outs};
 pub(crate) use self::plain::impl_plain;
 pub(crate) use self::plans::impl_read_plans;
@@ -37,12 +39,31 @@ pub(crate) const LOCKED: &str =
        d.follow, d.priority, d.concurrency_key, d.rate_key, d.expires_at, d.doubt, d.operation_token, d.operation
 FROM deliveries d JOIN work_requests w USING (id) ";
 
+/// A live lease, of the delivery `d` and its work request `w`; conditions follow.
+pub(crate) const LEASE: &str =
+    "SELECT d.id, d.token, d.worker, w.status, d.namespace, w.job, w.job_version, d.failures, e.lease_ms,
+       d.phase_at < coalesce(d.attempt_until, d.phase_at) AS is_silent
+FROM deliveries d JOIN work_requests w USING (id)
+LEFT JOIN external_leases e ON e.work_request_id = d.id AND e.token = d.token
+WHERE d.phase = 'leased'";
+
+/// Leases `e` of workers in other languages; conditions follow.
+macro_rules! external_leases {
+    () => {
+        "SELECT e.work_request_id, e.token, w.namespace, e.worker, e.attempt, e.lease_ms, e.retry, e.ended, e.words_at,
+                e.words_id, e.output, e.output_at, e.output_id, e.has_own
+         FROM external_leases e JOIN work_requests w ON w.id = e.work_request_id "
+    };
+}
+
 /// A lower bound, `hours` off, of the ids made at an instant: it lets a list filtered by time use the index by id.
 /// The hour is for clocks that differ; the filter by time itself is exact.
 pub(crate) fn id_floor(at: jiff::Timestamp, hours: i64) -> uuid::Uuid {
     let millis = at.as_millisecond().saturating_add(hours * 3_600_000).clamp(0, (1 << 48) - 1);
     uuid::Uuid::from_u128(u128::from(millis.unsigned_abs()) << 80)
 }
+
+pub(crate) use external_leases;
 
 /// The imports that both macros' expansions need.
 pub(crate) mod prelude {
@@ -56,6 +77,8 @@ pub(crate) mod prelude {
     pub(crate) use super::super::changes::{DefinitionKind, RecordedChange};
     pub(crate) use super::super::database::NamePage;
     pub(crate) use super::super::definitions::{InForce, Versioned};
+    pub(crate) use super::super::events_in::{RefusedRecord, SeenKey};
+    pub(crate) use super::super::external::ExternalRow;
     pub(crate) use super::super::fan_outs::{FanOut, InputChunk, NewFanOut, OpenFanOut, UnfinishedChild};
     pub(crate) use super::super::fires::Fire;
     pub(crate) use super::super::follow::EndedRun;
@@ -65,17 +88,18 @@ pub(crate) mod prelude {
     pub(crate) use super::super::outbox::Untold;
     pub(crate) use super::super::requests::{ListFilter, QueueDepth};
     pub(crate) use super::super::rows::{
-        At, BackfillRow, ChangeRow, ChunkRow, DepthRow, EndedRow, EventRow, FanOutRow, FireRow, InForceRow, LateRow,
-        LeaseRow, LogRow, MarkerRow, OpenFanOutRow, ScheduleDbRow, UnfinishedRow, UntoldRow, VersionedJobRow,
-        WorkRequestRow, WorkerRow, all, number, priority, priority_column, status_column,
+        At, BackfillRow, ChangeRow, ChunkRow, DepthRow, EndedRow, EventRow, ExternalDbRow, FanOutRow, FireRow,
+        InForceRow, LateRow, LeaseRow, LogRow, MarkerRow, OpenFanOutRow, RefusedRow, ScheduleDbRow, UnfinishedRow,
+        UntoldRow, VersionedJobRow, WorkRequestRow, WorkerRow, all, number, priority, priority_column, status_column,
     };
     pub(crate) use super::super::schedules::{ScheduleKey, ScheduleRow, just_before};
     pub(crate) use super::super::texts::clean;
     pub(crate) use super::super::waits::WaitFacts;
     pub(crate) use super::super::workers::{NewWorker, Worker};
     pub(crate) use super::super::{Result, step};
-    pub(crate) use super::{BACKFILL, WORK_REQUEST, id_floor};
+    pub(crate) use super::{BACKFILL, LEASE, WORK_REQUEST, external_leases, id_floor};
     pub(crate) use crate::broker::Route;
+    pub(crate) use crate::cloud_event::RefusedEvent;
     pub(crate) use crate::definition::Job;
     pub(crate) use crate::state::{Hold, Status};
     pub(crate) use crate::work_request::{HistoryEvent, LogLine, WorkRequest, WorkRequestId};

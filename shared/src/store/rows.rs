@@ -1,6 +1,7 @@
 //! Rows as both databases give them, and their way into the public types.
 
 mod delivery;
+mod events;
 mod fan_outs;
 mod plans;
 
@@ -24,6 +25,7 @@ use crate::work_request::{
 };
 
 pub(crate) use self::delivery::{DepthRow, LateRow, LeaseRow, LimitDbRow, MarkerRow, WorkerRow};
+pub(crate) use self::events::{ExternalDbRow, RefusedRow};
 pub(crate) use self::fan_outs::{ChildrenColumns, ChunkRow, FanOutRow, OpenFanOutRow, UnfinishedRow};
 pub(crate) use self::plans::{BackfillRow, ChangeRow, EndedRow, FireRow, InForceRow, ScheduleDbRow, VersionedJobRow};
 

@@ -10,7 +10,7 @@ use super::database::{Tx, Which};
 use super::schedules::ScheduleKey;
 use super::{Hint, Result, Store, ids, limits};
 use crate::definition::Priority;
-use crate::state::{Input, Phase, Refusal, Run, apply};
+use crate::state::{Input, Lease, Phase, Refusal, Run, apply};
 use crate::work_request::{FireRef, Happening, RunError, WorkRequestId};
 
 /// A run whose row is locked, and what this transaction does to it.
@@ -67,6 +67,14 @@ impl Locked {
             || self.before.attempt != self.run.attempt
             || self.error.is_some()
             || self.output.is_some()
+    }
+
+    /// The lease, if a worker has one.
+    pub(crate) fn lease(&self) -> Option<Lease> {
+        match self.run.phase {
+            Phase::Leased(lease) => Some(lease),
+            _ => None,
+        }
     }
 
     pub(crate) fn is_done(&self) -> bool {

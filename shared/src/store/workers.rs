@@ -31,6 +31,8 @@ pub struct NewWorker {
 pub struct Worker {
     /// What it said when it started.
     pub worker: NewWorker,
+    /// It is written in another language: it was first heard of by a claim, and beats with each word.
+    pub is_external: bool,
     /// When it started.
     pub started_at: Timestamp,
     /// Counts up while it lives.

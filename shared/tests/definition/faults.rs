@@ -77,7 +77,7 @@ fn what_later_versions_bring_is_refused() {
         format!("{head}{}", indent(lines))
     };
     let top = ["notifications", "webhooks"].map(|key| (key, format!("version: 1\n{key}: x\n")));
-    let of_job = ["resource", "limits", "external"].map(|key| (key, job(&format!("{key}: x"))));
+    let of_job = ["resource", "limits"].map(|key| (key, job(&format!("{key}: x"))));
     let of_schedule =
         ["paused", "unique", "expires", "priority", "on_failure"].map(|key| (key, schedule(&format!("{key}: x"))));
     for (word, text) in top.into_iter().chain(of_job).chain(of_schedule) {

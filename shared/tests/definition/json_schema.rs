@@ -62,6 +62,7 @@ fn with_every_key() -> Value {
                 "on_success": "f", "on_failure": {"job": "l", "input": {"a": 1}}, "on_finish": ["h", {"job": "f"}],
                 "fan_out": {"job": "l", "from": "{{ output.items }}", "fail": {"tolerate": "5%"}, "max": 10},
             },
+            "e": {"external": {"lease": "30s"}, "queue": "e"},
             "l": {"command": {"argv": ["a"], "env": {"A": "b"}, "working_dir": "/", "success": [1], "no_retry": [2]}, "verify": {"command": ["a"]}},
             "s": {
                 "ssh": {

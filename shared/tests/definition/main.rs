@@ -4,6 +4,7 @@
 
 mod calendars;
 mod chains;
+mod external;
 mod fan_out;
 mod faults;
 mod files;

@@ -383,3 +383,8 @@ pub(crate) async fn what_nobody_has_subscribed_to_is_announced_all_the_same(worl
     let verdicts = broker.announce(&announcements).await;
     assert!(matches!(verdicts[..], [Ok(()), Ok(()), Ok(())]), "{verdicts:?}");
 }
+
+pub(crate) async fn events_come_where_others_can_put_them(world: &World) {
+    let broker = world.broker(CancellationToken::new()).await;
+    assert_eq!(broker.events().await.is_none(), world.is_embedded(), "in one process nobody else can");
+}

@@ -59,6 +59,7 @@ cases!(
     a_subscription_outlives_the_handle_that_made_it,
     what_nobody_has_subscribed_to_is_announced_all_the_same,
     a_pulse_is_heard_by_all_who_are_tuned_in,
+    events_come_where_others_can_put_them,
     a_call_comes_back_behind_the_pulses_before_it,
     stop_ends_everything,
 );

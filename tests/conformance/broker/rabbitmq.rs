@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use harness::rabbitmq::RabbitMq;
 use lapin::options::{BasicGetOptions, BasicPublishOptions, QueueDeclareOptions, QueueDeleteOptions};
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
-use reveille_shared::broker::{DeadLetter, DeadLetters, Health, Heard, PublishError, connect};
+use reveille_shared::broker::{DeadLetter, DeadLetters, Events, Health, Heard, PublishError, connect};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -50,6 +50,44 @@ async fn what_is_no_trigger_is_kept_for_people() {
     assert_eq!(kept, bodies);
     assert_eq!(kept.len(), 3);
     assert_eq!(waiting(&raw, "reveille.dead").await, 0);
+    node.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_event_comes_until_it_is_settled() {
+    let node = RabbitMq::start().await.unwrap();
+    let broker = World::new(&node.url()).broker(CancellationToken::new()).await;
+    let (_connection, raw) = raw_channel(&node).await;
+    let mut headers = FieldTable::default();
+    headers.insert("cloudEvents:id".into(), AMQPValue::LongString("7".into()));
+    headers.insert("other".into(), AMQPValue::LongString("x".into()));
+    let binary = BasicProperties::default().with_content_type("application/json".into()).with_headers(headers);
+    for (key, body, properties) in [("", "{}", binary), ("any.key", "\u{0}", BasicProperties::default())] {
+        let options = BasicPublishOptions::default();
+        raw.basic_publish("reveille.events".into(), key.into(), options, body.as_bytes(), properties).await.unwrap();
+    }
+    let read = async |events: &mut Box<dyn Events>| {
+        let message = in_time("an event", events.next()).await.expect("the broker is not shut down");
+        assert!(!format!("{message:?}").contains('7'), "attributes hold a secret");
+        message
+    };
+    let mut events = broker.events().await.unwrap();
+    let first = read(&mut events).await;
+    assert_eq!((first.content_type.as_deref(), &first.body[..]), (Some("application/json"), &b"{}"[..]));
+    assert_eq!(first.attributes, [("id".to_owned(), "7".to_owned())]);
+    let second = read(&mut events).await;
+    assert_eq!((second.content_type.as_deref(), &second.body[..]), (None, &b"\0"[..]), "whatever it is");
+    events.settle(vec![first]).await;
+    drop(events);
+    // What was not settled comes again, also over another connection.
+    let mut events = broker.events().await.unwrap();
+    let again = read(&mut events).await;
+    assert_eq!(again.body, second.body);
+    events.settle(vec![again]).await;
+    let empty = async || waiting(&raw, "reveille.events.in").await;
+    drop(events);
+    sleep(Duration::from_millis(200)).await;
+    assert_eq!(empty().await, 0);
     node.stop().await.unwrap();
 }
 

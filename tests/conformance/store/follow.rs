@@ -75,6 +75,7 @@ async fn every_way_to_end_is_followed_up(bed: Bed) {
         error: RunError::new("Lost", "its worker died"),
         retry: None,
         verify: false,
+        if_overdue: false,
     };
     bed.store.lose(vec![loss]).await.unwrap();
     let mut ended: Vec<_> = ends(&bed.store).await.into_iter().map(|run| (run.id, run.status)).collect();

@@ -21,7 +21,8 @@ on_both!(
 );
 
 async fn lose(bed: &Bed, run: &reveille_shared::store::Claimed, verify: bool) {
-    let loss = Loss { id: run.id, token: run.token, error: error("its worker died"), retry: None, verify };
+    let loss =
+        Loss { id: run.id, token: run.token, error: error("its worker died"), retry: None, verify, if_overdue: false };
     assert_eq!(bed.store.lose(vec![loss]).await.unwrap(), 1);
 }
 

@@ -37,7 +37,7 @@ on_both!(
 );
 
 fn loss(id: WorkRequestId, token: Uuid, retry: Option<Duration>) -> Loss {
-    Loss { id, token, error: error("its worker died"), retry, verify: false }
+    Loss { id, token, error: error("its worker died"), retry, verify: false, if_overdue: false }
 }
 
 /// A worker repeats a claim on which the database gave no answer, as may happen on a busy machine.

@@ -126,7 +126,8 @@ async fn every_way_to_free_a_slot_lets_the_next_one_go(bed: Bed) {
                 let run = run(&bed, &out).await;
                 let error = crate::bed::error("its worker died");
                 let (id, token) = (run.id, run.token);
-                let loss = reveille_shared::store::Loss { id, token, error, retry: None, verify: false };
+                let loss =
+                    reveille_shared::store::Loss { id, token, error, retry: None, verify: false, if_overdue: false };
                 assert_eq!(bed.store.lose(vec![loss]).await.unwrap(), 1);
             }
         }

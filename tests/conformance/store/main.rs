@@ -8,6 +8,7 @@ mod backfills;
 mod bed;
 mod definitions;
 mod dispatch;
+mod external;
 mod fan_out;
 mod faults;
 mod fires;

@@ -175,7 +175,8 @@ impl Model {
             Op::Lose { token, retry, verify, .. } => {
                 let (id, token, error) = (self.id, self.token(token), error("its worker died"));
                 let expected = self.apply(&Input::Lose { token, error: error.clone(), retry, verify });
-                let ended = bed.store.lose(vec![Loss { id, token, error, retry, verify }]).await.unwrap();
+                let ended =
+                    bed.store.lose(vec![Loss { id, token, error, retry, verify, if_overdue: false }]).await.unwrap();
                 assert_eq!(ended, usize::from(expected.is_ok()));
             }
             Op::Abandon { retry, verify, .. } => {
@@ -184,7 +185,8 @@ impl Model {
                 let (id, token, error) = (self.id, self.token(0), error("nobody asked"));
                 let expected = self.apply(&Input::Abandon { error: error.clone(), retry, verify });
                 assert_eq!(found, expected.is_ok());
-                let ended = bed.store.abandon(vec![Loss { id, token, error, retry, verify }]).await.unwrap();
+                let ended =
+                    bed.store.abandon(vec![Loss { id, token, error, retry, verify, if_overdue: false }]).await.unwrap();
                 assert_eq!(ended, usize::from(expected.is_ok()));
             }
             Op::Cancel { .. } => {

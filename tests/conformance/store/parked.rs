@@ -64,7 +64,7 @@ async fn is_parked(bed: &Bed, id: WorkRequestId) -> bool {
 }
 
 fn loss(run: &Claimed, retry: Option<Duration>, verify: bool) -> Loss {
-    Loss { id: run.id, token: run.token, error: error("its worker died"), retry, verify }
+    Loss { id: run.id, token: run.token, error: error("its worker died"), retry, verify, if_overdue: false }
 }
 
 async fn the_next_lease_goes_on_with_the_same_attempt(bed: Bed) {

@@ -77,7 +77,14 @@ async fn a_canceling_run_never_retries(bed: Bed) {
             "fail" => bed.report(&run, failed(retry)).await.unwrap(),
             "release" => bed.report(&run, Outcome::Released).await.unwrap(),
             _ => {
-                let loss = Loss { id: run.id, token: run.token, error: error("dead"), retry, verify: false };
+                let loss = Loss {
+                    id: run.id,
+                    token: run.token,
+                    error: error("dead"),
+                    retry,
+                    verify: false,
+                    if_overdue: false,
+                };
                 assert_eq!(bed.store.lose(vec![loss]).await.unwrap(), 1);
             }
         }

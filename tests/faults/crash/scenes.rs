@@ -52,6 +52,8 @@ pub(super) enum Before {
 pub(super) enum Load {
     /// Only what starts by itself, fires each second among it.
     Fires,
+    /// A worker in another language runs something, and repeats what is not answered.
+    External,
     /// Runs are asked for: short ones, one that fails at first, one that calls another, and one whose work goes on elsewhere.
     Asks,
     /// More long runs are asked for than there are slots.
@@ -137,7 +139,10 @@ fn of_commit(commit: Commit) -> Scene {
         Commit::Abandon => (Scheduler, OperationIsForsaken, Load::Fires),
         Commit::WakeStrandedLimits => (Scheduler, Nothing, Load::Fires),
         Commit::PurgeKeys | Commit::PurgeUniqueKeys => (Scheduler, Nothing, Load::Fires),
-        Commit::PurgeLimits | Commit::PurgeWorkers | Commit::PurgeInputs => (Scheduler, Nothing, Load::Fires),
+        Commit::PurgeLimits | Commit::PurgeWorkers | Commit::PurgeInputs | Commit::PurgeEvents => {
+            (Scheduler, Nothing, Load::Fires)
+        }
+        Commit::ClaimExternal | Commit::Extend | Commit::TakeEvents => (Scheduler, Nothing, Load::External),
     };
     // The first beat comes before there are leases.
     let count = if commit == Commit::Beat { 2 } else { 1 };
@@ -151,6 +156,7 @@ fn of_act(act: Act) -> Scene {
         Act::PublishBegun | Act::PublishHalfway | Act::Published => (Scheduler, Load::Fires),
         Act::Telling => (SchedulerOnly, Load::Fires),
         Act::LetterTaken | Act::LetterKept | Act::LetterSettled => (SchedulerOnly, Load::MessagesDie),
+        Act::EventsReceived | Act::EventsKept => (SchedulerOnly, Load::External),
         Act::DeliveryTaken | Act::ClaimAcked | Act::AttemptBegun => (Worker, Load::Asks),
         Act::LineSaid | Act::HandlerEnded | Act::ReportQueued => (Worker, Load::Asks),
         Act::GaveBack => (Worker, Load::LongRuns),

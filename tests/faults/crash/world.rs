@@ -11,7 +11,9 @@ use jiff::{SignedDuration, Timestamp};
 use reqwest::{Method, StatusCode};
 use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
+use super::outside;
 use super::scenes::Dies;
 
 /// How long anything may take.
@@ -37,6 +39,7 @@ jobs:
   endless: { command: [sleep, '15'] }
   remote: { http: { url: CALLEE/begin/3, follow: { poll: { min: 100ms, max: 200ms } } } }
   forsaken: { http: { url: CALLEE/once, follow: { poll: { min: 1h } } }, timeout: 1d }
+  outside: { external: {}, queue: outside }
 schedules:
   second: { every: 2s, trigger: [work, chain], overlap: allow, catch_up: { policy: all, window: 1h } }
   pulse: { every: 5s, trigger: work, overlap: allow, catch_up: { policy: all, window: 1h } }
@@ -68,6 +71,8 @@ pub(super) struct World {
     is_paused: bool,
     changes: u32,
     number: u32,
+    /// Runs the jobs of the queue `outside`.
+    _outside: JoinSet<()>,
 }
 
 impl World {
@@ -75,8 +80,21 @@ impl World {
         let callee = Callee::start().await?;
         let definitions = DEFINITIONS.replace("CALLEE", &callee.base);
         let builder = builder.schedules(definitions.clone()).slots(SLOTS).env("REVEILLE_LEASE_TTL", "3s");
-        let (stack, asked, backfills) = (builder.start().await?, Vec::new(), Vec::new());
-        Ok(Self { stack, definitions, _callee: callee, asked, backfills, is_paused: false, changes: 0, number: 0 })
+        let stack = builder.start().await?;
+        let mut outside = JoinSet::new();
+        outside.spawn(outside::play(stack.api.clone(), stack.broker.as_ref().map(|broker| broker.url().to_owned())));
+        let (asked, backfills) = (Vec::new(), Vec::new());
+        Ok(Self {
+            stack,
+            definitions,
+            _callee: callee,
+            asked,
+            backfills,
+            is_paused: false,
+            changes: 0,
+            number: 0,
+            _outside: outside,
+        })
     }
 
     pub(super) fn is_one_process(&self) -> bool {

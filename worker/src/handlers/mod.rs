@@ -216,6 +216,11 @@ impl Handlers {
             }
             #[cfg(not(feature = "ssh"))]
             Handler::Ssh(_) => Left::Ended(Err(RunFailure::retry("this worker was built without ssh").code("NoSsh"))),
+            Handler::External(_) => Left::Ended(Err(RunFailure::fatal(format!(
+                "job {} is external: a worker of its own has to take it from the queue {}, which a worker of Reveille must not serve",
+                job.name, job.queue
+            ))
+            .code("ExternalJob"))),
         }
     }
 }

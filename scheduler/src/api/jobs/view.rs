@@ -1,8 +1,8 @@
 //! Jobs as JSON. Values of headers and of the environment are not shown: people write secrets there.
 
 use reveille_shared::definition::{
-    CancelCall, Chained, Concurrency, FanOut, Follow, Handler, Job, Priority, Rate, RemoteCommand, Unique, UniqueSpan,
-    Verify, VerifyCall, VerifyHttp,
+    CancelCall, Chained, Concurrency, ExternalWork, FanOut, Follow, Handler, Job, Priority, Rate, RemoteCommand,
+    Unique, UniqueSpan, Verify, VerifyCall, VerifyHttp,
 };
 use reveille_shared::fan_out::FailPolicy;
 use reveille_shared::store::Versioned;
@@ -155,6 +155,11 @@ enum HandlerView {
     Function {
         /// The name under which it is registered.
         name: String,
+    },
+    /// Leaves it to a worker in any language, which claims at this API.
+    External {
+        /// How long that worker may be silent, like `1m`.
+        lease: String,
     },
 }
 
@@ -345,6 +350,7 @@ impl From<Handler> for HandlerView {
                 idle_timeout: call.idle_timeout.map(|timeout| timeout.to_string()),
             },
             Handler::Function(name) => Self::Function { name },
+            Handler::External(ExternalWork { lease }) => Self::External { lease: lease.to_string() },
         }
     }
 }

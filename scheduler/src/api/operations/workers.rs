@@ -21,9 +21,12 @@ pub(crate) struct WorkerView {
     id: Uuid,
     /// For people.
     name: String,
-    /// The work queues that it consumes.
+    /// The work queues that it consumes; of an external one, the last from which it claimed.
     queues: Vec<String>,
-    /// How many runs it executes at once.
+    /// `reveille`, or `external` for one in another language: that is listed from its first claim until it has been silent for an
+    /// hour, and its runs are looked after one by one.
+    kind: &'static str,
+    /// How many runs it executes at once; 0 if that is not known.
     slots: u32,
     /// How many it executes now.
     running: i64,
@@ -46,6 +49,7 @@ impl From<Worker> for WorkerView {
             id: known.worker.incarnation,
             name: known.worker.name,
             queues: known.worker.queues,
+            kind: if known.is_external { "external" } else { "reveille" },
             slots: known.worker.slots,
             running: known.leases,
             version: known.worker.version,

@@ -2,6 +2,7 @@
 
 mod backfills;
 mod definitions;
+mod external;
 mod fan_out;
 mod lists;
 mod lives;
@@ -88,6 +89,7 @@ impl Api {
             metrics: PrometheusBuilder::new().build_recorder().handle(),
             address: HOST.parse().unwrap(),
             whole: Arc::default(),
+            events: Arc::new(crate::events_in::EventsIn::new(store.clone())),
         };
         // Beside what the scheduler serves, a handler that panics.
         let broken = Router::new().route("/broken", axum::routing::get(async || -> &'static str { panic!("broken") }));

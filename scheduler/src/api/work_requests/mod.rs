@@ -2,14 +2,17 @@
 
 pub(crate) mod cancel;
 pub(crate) mod cancel_all;
+pub(crate) mod claim;
 pub(crate) mod errors;
 pub(crate) mod events;
 pub(crate) mod get;
+pub(crate) mod heartbeat;
 pub(crate) mod late_reports;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod result;
 pub(crate) mod retry_failed;
+pub(crate) mod tell;
 pub(crate) mod view;
 
 use axum::extract::FromRequestParts;

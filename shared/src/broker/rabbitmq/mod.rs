@@ -5,10 +5,12 @@
 //! - [`publisher`]: pipelined publishing with confirms.
 //! - [`consumer`]: queues → messages, over as many connections as it takes; [`tags`] decides how to settle them.
 //! - [`subscription`], [`dead_letters`]: messages → deliveries and dead letters.
+//! - [`events`]: what workers in other languages tell.
 //! - [`pulses`]: the sign of life of who ends leases.
 
 mod consumer;
 mod dead_letters;
+mod events;
 mod link;
 mod publisher;
 mod pulses;
@@ -25,14 +27,15 @@ use tokio_util::sync::CancellationToken;
 
 use self::consumer::Consumer;
 use self::dead_letters::RabbitDeadLetters;
+use self::events::RabbitEvents;
 use self::link::Link;
 use self::publisher::{Message, Publisher};
 use self::pulses::RabbitPulses;
 use self::subscription::RabbitSubscription;
 use self::topology::{KnownQueues, work_queue};
 use super::{
-    Announcement, Broker, BrokerError, DeadLetters, Health, PublishError, Pulses, Route, Subscription, check_name,
-    check_names, is_queue_name,
+    Announcement, Broker, BrokerError, DeadLetters, Events, Health, PublishError, Pulses, Route, Subscription,
+    check_name, check_names, is_queue_name,
 };
 use crate::definition::Priority;
 use crate::telemetry::chain;
@@ -116,6 +119,12 @@ impl Broker for RabbitBroker {
         let mut consumer = self.consumer(vec![topology::DEAD.to_owned()]);
         consumer.demand(dead_letters::UNSETTLED).await;
         Ok(Box::new(RabbitDeadLetters::new(consumer, Arc::clone(&self.publisher))))
+    }
+
+    async fn events(&self) -> Option<Box<dyn Events>> {
+        let mut consumer = self.consumer(vec![topology::EVENTS_IN.to_owned()]);
+        consumer.demand(events::UNSETTLED).await;
+        Some(Box::new(RabbitEvents(consumer)))
     }
 
     async fn pulse(&self) -> Result<(), BrokerError> {

@@ -22,6 +22,10 @@ pub(super) const UNREADABLE: &str = "reveille.unreadable";
 pub(super) const PULSE: &str = "reveille.pulse";
 /// The exchange for what happens to runs, where anybody may bind queues of their own.
 pub(super) const TRANSITIONS: &str = "reveille.transitions";
+/// The exchange to which workers in other languages publish what they tell.
+pub(super) const EVENTS: &str = "reveille.events";
+/// The queue in which that waits for a scheduler.
+pub(super) const EVENTS_IN: &str = "reveille.events.in";
 /// A routing key that leads nowhere.
 pub(super) const NO_QUEUE: &str = "reveille.none";
 
@@ -36,6 +40,8 @@ const fn prefix(priority: Priority) -> &'static str {
 /// A message given back more often than this is dead. Without a limit, RabbitMQ puts what is given back at the
 /// end of a quorum queue, not the front; a low one would bury triggers that busy workers hand back.
 const DELIVERY_LIMIT: i64 = 1000;
+/// A message of a worker that was handed out more often than this without being settled is dead.
+const EVENTS_DELIVERY_LIMIT: i64 = 1_000_000;
 /// The oldest unreadable messages go when there are more: nobody may be looking.
 const UNREADABLE_LIMIT: i64 = 10_000;
 /// AMQP's number for "there is no such queue".
@@ -114,6 +120,14 @@ async fn declare_fixed(connection: &Connection) -> Result<(), Error> {
     declare_queue(&channel, DEAD, quorum()).await?;
     let (dead, any) = (ShortString::from(DEAD), ShortString::default());
     channel.queue_bind(dead.clone(), dead, any, QueueBindOptions::default(), FieldTable::default()).await?;
+    channel.exchange_declare(EVENTS.into(), ExchangeKind::Topic, durable, FieldTable::default()).await?;
+    let mut arguments = quorum();
+    // As good as none: newer brokers have a low one by default, and a database may be away for long.
+    arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(EVENTS_DELIVERY_LIMIT));
+    arguments.insert("x-dead-letter-exchange".into(), text(DEAD));
+    declare_queue(&channel, EVENTS_IN, arguments).await?;
+    let bind = QueueBindOptions::default();
+    channel.queue_bind(EVENTS_IN.into(), EVENTS.into(), "#".into(), bind, FieldTable::default()).await?;
     let mut arguments = quorum();
     arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(UNREADABLE_LIMIT));
     arguments.insert("x-overflow".into(), text("drop-head"));

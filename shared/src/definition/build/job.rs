@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::super::model::{
-    Backoff, CancelCall, Chained, CommandCall, Concurrency, FanOut, Handler, HttpCall, Job, Rate, RetryPolicy, Unique,
-    Verify,
+    Backoff, CancelCall, Chained, CommandCall, Concurrency, ExternalWork, FanOut, Handler, HttpCall, Job, Rate,
+    RetryPolicy, Unique, Verify,
 };
 use super::OneOrMany;
 use super::fan_out::RawFanOut;
@@ -90,6 +90,12 @@ enum RawHandler {
     Command(RawCommand),
     Ssh(RawSsh),
     Function(String),
+    External(RawExternal),
+}
+
+#[derive(Deserialize)]
+struct RawExternal {
+    lease: Option<HumanDuration>,
 }
 
 #[derive(Deserialize)]
@@ -169,6 +175,9 @@ impl RawJob {
             RawHandler::Command(command) => Handler::Command(command.into()),
             RawHandler::Ssh(ssh) => Handler::Ssh(ssh.into()),
             RawHandler::Function(name) => Handler::Function(name),
+            RawHandler::External(RawExternal { lease }) => {
+                Handler::External(lease.map_or_else(ExternalWork::default, |lease| ExternalWork { lease }))
+            }
         };
         let (own, inherited) = (self.limits, defaults.limits.clone());
         let built_in = Job::new(namespace, name, handler);

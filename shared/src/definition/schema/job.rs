@@ -38,6 +38,7 @@ pub(super) static JOB: Object = Object {
         key("command", COMMAND_OR_ARGV, "Run a program: [program, argument, …]"),
         key("ssh", Shape::Object(&SSH), "Run a command on another host"),
         key("function", Shape::Text(Text::Function), "Call a Rust function registered in the worker"),
+        key("external", Shape::Object(&EXTERNAL), "Leave it to a worker in any language that takes it from the queue"),
         key("timeout", DURATION, "How long one attempt may take, like 45m. Default: 10m"),
         key("retry", Shape::Object(&RETRY), "What follows a failed attempt"),
         key(
@@ -56,8 +57,7 @@ pub(super) static JOB: Object = Object {
         key("unique", Shape::Object(&UNIQUE), "Which runs are the same: asking for another gives the one there is"),
         key("expires", DURATION, "A run that has not started within this time FAILS. Default: it waits"),
     ],
-    one_of: &["http", "command", "ssh", "function"],
-    later_one_of: &["external"],
+    one_of: &["http", "command", "ssh", "function", "external"],
     later: &["resource", "limits"],
     instead: &[
         ("cancel", "write it within `http`: what else runs is stopped by the worker"),
@@ -145,6 +145,16 @@ static COMMAND: Object = Object {
         key("no_retry", EXIT_CODES, "Exit codes after which a retry is pointless"),
     ],
     later: &["user", "group", "limits", "stdin"],
+    ..PLAIN
+};
+
+static EXTERNAL: Object = Object {
+    name: "external",
+    keys: &[key("lease", DURATION, "How long its worker may be silent, 10s to 1h. Default: 60s")],
+    instead: &[
+        ("queue", "write it in the job, beside `external`"),
+        ("timeout", "write it in the job, beside `external`"),
+    ],
     ..PLAIN
 };
 

@@ -1,5 +1,6 @@
 //! PostgreSQL: connections, migrations, hints between processes.
 
+mod events;
 mod limits;
 mod plans;
 mod runs;
@@ -16,7 +17,7 @@ use tokio::task::JoinSet;
 
 use super::database::{Database, Tx};
 use super::reads::prelude::*;
-use super::reads::{impl_fan_outs, impl_plain, impl_read_fan_outs, impl_read_plans, impl_read_runs};
+use super::reads::{impl_fan_outs, impl_plain, impl_plain_events, impl_read_fan_outs, impl_read_plans, impl_read_runs};
 use super::{Hint, Kind, SCHEMA, StoreError};
 
 /// The channel on which processes give each other a hint.
@@ -51,6 +52,7 @@ impl_read_runs!(Postgres, sqlx::Postgres);
 impl_read_fan_outs!(Postgres, sqlx::Postgres);
 impl_plain!(PgTx, " FOR SHARE");
 impl_fan_outs!(PgTx, " FOR UPDATE");
+impl_plain_events!(PgTx);
 
 impl Postgres {
     pub(crate) async fn connect(url: &str, process: &str) -> Result<Self> {

@@ -125,6 +125,17 @@ macro_rules! impl_read_plans {
                 .map_err(step("read the queues"))
             }
 
+            async fn external_queues(&self) -> Result<Vec<String>> {
+                sqlx::query_scalar(
+                    "SELECT DISTINCT v.spec ->> 'queue' AS queue
+                     FROM jobs j JOIN job_versions v USING (namespace, name, version)
+                     WHERE v.spec -> 'handler' -> 'external' IS NOT NULL ORDER BY queue",
+                )
+                .fetch_all(&self.read)
+                .await
+                .map_err(step("read the queues of external jobs"))
+            }
+
             async fn leader(&self, now: Timestamp) -> Result<Option<Generation>> {
                 let generation: Option<i64> =
                     sqlx::query_scalar("SELECT generation FROM leader WHERE holder IS NOT NULL AND expires_at > $1")

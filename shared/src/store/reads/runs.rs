@@ -205,7 +205,7 @@ macro_rules! impl_read_runs {
             async fn workers(&self) -> Result<Vec<Worker>> {
                 let rows: Vec<WorkerRow> = sqlx::query_as(
                     "SELECT w.incarnation, w.name, w.queues, w.slots, w.version, w.started_at, w.beat, w.beat_at,
-                            w.ended_at, w.lease_ttl_ms,
+                            w.ended_at, w.lease_ttl_ms, w.kind = 'external' AS is_external,
                             (SELECT count(*) FROM deliveries d WHERE d.worker = w.incarnation AND d.phase = 'leased')
                                 AS leases
                      FROM workers w ORDER BY w.started_at DESC, w.incarnation",
@@ -217,15 +217,13 @@ macro_rules! impl_read_runs {
             }
 
             async fn leases_of(&self, worker: Uuid) -> Result<Vec<HeldLease>> {
-                let rows: Vec<LeaseRow> = sqlx::query_as(
-                    "SELECT d.id, d.token, w.status, d.namespace, w.job, w.job_version, d.failures
-                     FROM deliveries d JOIN work_requests w USING (id)
-                     WHERE d.worker = $1 AND d.phase = 'leased'",
-                )
-                .bind(worker)
-                .fetch_all(&self.read)
-                .await
-                .map_err(step("read a worker's leases"))?;
+                let rows: Vec<LeaseRow> = sqlx::QueryBuilder::<$db>::new(LEASE)
+                    .push(" AND d.worker = ")
+                    .push_bind(worker)
+                    .build_query_as()
+                    .fetch_all(&self.read)
+                    .await
+                    .map_err(step("read a worker's leases"))?;
                 all(rows)
             }
 
@@ -236,6 +234,19 @@ macro_rules! impl_read_runs {
                         .fetch_all(&self.read)
                         .await
                         .map_err(step("read late reports"))?;
+                all(rows)
+            }
+
+            async fn refused_events(&self, before: i64, limit: i64) -> Result<Vec<RefusedRecord>> {
+                let rows: Vec<RefusedRow> = sqlx::query_as(
+                    "SELECT seq, via, code, message, source, id, kind, subject, namespace, first_at, last_at, count
+                     FROM refused_events WHERE seq < $1 ORDER BY seq DESC LIMIT $2",
+                )
+                .bind(before)
+                .bind(limit)
+                .fetch_all(&self.read)
+                .await
+                .map_err(step("read refused events"))?;
                 all(rows)
             }
 
@@ -285,22 +296,23 @@ macro_rules! impl_read_runs {
             }
 
             async fn overdue_leases(&self, now: Timestamp, limit: i64) -> Result<Vec<HeldLease>> {
-                let rows: Vec<LeaseRow> = sqlx::query_as(
-                    "SELECT d.id, d.token, w.status, d.namespace, w.job, w.job_version, d.failures
-                     FROM deliveries d JOIN work_requests w USING (id)
-                     WHERE d.phase = 'leased' AND d.phase_at < $1 LIMIT $2",
-                )
-                .bind(At(now))
-                .bind(limit)
-                .fetch_all(&self.read)
-                .await
-                .map_err(step("look for overdue leases"))?;
+                // Those of silent holders last: they may have to wait, and must not be in the way.
+                let rows: Vec<LeaseRow> = sqlx::QueryBuilder::<$db>::new(LEASE)
+                    .push(" AND d.phase_at < ")
+                    .push_bind(At(now))
+                    .push(" ORDER BY is_silent LIMIT ")
+                    .push_bind(limit)
+                    .build_query_as()
+                    .fetch_all(&self.read)
+                    .await
+                    .map_err(step("look for overdue leases"))?;
                 all(rows)
             }
 
             async fn abandoned(&self, now: Timestamp, limit: i64) -> Result<Vec<HeldLease>> {
                 let rows: Vec<LeaseRow> = sqlx::query_as(
-                    "SELECT d.id, d.operation_token AS token, w.status, d.namespace, w.job, w.job_version, d.failures
+                    "SELECT d.id, d.operation_token AS token, d.worker, w.status, d.namespace, w.job, w.job_version, d.failures,
+                            CAST(NULL AS bigint) AS lease_ms, false AS is_silent
                      FROM deliveries d JOIN work_requests w USING (id)
                      WHERE d.operation_token IS NOT NULL AND d.attempt_until <= $1 AND d.phase IN ('parked', 'sent')
                      LIMIT $2",

@@ -17,7 +17,7 @@ use crate::store::workers::{NewWorker, Worker};
 use crate::store::{Result, StoreError};
 use crate::work_request::WorkRequestId;
 
-fn millis(what: &'static str, value: i64) -> Result<HumanDuration> {
+pub(super) fn millis(what: &'static str, value: i64) -> Result<HumanDuration> {
     u64::try_from(value).map(HumanDuration::from_millis).map_err(malformed(what))
 }
 
@@ -33,6 +33,7 @@ pub(crate) struct WorkerRow {
     beat_at: At,
     ended_at: Option<At>,
     lease_ttl_ms: i64,
+    is_external: bool,
     leases: i64,
 }
 
@@ -49,6 +50,7 @@ impl TryFrom<WorkerRow> for Worker {
                 version: row.version,
                 lease_ttl: millis("lease's time-to-live", row.lease_ttl_ms)?.get(),
             },
+            is_external: row.is_external,
             started_at: row.started_at.0,
             beat: row.beat,
             beat_at: row.beat_at.0,
@@ -62,11 +64,14 @@ impl TryFrom<WorkerRow> for Worker {
 pub(crate) struct LeaseRow {
     id: Uuid,
     token: Uuid,
+    worker: Option<Uuid>,
     status: String,
     namespace: String,
     job: String,
     job_version: i64,
     failures: i32,
+    lease_ms: Option<i64>,
+    is_silent: bool,
 }
 
 impl TryFrom<LeaseRow> for HeldLease {
@@ -76,11 +81,14 @@ impl TryFrom<LeaseRow> for HeldLease {
         Ok(Self {
             id: WorkRequestId(row.id),
             token: row.token,
+            worker: row.worker,
             canceling: row.status == Status::Canceling.as_str(),
             namespace: row.namespace,
             job: row.job,
             job_version: row.job_version,
             failures: count("number of failures", row.failures)?,
+            silence: row.lease_ms.map(|ms| Ok(millis("lease", ms)?.get())).transpose()?,
+            is_silent: row.is_silent,
         })
     }
 }

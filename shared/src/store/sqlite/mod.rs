@@ -1,5 +1,6 @@
 //! SQLite: one process, one writer, a folder locked against a second process.
 
+mod events;
 mod limits;
 mod plans;
 mod runs;
@@ -15,7 +16,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Transaction};
 
 use super::database::{Database, Tx};
 use super::reads::prelude::*;
-use super::reads::{impl_fan_outs, impl_plain, impl_read_fan_outs, impl_read_plans, impl_read_runs};
+use super::reads::{impl_fan_outs, impl_plain, impl_plain_events, impl_read_fan_outs, impl_read_plans, impl_read_runs};
 use super::{Hint, Kind, SCHEMA, StoreError};
 use crate::clock::Clock;
 
@@ -45,6 +46,7 @@ impl_read_fan_outs!(Sqlite, sqlx::Sqlite);
 // The only writer needs no locks.
 impl_plain!(SqliteTx, "");
 impl_fan_outs!(SqliteTx, "");
+impl_plain_events!(SqliteTx);
 
 impl Sqlite {
     pub(crate) async fn open(folder: &Path, clock: Arc<dyn Clock>) -> Result<Self> {
