@@ -157,7 +157,7 @@ impl RawJob {
                     body,
                     success,
                     cancel: cancel.map(CancelCall::from),
-                    follow: follow.and_then(RawFollow::read),
+                    follow: follow.and_then(RawFollow::read).map(Box::new),
                     one_way,
                 })
             }
