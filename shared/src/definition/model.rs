@@ -201,7 +201,7 @@ pub struct HttpCall {
     pub cancel: Option<CancelCall>,
     /// The answer may only say that something was begun: it is asked after until that has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub follow: Option<Follow>,
+    pub follow: Option<Box<Follow>>,
     /// Only the answer's status counts; its body is not read.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub one_way: bool,

@@ -19,8 +19,8 @@ fn call(keys: &str) -> HttpCall {
 #[test]
 fn an_operation_is_followed_by_a_word_or_by_a_map() {
     assert_eq!((call("method: PUT").follow, call("follow: false").follow), (None, None));
-    assert_eq!(call("follow: true").follow, Some(Follow::default()));
-    assert_eq!(call("follow: {}").follow, Some(Follow::default()));
+    assert_eq!(call("follow: true").follow, Some(Box::default()));
+    assert_eq!(call("follow: {}").follow, Some(Box::default()));
     let keys = "url: \"http://b/{{ body.id }}{{ headers['x-id'] }}\", succeeded: body.ok, failed: status == 500, \
                 running: not body.ok, percent: body.n, poll: { min: 5s, max: 2m }, cancel: delete";
     let text = |text: &str| Some(text.to_owned());
@@ -34,7 +34,7 @@ fn an_operation_is_followed_by_a_word_or_by_a_map() {
         most: "2m".parse().unwrap(),
         delete: true,
     };
-    assert_eq!(call(&format!("follow: {{ {keys} }}")).follow, Some(all));
+    assert_eq!(call(&format!("follow: {{ {keys} }}")).follow, Some(Box::new(all)));
     let bounds = |poll: &str| {
         let follow = call(&format!("follow: {{ poll: {{ {poll} }} }}")).follow.unwrap();
         (follow.least.to_string(), follow.most.to_string())

@@ -90,7 +90,7 @@ fn handler() -> impl Strategy<Value = Handler> {
     let cancel = prop::option::of((".*", pairs()))
         .prop_map(|cancel| cancel.map(|(url, headers)| CancelCall { method: "DELETE".into(), url, headers }));
     prop_oneof![
-        (any_json(), pairs(), codes(), cancel, prop::option::of(follow()), any::<bool>()).prop_map(
+        (any_json(), pairs(), codes(), cancel, prop::option::of(follow().prop_map(Box::new)), any::<bool>()).prop_map(
             |(body, headers, success, cancel, follow, one_way)| {
                 let body = Some(body).filter(|body| !body.is_null());
                 let call = HttpCall::new("PUT", "http://a");

@@ -121,7 +121,7 @@ enum HandlerView {
         cancel: Option<CancelView>,
         /// How what the call has begun is asked after, if it is.
         #[serde(skip_serializing_if = "Option::is_none")]
-        follow: Option<FollowView>,
+        follow: Option<Box<FollowView>>,
         /// Only the status of the answer counts.
         #[serde(rename = "oneWay")]
         one_way: bool,
@@ -333,7 +333,7 @@ impl From<Handler> for HandlerView {
                 url: without_credentials(&call.url),
                 headers: call.headers.into_keys().collect(),
                 cancel: call.cancel.map(CancelView::from),
-                follow: call.follow.map(FollowView::from),
+                follow: call.follow.map(|follow| Box::new(FollowView::from(*follow))),
                 one_way: call.one_way,
             },
             Handler::Command(call) => Self::Command { argv: call.argv, env: call.env.into_keys().collect() },

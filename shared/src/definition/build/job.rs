@@ -168,7 +168,7 @@ impl RawJob {
                     body,
                     success,
                     cancel: cancel.map(CancelCall::from),
-                    follow: follow.and_then(RawFollow::read),
+                    follow: follow.and_then(RawFollow::read).map(Box::new),
                     one_way,
                 })
             }

@@ -83,7 +83,7 @@ impl Callee {
     /// A call of `/begin` that is followed.
     fn call(&self, follow: Follow) -> HttpCall {
         let headers = BTreeMap::from([("Authorization".to_owned(), "Bearer ${env:TOKEN}".to_owned())]);
-        HttpCall { headers, follow: Some(follow), ..HttpCall::new("POST", format!("{}/begin", self.base)) }
+        HttpCall { headers, follow: Some(Box::new(follow)), ..HttpCall::new("POST", format!("{}/begin", self.base)) }
     }
 }
 
