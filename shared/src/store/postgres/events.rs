@@ -24,9 +24,11 @@ impl Events for PgTx {
 
     async fn seen(&mut self, keys: &[SeenKey]) -> Result<HashSet<SeenKey>> {
         let rows: Vec<SeenKey> = sqlx::query_as(
-            "SELECT s.work_request_id, s.source, s.id
+            "SELECT u.run, u.source, u.id
              FROM unnest($1::uuid[], $2::text[], $3::text[]) AS u (run, source, id)
-             JOIN seen_events s ON s.work_request_id = u.run AND s.source = u.source AND s.id = u.id",
+             -- The limit keeps it a look into the index for each: a join may read the whole table, which grows quickly.
+             CROSS JOIN LATERAL (SELECT 1 FROM seen_events s
+                                 WHERE s.work_request_id = u.run AND s.source = u.source AND s.id = u.id LIMIT 1) AS known",
         )
         .bind(keys.iter().map(|(run, ..)| *run).collect::<Vec<_>>())
         .bind(keys.iter().map(|(_, source, _)| source.as_str()).collect::<Vec<_>>())
