@@ -70,7 +70,6 @@ fn api() -> OpenApiRouter<ApiState> {
         .route("/v1/workRequests/{id}", post(verbs::of_work_request))
         .routes(routes!(work_requests::cancel_all::cancel_work_requests))
         .routes(routes!(work_requests::late_reports::list_late_reports))
-        .route("/v1/workRequests/{id}", post(verbs::of_work_request))
         .routes(routes!(work_requests::events::list_events, work_requests::tell::tell_events))
         .routes(routes!(work_requests::logs::list_logs))
         .routes(routes!(work_requests::errors::list_errors))
