@@ -75,7 +75,6 @@ pub(super) static SCHEDULE: Object = Object {
         ("calendar", "did you mean `except` or `only`? both take names of calendars"),
         ("calendars", "write the names in `except` or `only`; calendars are defined at the top of a file"),
     ],
-    ..PLAIN
 };
 
 static DST: Object = Object {
