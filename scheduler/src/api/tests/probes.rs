@@ -72,7 +72,7 @@ async fn workers_and_queues_show_what_is_there() {
     let worker = &workers["items"][0];
     assert_eq!((&worker["id"], &worker["live"]), (&json!(played.id.to_string()), &json!(true)));
     assert_eq!((&worker["slots"], &worker["running"]), (&json!(4), &json!(1)));
-    let queue = |name, due, leased, workers| json!({"name": name, "held": 0, "due": due, "sent": 0, "leased": leased, "workers": workers});
+    let queue = |name, due, leased, workers| json!({"name": name, "held": 0, "due": due, "sent": 0, "leased": leased, "parked": 0, "workers": workers});
     let queues = api.get("/v1/queues").await.json;
     assert_eq!(queues, json!({"items": [queue("default", 1, 1, 1), queue("web", 1, 0, 0)]}));
 
