@@ -49,9 +49,12 @@ impl Jobs {
     }
 }
 
+/// Namespace, name, version.
+type VersionKey = (String, String, i64);
+
 /// Versions of jobs, whether in force or not. They never change, so that what was read once is good for ever.
 #[derive(Debug, Default)]
-pub(crate) struct Versions(HashMap<(String, String, i64), Option<Arc<Versioned<Job>>>>);
+pub(crate) struct Versions(HashMap<VersionKey, Option<Arc<Versioned<Job>>>>);
 
 impl Versions {
     /// A version of a job, if there is one.

@@ -37,7 +37,7 @@ async fn end(api: &Api, outcome: impl Fn(u64) -> Outcome) {
 }
 
 fn only_even(number: u64) -> Outcome {
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         return Outcome::Succeeded { output: Value::Null };
     }
     let error = reveille_shared::work_request::RunError::new("Odd", "an odd number");
