@@ -21,7 +21,7 @@ const CHUNKS: usize = 20;
 /// Children that are canceled in one transaction: few, as on SQLite nobody else writes meanwhile.
 const CANCELED: i64 = 100;
 /// How often to look whether all ends were counted.
-const RECOUNT: Duration = Duration::from_secs(30);
+const RECOUNT: Duration = Duration::from_secs(10);
 
 /// What a round did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

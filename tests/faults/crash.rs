@@ -155,7 +155,8 @@ async fn prepare(world: &mut World, target: &mut harness::stack::Service, before
             target.kill9()?;
             let forget = "UPDATE fan_outs SET canceled = 0 WHERE ended_at IS NULL AND canceled = 2";
             ensure!(tamper(world, forget).await? == 1, "nothing to forget");
-            Ok(())
+            // Only when the third has ended, too, nobody is left to tell of the others.
+            world.restart_workers().await
         }
         Before::FiresAreStranded => {
             world.stop_workers().await?;
@@ -210,7 +211,7 @@ async fn provoke(world: &mut World, pid: Pid, dies: Dies, load: Load) -> Result<
         }
         Load::LongRuns => drop(fill_slots(world, "long").await?),
         Load::FanOuts => {
-            (0..2).for_each(|_| world.ask_many(150));
+            (0..2).for_each(|_| world.ask_many(12));
             world.insist().await?;
         }
         Load::RepeatedFanOuts => loop {

@@ -41,6 +41,7 @@ async fn from_a_file_to_triggers_and_a_clean_end() {
     assert_eq!(
         names,
         [
+            "announcer",
             "broker",
             "clock",
             "database",
