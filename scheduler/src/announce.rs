@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reveille_shared::broker::{Announcement, Broker};
+use reveille_shared::broker::Broker;
 use reveille_shared::crash::{self, Act};
 use reveille_shared::periodic::Pass;
 use reveille_shared::store::{Generation, Store, StoreError, Untold};
@@ -70,8 +70,8 @@ impl Announcer {
         let mut stuck = HashSet::new();
         for mut wave in waves(untold) {
             wave.retain(|entry| !stuck.contains(&entry.id));
-            let announcements: Vec<Announcement> = wave.iter().map(cloud_event::announcement).collect();
-            for (entry, verdict) in wave.iter().zip(self.broker.announce(&announcements).await) {
+            let announcements = wave.iter().map(cloud_event::announcement).collect();
+            for (entry, verdict) in wave.iter().zip(self.broker.announce(announcements).await) {
                 match verdict {
                     Ok(()) => told.push(entry.number),
                     Err(_) => {

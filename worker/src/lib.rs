@@ -41,6 +41,7 @@ mod handover;
 mod heartbeat;
 mod isolation;
 mod lease;
+mod outcome;
 mod policy;
 mod report;
 mod runs;

@@ -53,7 +53,7 @@ impl Broker for SlowBroker {
         Ok(Box::new(SlowSubscription { inner, priority, before_demand: Arc::clone(&self.before_demand) }))
     }
 
-    async fn announce(&self, announcements: &[Announcement]) -> Vec<Result<(), PublishError>> {
+    async fn announce(&self, announcements: Vec<Announcement>) -> Vec<Result<(), PublishError>> {
         self.inner.announce(announcements).await
     }
 

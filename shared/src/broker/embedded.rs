@@ -58,7 +58,7 @@ impl Broker for EmbeddedBroker {
         self.queues.publish(bundles)
     }
 
-    async fn announce(&self, announcements: &[Announcement]) -> Vec<Result<(), PublishError>> {
+    async fn announce(&self, announcements: Vec<Announcement>) -> Vec<Result<(), PublishError>> {
         // Within one process nobody can have subscribed.
         announcements.iter().map(|_| Ok(())).collect()
     }

@@ -70,7 +70,7 @@ pub trait Broker: Send + Sync + 'static {
 
     /// Tells whoever has subscribed, in this order. A verdict for each, as in [`Broker::publish`]; that nobody has subscribed
     /// is none of its failures.
-    async fn announce(&self, announcements: &[Announcement]) -> Vec<Result<(), PublishError>>;
+    async fn announce(&self, announcements: Vec<Announcement>) -> Vec<Result<(), PublishError>>;
 
     /// Consumes what workers in other languages tell. Lives through reconnects. `None`: this broker is within one process, and
     /// nobody else can put anything there.

@@ -163,7 +163,7 @@ impl Checker<'_> {
         } else if let Err(complaint) = kind.check(text) {
             self.complain(node.span, text, complaint);
         } else if matches!(kind, Text::Condition | Text::Figure) {
-            for Mistake { range, message, hint } in template::mistakes_of_condition(text, Scope::Answer.variables()) {
+            for Mistake { range, message, hint } in template::mistakes_of_condition(text, &Scope::Answer.variables()) {
                 self.complain(node.span, text, Complaint { range: Some(range), message, hint });
             }
         } else if let Some(scope) = kind.templates() {
@@ -235,7 +235,7 @@ impl Checker<'_> {
 
     /// Remarks on templates that could never be rendered.
     fn templates(&mut self, scope: Scope, text: &str, node: &Node) {
-        for Mistake { range, message, hint } in template::mistakes(text, scope.variables()) {
+        for Mistake { range, message, hint } in template::mistakes(text, &scope.variables()) {
             let hidden = self.source.is_secret(node.span);
             let message = if hidden { "this template can't be rendered".to_owned() } else { message };
             self.complain(node.span, text, Complaint { range: Some(range), message, hint });

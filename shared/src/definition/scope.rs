@@ -19,54 +19,24 @@ pub(super) enum Scope {
     Begun,
 }
 
+/// What is known of a run on its worker.
+const RUN: [&str; 8] =
+    ["input", "scheduled_for", "fired_at", "work_request_id", "attempt", "job", "namespace", "schedule"];
+
 impl Scope {
     /// The variables that there are.
-    pub(super) const fn variables(self) -> &'static [&'static str] {
+    pub(super) fn variables(self) -> Vec<&'static str> {
+        let with_run = |more: &[&'static str]| [more, &RUN].concat();
         match self {
-            Self::Fire => &["scheduled_for", "fired_at", "schedule", "namespace"],
+            Self::Fire => vec!["scheduled_for", "fired_at", "schedule", "namespace"],
             Self::Chain => {
-                &["output", "input", "error", "parent", "namespace", "schedule", "scheduled_for", "fired_at"]
+                vec!["output", "input", "error", "parent", "namespace", "schedule", "scheduled_for", "fired_at"]
             }
-            Self::Key => &["input", "job", "namespace", "schedule", "scheduled_for"],
-            Self::Run => {
-                &["input", "scheduled_for", "fired_at", "work_request_id", "attempt", "job", "namespace", "schedule"]
-            }
-            Self::Children => &[
-                "output",
-                "input",
-                "scheduled_for",
-                "fired_at",
-                "work_request_id",
-                "attempt",
-                "job",
-                "namespace",
-                "schedule",
-            ],
-            Self::Begun => &[
-                "status",
-                "body",
-                "headers",
-                "input",
-                "scheduled_for",
-                "fired_at",
-                "work_request_id",
-                "attempt",
-                "job",
-                "namespace",
-                "schedule",
-            ],
-            Self::Answer => &[
-                "status",
-                "body",
-                "input",
-                "scheduled_for",
-                "fired_at",
-                "work_request_id",
-                "attempt",
-                "job",
-                "namespace",
-                "schedule",
-            ],
+            Self::Key => vec!["input", "job", "namespace", "schedule", "scheduled_for"],
+            Self::Run => RUN.to_vec(),
+            Self::Children => with_run(&["output"]),
+            Self::Begun => with_run(&["status", "body", "headers"]),
+            Self::Answer => with_run(&["status", "body"]),
         }
     }
 }

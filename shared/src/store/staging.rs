@@ -65,6 +65,15 @@ impl Staging {
         self.bytes += bytes;
     }
 
+    /// Takes an input likewise, and keeps what has come together once that is enough.
+    ///
+    /// # Errors
+    /// As those of [`Staging::keep`].
+    pub async fn put(&mut self, input: Value, bytes: usize) -> Result<()> {
+        self.add(input, bytes);
+        if self.is_full() { self.keep().await } else { Ok(()) }
+    }
+
     fn complete(&mut self) {
         self.complete_bytes += std::mem::take(&mut self.chunk_bytes);
         self.complete.push(std::mem::take(&mut self.chunk));

@@ -379,8 +379,7 @@ pub(crate) async fn a_subscription_outlives_the_handle_that_made_it(world: &Worl
 pub(crate) async fn what_nobody_has_subscribed_to_is_announced_all_the_same(world: &World) {
     let broker = world.broker(CancellationToken::new()).await;
     let announcement = |number: u32| Announcement { key: format!("succeeded.n.j{number}"), body: b"{}".to_vec() };
-    let announcements: Vec<_> = (0..3).map(announcement).collect();
-    let verdicts = broker.announce(&announcements).await;
+    let verdicts = broker.announce((0..3).map(announcement).collect()).await;
     assert!(matches!(verdicts[..], [Ok(()), Ok(()), Ok(())]), "{verdicts:?}");
 }
 

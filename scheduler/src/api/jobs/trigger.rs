@@ -135,10 +135,7 @@ pub(crate) async fn trigger_job(
                 NewWorkRequest { resource: body.resource, ..plan::parent(&job, "api".to_owned(), state.clock.now()) };
             let mut staging = Staging::new(state.store.clone(), request.id.0);
             for (input, bytes) in inputs {
-                staging.add(input, bytes);
-                if staging.is_full() {
-                    staging.keep().await?;
-                }
+                staging.put(input, bytes).await?;
             }
             let children = (job.item.name.clone(), job.version, body.fail.unwrap_or_default());
             fan_out::accept(&state, request, staging, children, key.as_ref()).await?

@@ -97,10 +97,7 @@ async fn staged(state: &ApiState, old: &FanOut, new: WorkRequestId) -> Result<St
         after = Some(last.id);
         for child in children {
             let bytes = child.input.to_string().len();
-            staging.add(child.input, bytes);
-        }
-        if staging.is_full() {
-            staging.keep().await?;
+            staging.put(child.input, bytes).await?;
         }
     }
     let mut after = -1;
@@ -108,10 +105,7 @@ async fn staged(state: &ApiState, old: &FanOut, new: WorkRequestId) -> Result<St
         after = chunk.number;
         for input in chunk.inputs {
             let bytes = input.to_string().len();
-            staging.add(input, bytes);
-        }
-        if staging.is_full() {
-            staging.keep().await?;
+            staging.put(input, bytes).await?;
         }
     }
     Ok(staging)

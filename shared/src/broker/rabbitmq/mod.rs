@@ -101,11 +101,9 @@ impl Broker for RabbitBroker {
         self.publisher.publish(&messages).await
     }
 
-    async fn announce(&self, announcements: &[Announcement]) -> Vec<Result<(), PublishError>> {
-        let message = |announcement: &Announcement| {
-            Message::to_subscribers(topology::TRANSITIONS, announcement.key.clone(), announcement.body.clone())
-        };
-        self.publisher.publish(&announcements.iter().map(message).collect::<Vec<_>>()).await
+    async fn announce(&self, announcements: Vec<Announcement>) -> Vec<Result<(), PublishError>> {
+        let message = |Announcement { key, body }| Message::to_subscribers(topology::TRANSITIONS, key, body);
+        self.publisher.publish(&announcements.into_iter().map(message).collect::<Vec<_>>()).await
     }
 
     async fn subscribe(&self, queues: &[String], priority: Priority) -> Result<Box<dyn Subscription>, BrokerError> {
