@@ -228,15 +228,22 @@ proptest! {
     fn what_triggers_is_what_the_policy_says((row, now) in any_row()) {
         let due = DueTimes::of(&row.schedule).unwrap();
         let last = due.between(row.cursor, now).last();
+        let window = row.schedule.catch_up.window.signed();
+        let missed = |due_at: &Timestamp| {
+            let age = now.duration_since(*due_at);
+            age > GRACE && age <= window
+        };
+        let missed: Vec<_> = due.between(row.cursor, now).filter(missed).collect();
+        let most = row.schedule.catch_up.max as usize;
+        let last_missed = &missed[missed.len().saturating_sub(most)..];
         let Some(plan) = plan(&row, now) else { return Ok(()) };
         for decision in &plan.decisions {
             let age = now.duration_since(decision.due_at);
             let triggers = matches!(decision.planned, Planned::Trigger(_));
-            let within = age <= row.schedule.catch_up.window.signed();
             let made_up_for = match row.schedule.catch_up.policy {
                 CatchUpPolicy::None => false,
-                CatchUpPolicy::Latest => within && Some(decision.due_at) == last,
-                CatchUpPolicy::All => within,
+                CatchUpPolicy::Latest => age <= window && Some(decision.due_at) == last,
+                CatchUpPolicy::All => last_missed.contains(&decision.due_at),
             };
             // A stretch is judged by its first: its last is asked below.
             if decision.count == 1 {
