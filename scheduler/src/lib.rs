@@ -30,6 +30,7 @@ pub mod dispatch;
 pub mod events_in;
 pub mod explain;
 pub mod follow_up;
+pub mod handover;
 pub mod housekeeping;
 mod jobs;
 pub mod leader;

@@ -37,6 +37,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::dashboard;
 use crate::events_in::EventsIn;
+use crate::handover::Handover;
 use crate::status::Status;
 
 /// What the handlers work with. Cheap to clone.
@@ -56,6 +57,8 @@ pub struct ApiState {
     pub whole: Arc<Mutex<()>>,
     /// Where what workers in other languages tell goes.
     pub events: Arc<EventsIn>,
+    /// The dispatcher of this process, if it has one.
+    pub handover: Option<Handover>,
 }
 
 impl std::fmt::Debug for ApiState {

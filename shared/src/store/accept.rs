@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::database::Tx;
+use super::dispatch::Outgoing;
 use super::limits::{self, Limit};
 use super::texts::{error_without_nul, without_nul};
 use super::transition::Batch;
@@ -183,22 +184,51 @@ impl Store {
     /// # Errors
     /// [`super::StoreError::Query`]: nothing was accepted, or the answer was lost; repeat it under the same key.
     pub async fn accept(&self, request: NewWorkRequest, key: Option<&IdempotencyKey>) -> Result<Acceptance> {
+        Ok(self.accept_one(request, key, false).await?.0)
+    }
+
+    /// The same, and marks its trigger as sent if it goes out at once: it is answered, to be published after this returns,
+    /// which saves the dispatcher finding and marking it.
+    ///
+    /// # Errors
+    /// The same. What is lost with the process between the commit and the broker's confirm is sent again, see
+    /// [`Store::resend_between`] and [`Store::resend_lost`].
+    pub async fn accept_and_send(
+        &self,
+        request: NewWorkRequest,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<(Acceptance, Option<Outgoing>)> {
+        self.accept_one(request, key, true).await
+    }
+
+    async fn accept_one(
+        &self,
+        mut request: NewWorkRequest,
+        key: Option<&IdempotencyKey>,
+        send: bool,
+    ) -> Result<(Acceptance, Option<Outgoing>)> {
         let mut tx = self.begin().await?;
         let id = request.id;
+        request.sent = send && request.goes_out_at_once();
         let mut requests = vec![request];
         let same = unique::join(&mut *tx, &mut requests).await?.remove(&id);
         if let Some(key) = key
             && let Some((id, hash)) = tx.take_key(key, same.unwrap_or(id)).await?
         {
-            return Ok(if hash == key.request_hash { Acceptance::Repeated(id) } else { Acceptance::KeyReused });
+            let repeated = hash == key.request_hash;
+            return Ok((if repeated { Acceptance::Repeated(id) } else { Acceptance::KeyReused }, None));
         }
         insert(&mut *tx, &requests).await?;
+        let now = tx.now();
         crash::around(Commit::Accept, tx.commit()).await?;
         if let Some(same) = same {
-            return Ok(Acceptance::Same(same));
+            return Ok((Acceptance::Same(same), None));
         }
-        self.hint(Hint::Due);
-        Ok(Acceptance::New(id))
+        let sent = requests.iter().find(|request| request.sent).map(|request| Outgoing::at_birth(request, now));
+        if sent.is_none() {
+            self.hint(Hint::Due);
+        }
+        Ok((Acceptance::New(id), sent))
     }
 
     /// Accepts several work requests, all or none, whatever others are the same.

@@ -113,7 +113,7 @@ pub(crate) trait ReadRuns {
     async fn overdue_leases(&self, now: Timestamp, limit: i64) -> Result<Vec<HeldLease>>;
     async fn abandoned(&self, now: Timestamp, limit: i64) -> Result<Vec<HeldLease>>;
     async fn tells_transitions(&self) -> Result<bool>;
-    async fn untold(&self, limit: i64) -> Result<Vec<Untold>>;
+    async fn untold(&self, after: i64, limit: i64) -> Result<Vec<Untold>>;
 }
 
 /// Reads of runs with children, likewise.

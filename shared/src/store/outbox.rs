@@ -38,12 +38,12 @@ impl Store {
         crash::around(Commit::TellTransitions, tx.commit()).await
     }
 
-    /// Up to `limit` entries that are to be told, in the order of their numbers.
+    /// Up to `limit` entries that are to be told and have higher numbers than `after`, in the order of their numbers.
     ///
     /// # Errors
     /// [`super::StoreError::Query`].
-    pub async fn untold(&self, limit: i64) -> Result<Vec<Untold>> {
-        self.db.untold(limit).await
+    pub async fn untold(&self, after: i64, limit: i64) -> Result<Vec<Untold>> {
+        self.db.untold(after, limit).await
     }
 
     /// Takes entries that were told out of the outbox.
@@ -51,6 +51,9 @@ impl Store {
     /// # Errors
     /// [`super::StoreError::Query`]: they may be told again.
     pub async fn told(&self, numbers: &[i64]) -> Result<()> {
+        if numbers.is_empty() {
+            return Ok(());
+        }
         let mut tx = self.begin().await?;
         tx.take_out(numbers).await?;
         crash::around(Commit::Told, tx.commit()).await

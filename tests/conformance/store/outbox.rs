@@ -15,7 +15,7 @@ on_both!(
 /// All that is to be told, by run.
 async fn untold(bed: &Bed) -> BTreeMap<WorkRequestId, Vec<Happening>> {
     let mut runs: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    let untold = bed.store.untold(1_000).await.unwrap();
+    let untold = bed.store.untold(0, 1_000).await.unwrap();
     assert!(untold.is_sorted_by_key(|entry| entry.number));
     for entry in untold {
         assert_eq!((entry.namespace.as_str(), entry.job.as_str()), (NAMESPACE, "copy"));
@@ -68,9 +68,11 @@ async fn what_nobody_wants_to_know_is_not_kept(bed: Bed) {
 async fn an_entry_stays_until_it_was_told(bed: Bed) {
     bed.store.tell_transitions(true).await.unwrap();
     let runs = [bed.accepted().await, bed.accepted().await];
-    let first = bed.store.untold(1).await.unwrap();
+    let first = bed.store.untold(0, 1).await.unwrap();
     assert_eq!((first.len(), first[0].id, first[0].event.seq), (1, runs[0], 1));
-    assert_eq!(bed.store.untold(1).await.unwrap(), first, "a look changes nothing");
+    assert_eq!(bed.store.untold(0, 1).await.unwrap(), first, "a look changes nothing");
+    let behind = bed.store.untold(first[0].number, 10).await.unwrap();
+    assert_eq!(behind.iter().map(|entry| entry.id).collect::<Vec<_>>(), [runs[1]]);
     bed.store.told(&[first[0].number]).await.unwrap();
     bed.store.told(&[first[0].number]).await.unwrap();
     assert_eq!(untold(&bed).await.keys().collect::<Vec<_>>(), [&runs[1]]);

@@ -19,6 +19,7 @@ use crate::api::error::{Fault, Problem};
 use crate::api::extract::{Namespace, Segment};
 use crate::api::work_requests::view::View;
 use crate::api::work_requests::{self, Base, follow};
+use crate::handover::Handover;
 use crate::plan;
 
 /// The largest JSON text of a resource, in bytes.
@@ -166,7 +167,15 @@ async fn accept(
         let fault = Fault { field: "input".to_owned(), message: refused.message };
         return Err(Problem::invalid(StatusCode::UNPROCESSABLE_ENTITY, vec![fault]));
     }
-    match state.store.accept(request, key).await? {
+    let acceptance = match state.handover.as_ref().and_then(Handover::place) {
+        None => state.store.accept(request, key).await?,
+        Some(place) => {
+            let (acceptance, sent) = state.store.accept_and_send(request, key).await?;
+            place.hand_over(sent.into_iter().collect());
+            acceptance
+        }
+    };
+    match acceptance {
         Acceptance::New(id) | Acceptance::Repeated(id) | Acceptance::Same(id) => Ok(id),
         Acceptance::KeyReused => Err(key_reused()),
     }
