@@ -360,6 +360,8 @@ pub(crate) trait Plain {
     /// Forgets keys of ended runs that were accepted before this instant.
     async fn purge_unique(&mut self, before: Timestamp, limit: i64) -> Result<u64>;
     async fn status_of(&mut self, id: WorkRequestId) -> Result<Option<Status>>;
+    /// The last entries of a history, the latest first.
+    async fn latest(&mut self, id: WorkRequestId, limit: i64) -> Result<Vec<HistoryEvent>>;
     async fn tell_transitions(&mut self, wanted: bool) -> Result<()>;
     async fn put_marker(&mut self, id: Uuid, route: &Route) -> Result<()>;
     async fn marker_back(&mut self, id: Uuid) -> Result<()>;

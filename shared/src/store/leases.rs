@@ -16,11 +16,14 @@ use super::transition::{Batch, Hints, Locked};
 use super::{Result, Store, StoreError};
 use crate::crash::{self, Commit};
 use crate::fan_out::FailPolicy;
+use crate::retry;
 use crate::state::{Input, Lease, Phase, Refusal, Status};
 use crate::work_request::{FireRef, LogLine, RunError, WorkRequestId};
 
 /// How long past its time-out an attempt may live before its lease is taken for lost.
 const DEADLINE_GRACE: SignedDuration = SignedDuration::from_secs(30);
+/// How far back a history is looked through for questions: of far more than matter.
+const LATEST: i64 = 100;
 
 /// "I have received trigger `n` for `id` and want to run it."
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +55,8 @@ pub struct Claimed {
     pub failures: u32,
     /// An attempt was lost: whether it took effect is to be asked before anything is run.
     pub doubt: bool,
+    /// How often that was asked in vain; counted for workers of Reveille alone.
+    pub questions: u32,
     /// What an earlier lease of this attempt has noted on what it has begun elsewhere: go on with that.
     pub operation: Option<Value>,
     /// Someone has asked for what goes on elsewhere to stop.
@@ -117,8 +122,12 @@ pub enum Outcome {
     /// It was stopped because someone had asked.
     Stopped,
     /// It was given up unfinished, for another worker to start anew.
-    Released,
-    /// It was broken off, as its worker was cut off or stood still: nobody knows whether it took effect.
+    Released {
+        /// It was broken off in its course: whether it took effect is to be asked first.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        doubt: bool,
+    },
+    /// It was broken off, by whatever came between: nobody knows whether it took effect.
     Lost {
         /// What is known.
         error: RunError,
@@ -224,7 +233,13 @@ impl Store {
             claims.iter().map(|claim| open(&mut batch, worker, claim, None, &mut hints).map(|()| *claim)).collect();
         batch.save(&mut *tx).await?;
         let ids = super::ids(verdicts.iter().flatten().map(|claim| claim.id));
-        let facts = if ids.is_empty() { Vec::new() } else { tx.claimable(&ids).await? };
+        let mut facts = if ids.is_empty() { Vec::new() } else { tx.claimable(&ids).await? };
+        for facts in &mut facts {
+            if batch.get(facts.id).is_some_and(|row| row.run.doubt) {
+                let latest = tx.latest(facts.id, LATEST).await?;
+                facts.questions = retry::questions(latest.iter().map(|entry| &entry.what));
+            }
+        }
         crash::around(Commit::Claim, tx.commit()).await?;
         hints.give(self);
         let facts: HashMap<_, _> = facts.into_iter().map(|facts| (facts.id, facts)).collect();
@@ -278,7 +293,7 @@ impl Store {
                     (Input::Fail { token, error: error_without_nul(error), retry }, None)
                 }
                 Outcome::Stopped => (Input::Stopped { token }, None),
-                Outcome::Released => (Input::Release { token }, None),
+                Outcome::Released { doubt } => (Input::Release { token, doubt }, None),
                 Outcome::Lost { error, retry, verify } => {
                     (Input::Lose { token, error: error_without_nul(error), retry, verify }, None)
                 }
@@ -457,6 +472,7 @@ pub(super) fn granted(batch: &Batch, facts: &HashMap<WorkRequestId, Claimable>, 
         attempt: row.run.attempt,
         failures: row.run.failures,
         doubt: row.run.doubt,
+        questions: facts.questions,
         operation: row.run.operation.and_then(|_| row.notes.clone()),
         canceling: row.run.status == Status::Canceling,
         input: facts.input.clone(),
