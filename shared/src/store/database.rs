@@ -23,9 +23,8 @@ use super::leader::Generation;
 use super::leases::{HeldLease, LateReport, Progress, Report};
 use super::limits::{Limit, LimitRow};
 use super::markers::Marker;
-use super::outbox::Untold;
 use super::requests::{ListFilter, QueueDepth};
-use super::rows::Claimable;
+use super::rows::{Claimable, InOutbox};
 use super::schedules::{ScheduleKey, ScheduleRow};
 use super::transition::Locked;
 use super::waits::WaitFacts;
@@ -113,7 +112,7 @@ pub(crate) trait ReadRuns {
     async fn overdue_leases(&self, now: Timestamp, limit: i64) -> Result<Vec<HeldLease>>;
     async fn abandoned(&self, now: Timestamp, limit: i64) -> Result<Vec<HeldLease>>;
     async fn tells_transitions(&self) -> Result<bool>;
-    async fn untold(&self, limit: i64) -> Result<Vec<Untold>>;
+    async fn untold(&self, limit: i64) -> Result<Vec<InOutbox>>;
 }
 
 /// Reads of runs with children, likewise.
