@@ -20,9 +20,10 @@ use super::fan_outs::{FanOut, InputChunk, NewFanOut, OpenFanOut, UnfinishedChild
 use super::fires::{CursorMove, Fire};
 use super::follow::EndedRun;
 use super::leader::Generation;
-use super::leases::{HeldLease, LateReport, Progress, Report};
+use super::leases::HeldLease;
 use super::limits::{Limit, LimitRow};
 use super::markers::Marker;
+use super::reports::{LateReport, Progress, Report};
 use super::requests::{ListFilter, QueueDepth};
 use super::rows::{Claimable, InOutbox};
 use super::schedules::{ScheduleKey, ScheduleRow};

@@ -12,7 +12,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::external::ExternalRow;
-use super::leases::{Outcome, Report};
+use super::reports::{Outcome, Report};
 use super::texts::json_without_nul;
 use super::transition::{Batch, Hints};
 use super::{Result, Store, ids};
