@@ -229,6 +229,9 @@ pub enum Happening {
         attempt: u32,
         /// Under which lease.
         token: Uuid,
+        /// It was broken off in its course: whether it took effect is asked first.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        doubt: bool,
     },
     /// Whether a lost attempt took effect is not known yet, and is asked again.
     Deferred {

@@ -1,6 +1,7 @@
 //! The REST interface and what surrounds it. In reading order:
 //!
 //! - [`guard`]: whose requests are looked at at all, and for how long.
+//! - [`heavy`]: large bodies, as many at a time as there is memory for.
 //! - [`extract`], [`body`]: what handlers take from a request; [`page`]: lists; [`error`]: what is answered when it fails.
 //! - [`jobs`], [`schedules`], [`definitions`], [`work_requests`], [`operations`]: a folder per resource, a file per verb;
 //!   [`verbs`]: those that stand behind a name. [`history`], [`hide`]: what several of them show.
@@ -11,6 +12,7 @@ mod definitions;
 mod error;
 mod extract;
 mod guard;
+mod heavy;
 mod hide;
 mod history;
 mod jobs;
@@ -76,6 +78,7 @@ pub fn router(state: ApiState) -> Router {
 fn surround(routes: Router<ApiState>, state: ApiState) -> Router {
     // Later layers are around earlier ones: a request passes them from the bottom up.
     routes
+        .layer(from_fn_with_state(heavy::room(), heavy::by_turns))
         .layer(from_fn_with_state(state.clone(), guard::only_our_own))
         .layer(from_fn(guard::in_time))
         .layer(CatchPanicLayer::custom(guard::panicked))

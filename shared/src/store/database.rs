@@ -20,12 +20,12 @@ use super::fan_outs::{FanOut, InputChunk, NewFanOut, OpenFanOut, UnfinishedChild
 use super::fires::{CursorMove, Fire};
 use super::follow::EndedRun;
 use super::leader::Generation;
-use super::leases::{HeldLease, LateReport, Progress, Report};
+use super::leases::HeldLease;
 use super::limits::{Limit, LimitRow};
 use super::markers::Marker;
-use super::outbox::Untold;
+use super::reports::{LateReport, Progress, Report};
 use super::requests::{ListFilter, QueueDepth};
-use super::rows::Claimable;
+use super::rows::{Claimable, InOutbox};
 use super::schedules::{ScheduleKey, ScheduleRow};
 use super::transition::Locked;
 use super::waits::WaitFacts;
@@ -113,7 +113,7 @@ pub(crate) trait ReadRuns {
     async fn overdue_leases(&self, now: Timestamp, limit: i64) -> Result<Vec<HeldLease>>;
     async fn abandoned(&self, now: Timestamp, limit: i64) -> Result<Vec<HeldLease>>;
     async fn tells_transitions(&self) -> Result<bool>;
-    async fn untold(&self, after: i64, limit: i64) -> Result<Vec<Untold>>;
+    async fn untold(&self, after: i64, limit: i64) -> Result<Vec<InOutbox>>;
 }
 
 /// Reads of runs with children, likewise.
@@ -360,6 +360,8 @@ pub(crate) trait Plain {
     /// Forgets keys of ended runs that were accepted before this instant.
     async fn purge_unique(&mut self, before: Timestamp, limit: i64) -> Result<u64>;
     async fn status_of(&mut self, id: WorkRequestId) -> Result<Option<Status>>;
+    /// The last entries of a history, the latest first.
+    async fn latest(&mut self, id: WorkRequestId, limit: i64) -> Result<Vec<HistoryEvent>>;
     async fn tell_transitions(&mut self, wanted: bool) -> Result<()>;
     async fn put_marker(&mut self, id: Uuid, route: &Route) -> Result<()>;
     async fn marker_back(&mut self, id: Uuid) -> Result<()>;

@@ -12,7 +12,7 @@
 //! - [`changes`](self): who changed which definition.
 //! - [`dispatch`](self): which triggers go out now; [`markers`](self): which of them are lost.
 //! - [`limits`](self), [`unique`](self): which runs have to wait, and which are the same; [`waits`](self): for how long.
-//! - [`leases`](self): claim, report, release, lose (I3).
+//! - [`leases`](self): claim, lose; [`reports`](self): how attempts end, and what they say until then (I3).
 //! - [`external`](self), [`events_in`](self): leases of workers in other languages, and what they tell.
 //! - [`requests`](self): reading and cancelling.
 //! - [`outbox`](self): what happens, on its way to whoever wants to know.
@@ -41,6 +41,7 @@ mod outbox;
 mod postgres;
 mod reads;
 mod record;
+mod reports;
 mod requests;
 mod rows;
 mod schedules;
@@ -72,10 +73,11 @@ pub use self::fires::{
 };
 pub use self::follow::{EndedRun, FollowUp, Followed};
 pub use self::leader::Generation;
-pub use self::leases::{Claim, Claimed, HeldLease, LateReport, Loss, Outcome, Progress, Report};
+pub use self::leases::{Claim, Claimed, HeldLease, Loss};
 pub use self::limits::Limit;
 pub use self::markers::Marker;
 pub use self::outbox::Untold;
+pub use self::reports::{LateReport, Outcome, Progress, Report};
 pub use self::requests::{Canceled, Cancellation, ListFilter, QueueDepth};
 pub use self::schedules::{Pause, PauseVerdict, ScheduleKey, ScheduleRow, after_end, before_start, just_before};
 pub use self::staging::Staging;

@@ -83,14 +83,15 @@ pub(crate) mod prelude {
     pub(crate) use super::super::fires::Fire;
     pub(crate) use super::super::follow::EndedRun;
     pub(crate) use super::super::leader::Generation;
-    pub(crate) use super::super::leases::{HeldLease, LateReport, Report};
+    pub(crate) use super::super::leases::HeldLease;
     pub(crate) use super::super::markers::Marker;
-    pub(crate) use super::super::outbox::Untold;
+    pub(crate) use super::super::reports::{LateReport, Report};
     pub(crate) use super::super::requests::{ListFilter, QueueDepth};
     pub(crate) use super::super::rows::{
         At, BackfillRow, ChangeRow, ChunkRow, DepthRow, EndedRow, EventRow, ExternalDbRow, FanOutRow, FireRow,
-        InForceRow, LateRow, LeaseRow, LogRow, MarkerRow, OpenFanOutRow, RefusedRow, ScheduleDbRow, UnfinishedRow,
-        UntoldRow, VersionedJobRow, WorkRequestRow, WorkerRow, all, number, priority, priority_column, status_column,
+        InForceRow, InOutbox, LateRow, LeaseRow, LogRow, MarkerRow, OpenFanOutRow, RefusedRow, ScheduleDbRow,
+        UnfinishedRow, UntoldRow, VersionedJobRow, WorkRequestRow, WorkerRow, all, number, priority, priority_column,
+        status_column,
     };
     pub(crate) use super::super::schedules::{ScheduleKey, ScheduleRow, just_before};
     pub(crate) use super::super::texts::clean;

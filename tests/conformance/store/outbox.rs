@@ -10,6 +10,7 @@ on_both!(
     each_entry_is_told_in_the_order_of_its_run,
     what_nobody_wants_to_know_is_not_kept,
     an_entry_stays_until_it_was_told,
+    what_was_deleted_before_it_was_told_is_in_nobodys_way,
 );
 
 /// All that is to be told, by run.
@@ -76,4 +77,28 @@ async fn an_entry_stays_until_it_was_told(bed: Bed) {
     bed.store.told(&[first[0].number]).await.unwrap();
     bed.store.told(&[first[0].number]).await.unwrap();
     assert_eq!(untold(&bed).await.keys().collect::<Vec<_>>(), [&runs[1]]);
+}
+
+async fn what_was_deleted_before_it_was_told_is_in_nobodys_way(bed: Bed) {
+    bed.store.tell_transitions(true).await.unwrap();
+    let gone = [bed.accepted().await, bed.accepted().await, bed.accepted().await];
+    let kept = bed.accepted().await;
+    let literal = |id: WorkRequestId| match bed.is_sqlite() {
+        true => format!("x'{}'", id.0.simple()),
+        false => format!("'{id}'"),
+    };
+    let ids = gone.map(literal).join(", ");
+    let [last, ..] = gone;
+    // As an operator deletes runs who knows of no outbox, or only what they have been through.
+    bed.tamper(&format!(
+        "DELETE FROM deliveries WHERE id IN ({ids}); DELETE FROM events WHERE work_request_id IN ({ids});
+         DELETE FROM work_requests WHERE id IN ({ids}) AND id <> {}",
+        literal(last)
+    ))
+    .await;
+    // Fewer at a time than are gone.
+    let told = bed.store.untold(0, 2).await.unwrap();
+    assert_eq!(told.iter().map(|entry| entry.id).collect::<Vec<_>>(), [kept]);
+    bed.store.told(&[told[0].number]).await.unwrap();
+    assert_eq!(bed.store.untold(0, 2).await.unwrap(), []);
 }

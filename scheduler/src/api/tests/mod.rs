@@ -4,6 +4,7 @@ mod backfills;
 mod definitions;
 mod external;
 mod fan_out;
+mod heavy;
 mod lists;
 mod lives;
 mod probes;

@@ -331,10 +331,14 @@ impl From<HistoryEvent> for EventView {
                     format!("attempt {attempt} failed, the next is due at {}: {error}", Instant(retry_at)),
                 )
             },
-            Happening::Released { attempt, .. } => Self {
-                attempt: Some(attempt),
-                ..view("released", format!("the worker handed attempt {attempt} back; another one starts anew"))
-            },
+            Happening::Released { attempt, doubt, token: _ } => {
+                let told = if doubt {
+                    format!("the worker broke attempt {attempt} off; another one asks whether it took effect")
+                } else {
+                    format!("the worker handed attempt {attempt} back; another one starts anew")
+                };
+                Self { attempt: Some(attempt), ..view("released", told) }
+            }
             Happening::Deferred { attempt, reason, retry_at, .. } => Self {
                 attempt: Some(attempt),
                 retry_at: Some(retry_at.into()),

@@ -289,6 +289,18 @@ macro_rules! impl_plain {
                 status.map(|status| status_column(&status)).transpose()
             }
 
+            async fn latest(&mut self, id: WorkRequestId, limit: i64) -> Result<Vec<HistoryEvent>> {
+                let rows: Vec<EventRow> = sqlx::query_as(
+                    "SELECT seq, at, what FROM events WHERE work_request_id = $1 ORDER BY seq DESC LIMIT $2",
+                )
+                .bind(id.0)
+                .bind(limit)
+                .fetch_all(&mut *self.tx)
+                .await
+                .map_err(step("read the end of a history"))?;
+                all(rows)
+            }
+
             async fn tell_transitions(&mut self, wanted: bool) -> Result<()> {
                 sqlx::query("UPDATE schema_info SET transitions = $1")
                     .bind(wanted)

@@ -280,12 +280,12 @@ macro_rules! impl_read_runs {
                     .map_err(step("look whether transitions are told"))
             }
 
-            async fn untold(&self, after: i64, limit: i64) -> Result<Vec<Untold>> {
+            async fn untold(&self, after: i64, limit: i64) -> Result<Vec<InOutbox>> {
                 let rows: Vec<UntoldRow> = sqlx::query_as(
-                    "SELECT o.number, o.work_request_id AS id, w.namespace, w.job, w.schedule, e.seq, e.at, e.what
+                    "SELECT o.number, o.work_request_id AS id, o.seq, w.namespace, w.job, w.schedule, e.at, e.what
                      FROM (SELECT number, work_request_id, seq FROM outbox WHERE number > $1 ORDER BY number LIMIT $2) AS o
-                     JOIN events e ON e.work_request_id = o.work_request_id AND e.seq = o.seq
-                     JOIN work_requests w ON w.id = o.work_request_id
+                     LEFT JOIN events e ON e.work_request_id = o.work_request_id AND e.seq = o.seq
+                     LEFT JOIN work_requests w ON w.id = o.work_request_id
                      ORDER BY o.number",
                 )
                 .bind(after)
