@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::announce::{self, Announcer};
+use crate::api::polling::Polling;
 use crate::api::{self, ApiState};
 use crate::definitions::{self, FolderWatch, Seen};
 use crate::dispatch::{self, Dispatcher, Handed};
@@ -131,7 +132,8 @@ pub async fn start(
     if let (Some(listener), Some(address)) = (listener, address) {
         let Parts { store, clock, status, events, .. } = parts;
         let whole = Arc::default();
-        let router = api::router(ApiState { store, clock, status, metrics, address, whole, events });
+        let polling = Arc::new(Polling::new(lifecycle.soft.clone()));
+        let router = api::router(ApiState { store, clock, status, metrics, address, whole, events, polling });
         let (soft, hard) = (lifecycle.soft.clone(), lifecycle.hard.clone());
         lifecycle.spawn("api", async move {
             let serve = axum::serve(listener, router).with_graceful_shutdown(soft.cancelled_owned());

@@ -14,6 +14,7 @@ mod faults;
 mod fires;
 mod follow;
 mod history;
+mod idempotency;
 mod late;
 mod leases;
 mod limits;

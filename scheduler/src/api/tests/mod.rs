@@ -90,6 +90,7 @@ impl Api {
             address: HOST.parse().unwrap(),
             whole: Arc::default(),
             events: Arc::new(crate::events_in::EventsIn::new(store.clone())),
+            polling: Arc::default(),
         };
         // Beside what the scheduler serves, a handler that panics.
         let broken = Router::new().route("/broken", axum::routing::get(async || -> &'static str { panic!("broken") }));
