@@ -2,10 +2,13 @@
 
 mod backfills;
 mod definitions;
+mod dialects;
 mod external;
 mod fan_out;
+mod idempotency;
 mod lists;
 mod lives;
+mod polling;
 mod probes;
 mod refusals;
 mod schedules;

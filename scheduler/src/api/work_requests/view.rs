@@ -75,7 +75,7 @@ pub(crate) struct View {
     /// Why it FAILED or was CANCELED.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<ErrorView>,
-    /// Why the last attempt failed, while others may follow.
+    /// Why the last attempt failed, of a run that has not FAILED.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_error: Option<ErrorView>,
     /// Not started by then, it FAILS; absent once it has started.
@@ -188,7 +188,7 @@ impl From<Known> for View {
         let origin = request.fire.as_ref().map(|fire| fire.origin.to_string());
         let waiting_for = wait.map(|wait| limit(&wait)).or_else(|| waiting_for(&request, now));
         let resources = oci::resources(&request);
-        let last_error = request.error.filter(|_| !request.status.is_terminal());
+        let last_error = request.error.filter(|_| request.status != Status::Failed);
         let (schedule, scheduled_for) = request.fire.map(|fire| (fire.schedule, Instant(fire.due_at))).unzip();
         Self {
             id: request.id.to_string(),
