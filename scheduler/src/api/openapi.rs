@@ -13,6 +13,7 @@ use utoipa_axum::routes;
 
 use super::extract::{NAME_PATTERN, NAMESPACE_HEADER};
 use super::{ApiState, definitions, error, google, jobs, oci, operations, schedules, verbs, work_requests};
+use crate::transition::Transition;
 
 /// Refusals that any operation can answer with.
 const COMMON: [(&str, &str); 5] = [
@@ -26,7 +27,7 @@ const COMMON: [(&str, &str); 5] = [
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Reveille", description = "A distributed job scheduler: trigger jobs, follow their work requests."),
-    components(schemas(error::Body, definitions::files::FaultView)),
+    components(schemas(error::Body, definitions::files::FaultView, Transition)),
     // What `verbs` hands requests on to; all other paths come with their routes.
     paths(
         schedules::pause::pause_schedule,
@@ -76,6 +77,7 @@ fn api() -> OpenApiRouter<ApiState> {
         .routes(routes!(work_requests::cancel_all::cancel_work_requests))
         .routes(routes!(work_requests::late_reports::list_late_reports))
         .routes(routes!(work_requests::events::list_events, work_requests::tell::tell_events))
+        .routes(routes!(work_requests::stream::stream_work_request))
         .routes(routes!(work_requests::logs::list_logs))
         .routes(routes!(work_requests::errors::list_errors))
         .routes(routes!(work_requests::result::get_result))
@@ -201,7 +203,7 @@ mod tests {
                 assert!(operation["responses"]["503"]["headers"]["Retry-After"].is_object(), "{method} {path}");
             }
         }
-        assert_eq!(ids.len(), 56);
+        assert_eq!(ids.len(), 57);
         let text = document.to_string();
         for reference in text.split("\"#/components/schemas/").skip(1) {
             let name = reference.split('"').next().unwrap();

@@ -25,7 +25,7 @@ use super::leases::{HeldLease, LateReport, Progress, Report};
 use super::limits::{Limit, LimitRow};
 use super::markers::Marker;
 use super::outbox::Untold;
-use super::requests::{ListFilter, QueueDepth};
+use super::requests::{ListFilter, QueueDepth, Standing};
 use super::rows::Claimable;
 use super::schedules::{ScheduleKey, ScheduleRow};
 use super::transition::Locked;
@@ -122,7 +122,7 @@ pub(crate) trait ReadRuns {
 /// Reads for those who wait for an answer, likewise.
 #[async_trait]
 pub(crate) trait ReadAnswers {
-    async fn statuses(&self, ids: &[WorkRequestId]) -> Result<Vec<(WorkRequestId, Status)>>;
+    async fn standings(&self, ids: &[WorkRequestId]) -> Result<Vec<(WorkRequestId, Standing)>>;
     async fn outputs(&self, ids: &[WorkRequestId]) -> Result<Vec<(WorkRequestId, Value)>>;
     /// Up to `limit` entries of a history before a number, the last one first.
     async fn events_before(&self, id: WorkRequestId, before: i32, limit: i64) -> Result<Vec<HistoryEvent>>;

@@ -79,7 +79,7 @@ pub use self::leases::{Claim, Claimed, HeldLease, LateReport, Loss, Outcome, Pro
 pub use self::limits::Limit;
 pub use self::markers::Marker;
 pub use self::outbox::Untold;
-pub use self::requests::{Canceled, Cancellation, ListFilter, Order, QueueDepth, SortBy};
+pub use self::requests::{Canceled, Cancellation, ListFilter, Order, QueueDepth, SortBy, Standing};
 pub use self::schedules::{Pause, PauseVerdict, ScheduleKey, ScheduleRow, after_end, before_start, just_before};
 pub use self::staging::Staging;
 pub use self::unique::UniqueKey;

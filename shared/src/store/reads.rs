@@ -92,7 +92,7 @@ pub(crate) mod prelude {
     pub(crate) use super::super::leases::{HeldLease, LateReport, Report};
     pub(crate) use super::super::markers::Marker;
     pub(crate) use super::super::outbox::Untold;
-    pub(crate) use super::super::requests::{ListFilter, Order, QueueDepth, SortBy};
+    pub(crate) use super::super::requests::{ListFilter, Order, QueueDepth, SortBy, Standing};
     pub(crate) use super::super::rows::{
         At, BackfillRow, ChangeRow, ChunkRow, DepthRow, EndedRow, EventRow, ExternalDbRow, FanOutRow, FireRow,
         InForceRow, LateRow, LeaseRow, LogRow, MarkerRow, OpenFanOutRow, RefusedRow, ScheduleDbRow, UnfinishedRow,

@@ -114,6 +114,15 @@ pub struct QueueDepth {
     pub count: i64,
 }
 
+/// Where a run stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Its status.
+    pub status: Status,
+    /// The number of the last entry of its history, until it has ended.
+    pub last: Option<i32>,
+}
+
 impl Store {
     /// A work request of a namespace.
     ///
@@ -159,8 +168,8 @@ impl Store {
     ///
     /// # Errors
     /// [`super::StoreError::Query`].
-    pub async fn statuses(&self, ids: &[WorkRequestId]) -> Result<Vec<(WorkRequestId, Status)>> {
-        if ids.is_empty() { Ok(Vec::new()) } else { self.db.statuses(ids).await }
+    pub async fn standings(&self, ids: &[WorkRequestId]) -> Result<Vec<(WorkRequestId, Standing)>> {
+        if ids.is_empty() { Ok(Vec::new()) } else { self.db.standings(ids).await }
     }
 
     /// Up to `limit` entries of a history behind number `after`, in order.

@@ -14,7 +14,7 @@ use crate::api::dialects::google::Operation;
 use crate::api::error::Problem;
 use crate::api::extract::Namespace;
 use crate::api::known::Known;
-use crate::api::polling::LONGEST_WAIT;
+use crate::api::polling::{LONGEST_WAIT, Seen};
 
 /// How long to wait.
 #[derive(Debug, ToSchema)]
@@ -71,7 +71,8 @@ pub(crate) async fn wait_operation(
         let known = Known::load(&state, &namespace, named.id()).await?;
         let (id, status) = (known.request.id, known.request.status);
         let left = until.duration_since(Instant::now());
-        if status.is_terminal() || !state.polling.change(&state.store, id, status, left).await? {
+        let seen = Seen::Status(status);
+        if status.is_terminal() || !state.polling.change(&state.store, id, seen, left).await? {
             let known = Known::load(&state, &namespace, named.id()).await?;
             return Ok(Json(operation(&state, &named, &known).await?));
         }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use reveille_shared::state::Status;
-use reveille_shared::store::{Result, Store};
+use reveille_shared::store::{Result, Standing, Store};
 use reveille_shared::work_request::WorkRequestId;
 use tokio::sync::Notify;
 
@@ -30,10 +30,29 @@ pub(super) struct Changes {
     arrived: Notify,
 }
 
+/// What a caller has seen of a run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Seen {
+    /// That it has this status.
+    Status(Status),
+    /// Its history up to the entry of this number.
+    Entry(i32),
+}
+
+impl Seen {
+    /// Whether there is more to see.
+    fn is_outdated(self, now: Standing) -> bool {
+        match self {
+            Self::Status(status) => now.status != status,
+            Self::Entry(number) => now.last.is_none_or(|last| last > number),
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 struct Waiter {
     id: WorkRequestId,
-    seen: Status,
+    seen: Seen,
     changed: Arc<Notify>,
 }
 
@@ -47,8 +66,8 @@ impl Drop for Place<'_> {
 }
 
 impl Changes {
-    /// Returns when a run has another status than `seen`, or is gone.
-    pub(super) async fn from(&self, store: &Store, id: WorkRequestId, seen: Status) -> Result<()> {
+    /// Returns when there is more to see of a run than `seen`, or it is gone.
+    pub(super) async fn from(&self, store: &Store, id: WorkRequestId, seen: Seen) -> Result<()> {
         let changed = Arc::new(Notify::new());
         let _place = self.enter(Waiter { id, seen, changed: Arc::clone(&changed) });
         tokio::select! {
@@ -92,8 +111,10 @@ impl Changes {
             let mut ids: Vec<_> = some.iter().map(|waiter| waiter.id).collect();
             ids.sort_unstable();
             ids.dedup();
-            let now: HashMap<_, _> = store.statuses(&ids).await?.into_iter().collect();
-            for waiter in some.iter().filter(|waiter| now.get(&waiter.id) != Some(&waiter.seen)) {
+            let now: HashMap<_, _> = store.standings(&ids).await?.into_iter().collect();
+            let is_outdated =
+                |waiter: &&Waiter| now.get(&waiter.id).is_none_or(|standing| waiter.seen.is_outdated(*standing));
+            for waiter in some.iter().filter(is_outdated) {
                 waiter.changed.notify_one();
                 any = true;
             }

@@ -8,12 +8,12 @@ mod usual;
 
 use std::time::Duration;
 
-use reveille_shared::state::Status;
 use reveille_shared::store::{Result, Store};
 use reveille_shared::work_request::WorkRequestId;
 use tokio_util::sync::CancellationToken;
 
 use self::changes::Changes;
+pub(crate) use self::changes::Seen;
 pub(crate) use self::pace::poll_after;
 pub(crate) use self::tag::Tagged;
 use self::usual::Usual;
@@ -41,16 +41,21 @@ impl Polling {
         self.usual.duration(store, namespace, job).await
     }
 
-    /// Returns when a run has another status than `seen` or is gone; or after `limit`, or when the process stops, and then
-    /// it answers false.
+    /// Returns when there is more to see of a run than `seen`, or it is gone; or after `limit`, or when the process stops, and
+    /// then it answers false.
     ///
     /// # Errors
     /// [`reveille_shared::store::StoreError::Query`].
-    pub(crate) async fn change(&self, store: &Store, id: WorkRequestId, seen: Status, limit: Duration) -> Result<bool> {
+    pub(crate) async fn change(&self, store: &Store, id: WorkRequestId, seen: Seen, limit: Duration) -> Result<bool> {
         let change = tokio::time::timeout(limit.min(LONGEST_WAIT), self.changes.from(store, id, seen));
         tokio::select! {
             changed = change => changed.map_or(Ok(false), |changed| changed.map(|()| true)),
             () = self.stop.cancelled() => Ok(false),
         }
+    }
+
+    /// Whether the process stops, so that nobody should wait any longer.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stop.is_cancelled()
     }
 }

@@ -12,6 +12,7 @@ mod polling;
 mod probes;
 mod refusals;
 mod schedules;
+mod stream;
 mod triggers;
 
 use std::sync::Arc;

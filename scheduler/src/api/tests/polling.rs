@@ -10,6 +10,7 @@ use serde_json::json;
 use tokio::time::{Instant, timeout};
 
 use super::{Answer, Api};
+use crate::api::polling::Seen;
 
 /// Longer than any wait here takes, unless it is for nothing.
 const LONG: Duration = Duration::from_secs(20);
@@ -103,7 +104,8 @@ async fn a_thousand_waits_are_one_query_at_a_time() {
         ids.push(api.trigger("hello").await.parse().unwrap());
     }
     let polling = crate::api::polling::Polling::default();
-    let waits = ids.iter().cycle().take(1000).map(|id| polling.change(&api.store, *id, Status::Accepted, LONG));
+    let waits =
+        ids.iter().cycle().take(1000).map(|id| polling.change(&api.store, *id, Seen::Status(Status::Accepted), LONG));
     let change = async {
         tokio::time::sleep(Duration::from_millis(100)).await;
         api.store.cancel_all("default", &ids, "test").await.unwrap();
@@ -118,7 +120,7 @@ async fn a_wait_ends_when_the_process_stops() {
     let id = api.trigger("hello").await.parse().unwrap();
     let stop = tokio_util::sync::CancellationToken::new();
     let polling = crate::api::polling::Polling::new(stop.clone());
-    let change = polling.change(&api.store, id, Status::Accepted, LONG);
+    let change = polling.change(&api.store, id, Seen::Status(Status::Accepted), LONG);
     let (changed, ()) = timeout(LONG / 2, async { tokio::join!(change, async { stop.cancel() }) }).await.unwrap();
     assert!(!changed.unwrap());
 }

@@ -14,7 +14,7 @@ use crate::api::ApiState;
 use crate::api::error::Problem;
 use crate::api::extract::{FromQuery, Namespace, Query, QueryFields, Segment};
 use crate::api::known::Known;
-use crate::api::polling::Tagged;
+use crate::api::polling::{Seen, Tagged};
 
 /// How long to wait.
 #[derive(Debug, IntoParams)]
@@ -63,7 +63,7 @@ pub(crate) async fn get_work_request(
     let mut found = Found::read(&state, &namespace, &id).await?;
     let has_it = !asked.contains_key(IF_NONE_MATCH) || !found.document.is_news(&asked);
     if let Some(wait) = patience.wait.filter(|_| has_it && !found.status.is_terminal()) {
-        state.polling.change(&state.store, found.id, found.status, wait.get()).await?;
+        state.polling.change(&state.store, found.id, Seen::Status(found.status), wait.get()).await?;
         found = Found::read(&state, &namespace, &id).await?;
     }
     Ok(found.document.answer(&asked, found.headers))

@@ -13,6 +13,7 @@ pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod result;
 pub(crate) mod retry_failed;
+pub(crate) mod stream;
 pub(crate) mod tell;
 pub(crate) mod view;
 

@@ -5,20 +5,26 @@ macro_rules! impl_read_answers {
     ($database:ty, $db:ty) => {
         #[async_trait::async_trait]
         impl $crate::store::database::ReadAnswers for $database {
-            async fn statuses(&self, ids: &[WorkRequestId]) -> Result<Vec<(WorkRequestId, Status)>> {
-                let mut query = sqlx::QueryBuilder::<$db>::new("SELECT id, status FROM work_requests WHERE id IN (");
+            async fn standings(&self, ids: &[WorkRequestId]) -> Result<Vec<(WorkRequestId, Standing)>> {
+                let mut query = sqlx::QueryBuilder::<$db>::new(
+                    "SELECT w.id, w.status, d.seq FROM work_requests w LEFT JOIN deliveries d ON d.id = w.id
+                     WHERE w.id IN (",
+                );
                 let mut list = query.separated(", ");
                 for id in ids {
                     list.push_bind(id.0);
                 }
                 query.push(")");
-                let rows: Vec<(Uuid, String)> = query
+                let rows: Vec<(Uuid, String, Option<i32>)> = query
                     .build_query_as()
                     .persistent(false)
                     .fetch_all(&self.read)
                     .await
                     .map_err(step("look for changes that are waited for"))?;
-                rows.into_iter().map(|(id, status)| Ok((WorkRequestId(id), status_column(&status)?))).collect()
+                let standing = |(id, status, last): (Uuid, String, Option<i32>)| {
+                    Ok((WorkRequestId(id), Standing { status: status_column(&status)?, last }))
+                };
+                rows.into_iter().map(standing).collect()
             }
 
             async fn outputs(&self, ids: &[WorkRequestId]) -> Result<Vec<(WorkRequestId, Value)>> {
