@@ -18,6 +18,7 @@ mod idempotency;
 mod late;
 mod leases;
 mod limits;
+mod lists;
 mod model;
 mod opening;
 mod outbox;

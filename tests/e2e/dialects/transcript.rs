@@ -109,8 +109,7 @@ async fn every_byte_is_as_each_dialect_wants_it() -> Result<()> {
 
 /// Sends a request as it is, and reads the answer to its end.
 async fn exchange(host: &str, client: &str, line: &str, own: &str) -> Result<String> {
-    let lines = [client, own].iter().flat_map(|headers| headers.lines()).map(|header| format!("{header}\r\n"));
-    let headers: String = lines.collect();
+    let headers: String = client.lines().chain(own.lines()).map(|header| format!("{header}\r\n")).collect();
     let request = format!("{line} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{headers}\r\n");
     let mut connection = TcpStream::connect(host).await?;
     connection.write_all(request.as_bytes()).await?;

@@ -27,7 +27,6 @@ type Waiting = HashMap<u64, Waiter>;
 pub(super) struct Changes {
     waiting: Mutex<(u64, Waiting)>,
     turn: tokio::sync::Mutex<()>,
-    arrived: Notify,
 }
 
 /// What a caller has seen of a run.
@@ -81,7 +80,6 @@ impl Changes {
         let (last, all) = &mut *waiting;
         *last += 1;
         all.insert(*last, waiter);
-        self.arrived.notify_one();
         Place(self, *last)
     }
 
@@ -95,11 +93,7 @@ impl Changes {
         let mut pause = SOON;
         loop {
             pause = if self.look(store).await? { SOON } else { (pause * 2).min(LATER) };
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                // Who has just come wants to know soon, but not each at once.
-                () = self.arrived.notified() => tokio::time::sleep(SOON).await,
-            }
+            tokio::time::sleep(pause).await;
         }
     }
 
