@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::announce::{self, Announcer};
+use crate::api::polling::Polling;
 use crate::api::{self, ApiState};
 use crate::definitions::{self, FolderWatch, Seen};
 use crate::dispatch::{self, Dispatcher};
@@ -129,8 +130,9 @@ pub async fn start(
     if let (Some(listener), Some(address)) = (listener, address) {
         let Parts { store, clock, status, events, .. } = parts;
         let whole = Arc::default();
-        let handover = for_callers;
-        let router = api::router(ApiState { store, clock, status, metrics, address, whole, events, handover });
+        let (handover, polling) = (for_callers, Arc::new(Polling::new(lifecycle.soft.clone())));
+        let state = ApiState { store, clock, status, metrics, address, whole, events, handover, polling };
+        let router = api::router(state);
         let (soft, hard) = (lifecycle.soft.clone(), lifecycle.hard.clone());
         lifecycle.spawn("api", async move {
             let serve = axum::serve(listener, router).with_graceful_shutdown(soft.cancelled_owned());

@@ -42,4 +42,5 @@ pub mod reconcile;
 mod reminder;
 pub mod status;
 pub mod telemetry;
+mod transition;
 mod unpublished;

@@ -84,6 +84,8 @@ pub struct WorkRequest {
     pub message: Option<String>,
     /// Why it FAILED, or why the last failed attempt did; none once it has SUCCEEDED.
     pub error: Option<RunError>,
+    /// Not started by then, it FAILS; none once it has started.
+    pub expires_at: Option<Timestamp>,
     /// When it was accepted.
     pub accepted_at: Timestamp,
     /// When the first attempt started.

@@ -181,7 +181,7 @@ async fn the_callee_is_told(builder: Builder) -> Result<()> {
     for id in [&idle, &busy] {
         stack.api.cancel(id).await?;
         let run = stack.api.wait_status(id, "CANCELED").await?;
-        ensure!(run["attempt"] == 1 && run["error"].is_null(), "{run}");
+        ensure!(run["attempt"] == 1 && run["lastError"].is_null(), "{run}");
         let seen = callee.operation(id).context("an operation")?;
         ensure!(seen.status == "Canceled" && seen.begun == 1, "{seen:?}");
         let types = history(&stack, id).await?;

@@ -5,7 +5,9 @@ use serde_json::Value;
 
 use super::database::Tx;
 use super::dispatch::Outgoing;
+use super::idempotency::{self, Earlier, IdempotencyKey};
 use super::limits::{self, Limit};
+use super::rows::malformed;
 use super::texts::{error_without_nul, without_nul};
 use super::transition::Batch;
 use super::unique::{self, UniqueKey};
@@ -154,19 +156,8 @@ pub(crate) async fn insert(tx: &mut dyn Tx, requests: &[NewWorkRequest]) -> Resu
     batch.save(tx).await
 }
 
-/// A caller's name for a request, under which it can be repeated (draft-ietf-httpapi-idempotency-key-header).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IdempotencyKey {
-    /// Keys of different namespaces never meet.
-    pub namespace: String,
-    /// What the caller sent.
-    pub key: String,
-    /// Tells this request from another one under the same key.
-    pub request_hash: String,
-}
-
 /// What became of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Acceptance {
     /// A work request was born.
     New(WorkRequestId),
@@ -174,8 +165,18 @@ pub enum Acceptance {
     Repeated(WorkRequestId),
     /// One that is the same was accepted before and stands for it.
     Same(WorkRequestId),
-    /// The key was used for another request.
-    KeyReused,
+    /// The key was used for a request that differs in these fields.
+    KeyReused(Vec<String>),
+}
+
+impl Acceptance {
+    /// What becomes of a request whose key was taken before.
+    pub(super) fn of(earlier: Earlier) -> Result<Self> {
+        match earlier {
+            Earlier::Same(answer) => answer.parse().map(Self::Repeated).map_err(malformed("idempotency key")),
+            Earlier::Other(fields) => Ok(Self::KeyReused(fields)),
+        }
+    }
 }
 
 impl Store {
@@ -213,10 +214,9 @@ impl Store {
         let mut requests = vec![request];
         let same = unique::join(&mut *tx, &mut requests).await?.remove(&id);
         if let Some(key) = key
-            && let Some((id, hash)) = tx.take_key(key, same.unwrap_or(id)).await?
+            && let Some(earlier) = idempotency::take(&mut *tx, key, &same.unwrap_or(id).to_string()).await?
         {
-            let repeated = hash == key.request_hash;
-            return Ok((if repeated { Acceptance::Repeated(id) } else { Acceptance::KeyReused }, None));
+            return Ok((Acceptance::of(earlier)?, None));
         }
         insert(&mut *tx, &requests).await?;
         let now = tx.now();
@@ -241,16 +241,5 @@ impl Store {
         crash::around(Commit::Accept, tx.commit()).await?;
         self.hint(Hint::Due);
         Ok(())
-    }
-
-    /// Forgets idempotency keys taken before this instant, at most `limit` of them. Answers how many.
-    ///
-    /// # Errors
-    /// [`super::StoreError::Query`].
-    pub async fn purge_keys(&self, before: Timestamp, limit: i64) -> Result<u64> {
-        let mut tx = self.begin().await?;
-        let purged = tx.purge_keys(before, limit).await?;
-        crash::around(Commit::PurgeKeys, tx.commit()).await?;
-        Ok(purged)
     }
 }

@@ -15,8 +15,9 @@ use uuid::Uuid;
 
 pub(crate) use self::counting::count_ends;
 use self::counting::share;
-use super::accept::{self, Acceptance, IdempotencyKey, NewWorkRequest};
+use super::accept::{self, Acceptance, NewWorkRequest};
 use super::database::Tx;
+use super::idempotency::{self, IdempotencyKey};
 use super::schedules::ScheduleKey;
 use super::transition::{Batch, Hints};
 use super::{Hint, Result, Store, unique};
@@ -220,9 +221,9 @@ impl Store {
         let mut tx = self.begin().await?;
         let id = request.id;
         if let Some(key) = key
-            && let Some((id, hash)) = tx.take_key(key, id).await?
+            && let Some(earlier) = idempotency::take(&mut *tx, key, &id.to_string()).await?
         {
-            return Ok(if hash == key.request_hash { Acceptance::Repeated(id) } else { Acceptance::KeyReused });
+            return Acceptance::of(earlier);
         }
         let namespace = request.namespace.clone();
         accept::insert(&mut *tx, &[NewWorkRequest { has_children: true, ..request }]).await?;

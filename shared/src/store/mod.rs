@@ -2,7 +2,7 @@
 //!
 //! [`Store`] is what the rest of Reveille calls; each of its files has one aggregate:
 //!
-//! - [`accept`](self): a work request is born, with its idempotency key.
+//! - [`accept`](self): a work request is born; [`idempotency`](self): asked for again, it is the same one.
 //! - [`definitions`](self): jobs and schedules in force, versioned.
 //! - [`schedules`](self): how far each is decided; pause and resume.
 //! - [`fires`](self), [`record`](self): the fire ledger and how it is written (I1, I8).
@@ -33,6 +33,7 @@ mod external;
 mod fan_outs;
 mod fires;
 mod follow;
+mod idempotency;
 mod leader;
 mod leases;
 mod limits;
@@ -59,7 +60,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
-pub use self::accept::{Acceptance, IdempotencyKey, NewWorkRequest};
+pub use self::accept::{Acceptance, NewWorkRequest};
 pub use self::backfills::{Backfill, BackfillStatus, BackfillStep, BackfillVerdict, NewBackfill};
 pub use self::changes::{Action, DefinitionKind, RecordedChange};
 use self::database::{Database, Tx};
@@ -69,16 +70,18 @@ pub use self::events_in::{EventVerdict, Incoming, RefusedRecord, Via};
 pub use self::external::{ExternalClaim, ExternalLease, Heartbeat, external_worker};
 pub use self::fan_outs::{Births, FanOut, InputChunk, NewFanOut, OpenFanOut, STAGED, UnfinishedChild};
 pub use self::fires::{
-    CLOCK_TOLERANCE, Decision, Fire, FireOutcome, FirePlan, FirePlans, FireVerdict, OverlapRule, Planned, SkipReason,
+    ByHand, CLOCK_TOLERANCE, Decision, Fire, FireOutcome, FirePlan, FirePlans, FireVerdict, OverlapRule, Planned,
+    SkipReason,
 };
 pub use self::follow::{EndedRun, FollowUp, Followed};
+pub use self::idempotency::{Earlier, IdempotencyKey};
 pub use self::leader::Generation;
 pub use self::leases::{Claim, Claimed, HeldLease, Loss};
 pub use self::limits::Limit;
 pub use self::markers::Marker;
 pub use self::outbox::Untold;
 pub use self::reports::{LateReport, Outcome, Progress, Report};
-pub use self::requests::{Canceled, Cancellation, ListFilter, QueueDepth};
+pub use self::requests::{Canceled, Cancellation, ListFilter, Order, QueueDepth, SortBy, Standing};
 pub use self::schedules::{Pause, PauseVerdict, ScheduleKey, ScheduleRow, after_end, before_start, just_before};
 pub use self::staging::Staging;
 pub use self::unique::UniqueKey;
@@ -89,7 +92,7 @@ use crate::crash::{self, Act};
 use crate::work_request::WorkRequestId;
 
 /// The schema that this build writes: the number of its last migration.
-pub const SCHEMA: i64 = 7;
+pub const SCHEMA: i64 = 8;
 
 /// The durable truth. Cheap to clone.
 #[derive(Clone)]

@@ -98,7 +98,10 @@ impl From<ClaimableRow> for Claimable {
     }
 }
 
-fn malformed<E: Into<Box<dyn std::error::Error + Send + Sync>>>(what: &'static str) -> impl Fn(E) -> StoreError {
+/// Turns what a column holds and none of ours has written into an error.
+pub(crate) fn malformed<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+    what: &'static str,
+) -> impl Fn(E) -> StoreError {
     move |source| StoreError::Malformed { what, source: source.into() }
 }
 
@@ -319,6 +322,7 @@ pub(crate) struct WorkRequestRow {
     message: Option<String>,
     error_code: Option<String>,
     error_message: Option<String>,
+    expires_at: Option<At>,
     accepted_at: At,
     started_at: Option<At>,
     finished_at: Option<At>,
@@ -349,6 +353,7 @@ impl TryFrom<WorkRequestRow> for WorkRequest {
             percent,
             message: row.message,
             error: row.error_code.map(|code| RunError { code, message: row.error_message.unwrap_or_default() }),
+            expires_at: row.expires_at.filter(|_| row.attempt == 0).map(|at| at.0),
             accepted_at: row.accepted_at.0,
             started_at: row.started_at.map(|at| at.0),
             finished_at: row.finished_at.map(|at| at.0),

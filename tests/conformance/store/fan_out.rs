@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use crate::bed::{Bed, NAMESPACE, failed, on_both, succeeded};
 use crate::definitions::{apply, definitions};
+use crate::idempotency::named;
 use crate::overlap::follow;
 
 on_both!(
@@ -430,7 +431,7 @@ async fn a_report_that_can_not_make_children_fails_its_run(bed: Bed) {
 }
 
 async fn a_repeated_request_is_one_run(bed: Bed) {
-    let key = |hash: &str| IdempotencyKey { namespace: NAMESPACE.into(), key: "k".into(), request_hash: hash.into() };
+    let key = |hash: &str| IdempotencyKey { fields: [("inputs".to_owned(), hash.to_owned())].into(), ..named("k") };
     let ask = async |hash: &str| {
         let request = bed.new_request().await;
         let batch = request.id.0;
@@ -444,7 +445,7 @@ async fn a_repeated_request_is_one_run(bed: Bed) {
     };
     let Acceptance::New(id) = ask("h1").await else { panic!("not new") };
     assert_eq!(ask("h1").await, Acceptance::Repeated(id));
-    assert_eq!(ask("h2").await, Acceptance::KeyReused);
+    assert_eq!(ask("h2").await, Acceptance::KeyReused(vec!["inputs".into()]));
     assert_eq!(bear_all(&bed.store, id).await, 120);
     assert_eq!(open(&bed).await.len(), 1);
 }
