@@ -53,8 +53,8 @@ struct Bundle {
     more: Vec<(WorkRequestId, u32)>,
 }
 
-/// The bytes of one message for triggers of one job and one version. A worker that knows no bundles reads the first alone; the others are
-/// found as lost and sent again one by one.
+/// The bytes of one message for triggers of one job and one version. A worker that knows no bundles reads the first alone;
+/// the others are found as lost and sent again one by one.
 ///
 /// # Panics
 /// If there are none.
