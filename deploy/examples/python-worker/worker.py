@@ -47,7 +47,7 @@ def work(run, tell, check):
 
 
 def post(path, body, namespace, content_type="application/json"):
-    """One request: the status and the answer. Repeated until the API answers; 5xx is no answer."""
+    """One request: the status and the answer. Repeated until the API answers; 5xx and 429 are no answer."""
     headers = {"Content-Type": content_type, "X-Reveille-Namespace": namespace}
     while True:
         request = urllib.request.Request(API + path, json.dumps(body).encode(), headers)
@@ -57,7 +57,7 @@ def post(path, body, namespace, content_type="application/json"):
             except urllib.error.HTTPError as error:
                 answered = error
             with answered:
-                if answered.status < 500:
+                if answered.status < 500 and answered.status != 429:
                     return answered.status, json.load(answered)
         except (OSError, ValueError, http.client.HTTPException):
             pass  # no answer, or half of one
@@ -138,6 +138,7 @@ def serve(connection, runs):
             continue
         method, _, body = got
         namespace, several = triggers(body)
+        is_settled = True
         for run_id, n in several:
             while len([run for run in runs if run.is_alive()]) >= SLOTS:
                 connection.process_data_events(0.2)
@@ -148,8 +149,16 @@ def serve(connection, runs):
             if status == 200:
                 runs.append(Run(answer, token, asked))
                 runs[-1].start()
-            # Anything else: another worker has it, it has ended, or it was a marker. There is nothing to do.
-        channel.basic_ack(method.delivery_tag)
+            elif status not in (404, 409, 410):
+                # Not what such a claim is answered with: what is wrong is here, or on the way, and not with the trigger.
+                print(f"claim of {run_id}: {status} {answer}", flush=True)
+                is_settled = False
+            # Else another worker has it, it has ended, or it was a marker. There is nothing to do.
+        if is_settled:
+            channel.basic_ack(method.delivery_tag)
+        else:
+            channel.basic_nack(method.delivery_tag)  # back into the queue, for others
+            connection.process_data_events(1)
 
 
 def main():

@@ -9,8 +9,8 @@ use fastrand::Rng;
 pub(crate) const SCHEDULERS: usize = 2;
 /// Workers that are drilled; at most two of them are in trouble at a time.
 pub(crate) const WORKERS: usize = 3;
-/// Workers that are not Reveille's; at most one of them is in trouble at a time.
-pub(crate) const EXTERNALS: usize = 2;
+/// Workers that are not Reveille's, each with a scheduler of its own; at most one of them is in trouble at a time.
+pub(crate) const EXTERNALS: usize = SCHEDULERS;
 
 /// Whom a fault hits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

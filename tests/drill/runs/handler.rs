@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
+use serde_json::Value;
 
 mod ledger;
 mod pen;
@@ -42,8 +44,8 @@ struct Arguments {
     lines: u32,
 
     /// What it is given; each of its `children` is handed over
-    #[arg(long, env = "REVEILLE_INPUT", default_value = "{}")]
-    input: serde_json::Value,
+    #[arg(long, env = "REVEILLE_INPUT", default_value = "{}", value_parser = |text: &str| Value::from_str(text))]
+    input: Value,
 
     /// For how long to go on when it has taken effect
     #[arg(long, default_value_t = 0)]

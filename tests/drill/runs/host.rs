@@ -18,7 +18,7 @@ pub(crate) struct Host {
 impl Host {
     /// Starts it.
     pub(crate) async fn start() -> Result<Self> {
-        let sshd = Sshd::start().await?;
+        let sshd = Sshd::quiet().await?;
         let network = Proxy::start(sshd.port().address()).await?;
         let known_hosts = sshd.known_hosts(network.address().port())?;
         Ok(Self { network, known_hosts, sshd })

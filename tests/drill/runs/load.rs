@@ -30,7 +30,7 @@ const STAMINA: Duration = Duration::from_secs(300);
 /// Callers are of so many tenants.
 const TENANTS: u32 = 3;
 /// How many children a run has at least and at most, if it has any.
-const CHILDREN: (usize, usize) = (10, 40);
+const CHILDREN: (usize, usize) = (10, 30);
 
 /// What callers know of a run that they have started.
 #[derive(Debug, Clone)]

@@ -1,7 +1,7 @@
 //! What is drilled: schedulers and workers as real processes, each with a network of its own to a private PostgreSQL
 //! and a private RabbitMQ.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,7 +89,8 @@ impl Stand {
             members.push(outfit.member(whom).await?);
         }
         for index in 0..EXTERNALS {
-            let api = members[index % SCHEDULERS].service.lock().await.address();
+            // Each has a scheduler of its own.
+            let api = members[index].service.lock().await.address();
             members.push(outfit.external(index, api).await?);
         }
         for member in members.iter().filter(|member| member.tells_that_it_is_well()) {
@@ -173,7 +174,9 @@ impl Outfit<'_> {
 
     /// The one of the examples, with work of the drill.
     async fn external(&self, index: usize, api: SocketAddr) -> Result<Member> {
-        let (api, broker) = tokio::try_join!(Proxy::start(api), Proxy::start(address_of(self.broker_url)?))?;
+        // The API answers to any loopback address, but to its own port alone.
+        let own = SocketAddr::new(Ipv4Addr::new(127, 0, 0, 2).into(), api.port());
+        let (api, broker) = tokio::try_join!(Proxy::start_at(own, api), Proxy::start(address_of(self.broker_url)?))?;
         let (whom, port) = (Whom::External(index), Port::claim()?);
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace")?;
         let program = Program::new(PYTHON, &whom.name(), self.folder)

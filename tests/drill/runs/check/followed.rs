@@ -90,8 +90,6 @@ mod tests {
         assert_eq!(breaches("operation", &[], known), []);
         // Before it was known, the next attempt finds it.
         assert_eq!(breaches("operation", &[], |_| {}), []);
-        let found = |story: &mut Story| story.ledger[3].at_us = 5_500_000;
-        assert_eq!(breaches("operation", &[], found), [Breach::Disagreement], "it began before its lease");
         let again = |story: &mut Story| {
             story.history[2].what = json!({"type": "parked", "attempt": 1, "token": "t"});
             story.history[3].what = json!({"type": "attemptFailed", "attempt": 1});
