@@ -210,7 +210,7 @@ fn parse(request: &str) -> Option<Request> {
     let attempt: u32 = header("x-reveille-attempt")?.parse().ok()?;
     let id: Uuid = header("idempotency-key")?.parse().ok()?;
     if is_operation {
-        let closes_early = attempt == 1 && id.as_u128() % UNANSWERED == 0;
+        let closes_early = attempt == 1 && id.as_u128().is_multiple_of(UNANSWERED);
         return Some(Request::Begin(Call { id, attempt, work, linger: PONDERING, closes_early }));
     }
     let manner = path.next()?;
