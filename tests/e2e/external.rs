@@ -1,11 +1,13 @@
 //! The Python worker of the examples, on the real stack: it runs, is killed, hears of a cancel, drains, and its events count
 //! once.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use harness::process::{Process, Program};
+use harness::proxy::Proxy;
 use harness::stack::Stack;
 use harness::wait::eventually;
 use lapin::options::BasicPublishOptions;
@@ -26,6 +28,11 @@ jobs:
 ";
 
 fn worker(stack: &Stack, name: &str) -> Result<Process> {
+    worker_at(stack, name, stack.schedulers[0].address())
+}
+
+/// One that looks for the API there.
+fn worker_at(stack: &Stack, name: &str, api: SocketAddr) -> Result<Process> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace")?;
     let script: PathBuf = root.join("deploy/examples/python-worker/worker.py");
     let broker = stack.broker.as_ref().context("a broker")?.url();
@@ -34,7 +41,7 @@ fn worker(stack: &Stack, name: &str) -> Result<Process> {
         .env("QUEUE", "thumbnails")
         .env("WORKER_NAME", name)
         .env("GRACE", "1")
-        .env("REVEILLE_URL", format!("http://{}", stack.schedulers[0].address()))
+        .env("REVEILLE_URL", format!("http://{api}"))
         .env("REVEILLE_BROKER_URL", broker)
         .start()
 }
@@ -100,6 +107,26 @@ async fn a_worker_in_python_runs_is_killed_is_canceled_and_drains() -> Result<()
     let kinds: Vec<_> = workers["items"].as_array().context("workers")?.iter().map(|worker| &worker["kind"]).collect();
     ensure!(kinds == ["external"; 3], "{workers}");
     third.kill9()
+}
+
+/// The API answers to its own port alone. Whoever calls it by another one can claim nothing, and must not keep the triggers.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_can_claim_nothing_gives_triggers_back() -> Result<()> {
+    let stack = Stack::postgres_rabbit().schedules(JOBS).workers(0).start().await?;
+    let detour = Proxy::start(stack.schedulers[0].address()).await?;
+    let mut lost = worker_at(&stack, "thumb-lost", detour.address())?;
+    let id = stack.api.trigger("resize", json!({"steps": 1, "pause": 0.01})).await?;
+    eventually("a claim that is refused", LONG, async || {
+        let log = lost.log();
+        if log.contains(&format!("claim of {id}: 421 ")) { Ok(()) } else { Err(log) }
+    })
+    .await?;
+    lost.kill9()?;
+    let mut found = worker(&stack, "thumb-found")?;
+    let run = stack.api.wait_status(&id, "SUCCEEDED").await?;
+    // Had the trigger been acknowledged, it would have been sent again as a lost one.
+    ensure!(types(&stack, &id).await? == ["accepted", "started", "succeeded"], "{run}");
+    found.kill9()
 }
 
 #[tokio::test(flavor = "multi_thread")]

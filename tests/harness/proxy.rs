@@ -37,7 +37,15 @@ impl Proxy {
     /// # Errors
     /// No port can be bound.
     pub async fn start(target: SocketAddr) -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("binding a port for a proxy")?;
+        Self::start_at((Ipv4Addr::LOCALHOST, 0).into(), target).await
+    }
+
+    /// The same at this address: the API, for one, answers only to loopback addresses with its own port.
+    ///
+    /// # Errors
+    /// The port can't be bound.
+    pub async fn start_at(address: SocketAddr, target: SocketAddr) -> Result<Self> {
+        let listener = TcpListener::bind(address).await.context("binding a port for a proxy")?;
         let address = listener.local_addr()?;
         let (weather, forecast) = watch::channel(Weather::Fair { delay: Duration::ZERO });
         let connections = TaskTracker::new();

@@ -33,13 +33,25 @@ impl Sshd {
     /// # Errors
     /// OpenSSH isn't installed, or doesn't start.
     pub async fn start() -> Result<Self> {
+        Self::start_as(|program| program).await
+    }
+
+    /// The same; it prints no log when it is dropped.
+    ///
+    /// # Errors
+    /// As [`Sshd::start`].
+    pub async fn quiet() -> Result<Self> {
+        Self::start_as(Program::quiet).await
+    }
+
+    async fn start_as(arrange: impl FnOnce(Program) -> Program) -> Result<Self> {
         let folder = TempDir::with_prefix("reveille-sshd-").context("making a folder for sshd")?;
         let port = Port::claim()?;
         for key in ["host", "key"] {
             make_key(&folder.path().join(key), &[])?;
         }
         std::fs::copy(folder.path().join("key.pub"), folder.path().join("authorized_keys"))?;
-        let process = server(folder.path(), port.number())?.start()?;
+        let process = arrange(server(folder.path(), port.number())?).start()?;
         let user = text_of(Command::new("id").arg("-un"))?;
         let sshd = Self { process, port, user, folder };
         eventually("sshd to listen", LIMIT, async || {

@@ -4,6 +4,7 @@
 It takes triggers from the job's queue, claims each at the API, runs `work` in a thread, gives signs of life, and tells
 by events how it goes and how it ended. Replace `work` by what you have to do. Settings are environment variables.
 """
+import http.client
 import json
 import os
 import signal
@@ -29,7 +30,7 @@ hurry = threading.Event()  # its grace is over: what still runs is handed back
 
 
 class Stop(Exception):
-    """The run is to end now: someone canceled it, its lease is lost, or this worker stops."""
+    """The run is to end now: someone canceled it, its lease is lost or may be, or this worker stops."""
 
 
 def work(run, tell, check):
@@ -46,29 +47,37 @@ def work(run, tell, check):
 
 
 def post(path, body, namespace, content_type="application/json"):
-    """One request: the status and the answer. Repeated until the API answers; 5xx is no answer."""
+    """One request: the status and the answer. Repeated until the API answers; 5xx and 429 are no answer."""
     headers = {"Content-Type": content_type, "X-Reveille-Namespace": namespace}
     while True:
         request = urllib.request.Request(API + path, json.dumps(body).encode(), headers)
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
-                return answer.status, json.load(answer)
-        except urllib.error.HTTPError as error:
-            if error.code < 500:
-                return error.code, json.load(error)
-        except (OSError, ValueError):
-            pass
+            try:
+                answered = urllib.request.urlopen(request, timeout=10)
+            except urllib.error.HTTPError as error:
+                answered = error
+            with answered:
+                if answered.status < 500 and answered.status != 429:
+                    return answered.status, json.load(answered)
+        except (OSError, ValueError, http.client.HTTPException):
+            pass  # no answer, or half of one
         time.sleep(1)
 
 
 class Run(threading.Thread):
     """One run, from its claim to its end."""
 
-    def __init__(self, claimed, token):
+    def __init__(self, claimed, token, asked):
         super().__init__(name=claimed["id"])
         self.claimed, self.token = claimed, token
+        self.hold(asked)
         self.path = f"/v1/workRequests/{claimed['id']}"
         self.canceled, self.lost, self.done = threading.Event(), threading.Event(), threading.Event()
+
+    def hold(self, asked):
+        """The lease lasts from when we asked for it, if not longer. Its last fifth is for stopping in good time: who is
+        cut off does not hear that another worker has the run."""
+        self.until = asked + 0.8 * self.claimed["leaseSeconds"]
 
     def tell(self, kind, data=None):
         """Sends an event. Its id is made once, so that it counts once however often it is sent."""
@@ -84,14 +93,16 @@ class Run(threading.Thread):
     def beat(self):
         pause = min(self.claimed["leaseSeconds"] / 3, 20)
         while not self.done.wait(pause):
+            asked = time.monotonic()
             status, answer = post(self.path + ":heartbeat", {"token": self.token}, self.claimed["namespace"])
             if status != 200:
                 return self.lost.set()
+            self.hold(asked)
             if answer["canceling"]:
                 self.canceled.set()
 
     def check(self):
-        if self.canceled.is_set() or self.lost.is_set() or hurry.is_set():
+        if self.canceled.is_set() or self.lost.is_set() or hurry.is_set() or time.monotonic() > self.until:
             raise Stop
 
     def run(self):
@@ -127,17 +138,27 @@ def serve(connection, runs):
             continue
         method, _, body = got
         namespace, several = triggers(body)
+        is_settled = True
         for run_id, n in several:
             while len([run for run in runs if run.is_alive()]) >= SLOTS:
                 connection.process_data_events(0.2)
             token = str(uuid.uuid4())  # the same for each try of this claim
+            asked = time.monotonic()
             claim = {"n": n, "worker": NAME, "token": token}
             status, answer = post(f"/v1/workRequests/{run_id}:claim", claim, namespace)
             if status == 200:
-                runs.append(Run(answer, token))
+                runs.append(Run(answer, token, asked))
                 runs[-1].start()
-            # Anything else: another worker has it, it has ended, or it was a marker. There is nothing to do.
-        channel.basic_ack(method.delivery_tag)
+            elif status not in (404, 409, 410):
+                # Not what such a claim is answered with: what is wrong is here, or on the way, and not with the trigger.
+                print(f"claim of {run_id}: {status} {answer}", flush=True)
+                is_settled = False
+            # Else another worker has it, it has ended, or it was a marker. There is nothing to do.
+        if is_settled:
+            channel.basic_ack(method.delivery_tag)
+        else:
+            channel.basic_nack(method.delivery_tag)  # back into the queue, for others
+            connection.process_data_events(1)
 
 
 def main():

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use uuid::Uuid;
+
 use crate::jobs::{self, Job};
 use crate::ledger::{Entry, What};
-use crate::legal;
+use crate::legal::{self, Event};
 use crate::load::Asked;
 use crate::records::{Fire, Story};
 use crate::sends::Send;
@@ -13,6 +15,8 @@ use crate::trouble::Suffered;
 mod again;
 mod alone;
 mod called;
+mod families;
+mod followed;
 mod limits;
 #[cfg(test)]
 mod samples;
@@ -42,11 +46,15 @@ pub(crate) enum Breach {
     Limit,
     /// A success has not called for the next job, or something else has.
     Chain,
+    /// A run and its children contradict each other.
+    Family,
+    /// What may only grow has become less.
+    Backward,
 }
 
 impl Breach {
     /// All of them.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Lost,
         Self::Stuck,
         Self::Twice,
@@ -57,6 +65,8 @@ impl Breach {
         Self::Again,
         Self::Limit,
         Self::Chain,
+        Self::Family,
+        Self::Backward,
     ];
 
     /// For people.
@@ -72,6 +82,8 @@ impl Breach {
             Self::Again => "run again after its effect",
             Self::Limit => "beyond a limit",
             Self::Chain => "chains",
+            Self::Family => "runs and their children",
+            Self::Backward => "went backward",
         }
     }
 }
@@ -87,6 +99,8 @@ pub(crate) struct Findings {
     pub(crate) longest_after_thaw_us: i64,
     /// Calls that the other side went on with while the caller was frozen, which nobody could tell it.
     pub(crate) calls_of_the_frozen: usize,
+    /// Operations that went on after the cancel of a run whose worker did not get to know of them, or to tell them.
+    pub(crate) left_going: usize,
 }
 
 impl Findings {
@@ -109,6 +123,7 @@ pub(crate) fn run(story: &Story, asked: Option<&Asked>, suffered: &[Suffered]) -
         outcome(story, job, asked, &mut findings);
         in_time(story, job, &mut findings);
         again::once_effective(story, job, suffered, &mut findings);
+        followed::to_its_end(story, job, suffered, &mut findings);
     }
     alone::one_at_a_time(story, suffered, &mut findings);
     findings
@@ -140,9 +155,17 @@ fn agreement(story: &Story, findings: &mut Findings) {
     for (attempt, times) in begun.into_iter().filter(|(_, times)| *times > 1) {
         findings.add(Breach::Disagreement, format!("attempt {attempt} began {times} times"));
     }
-    for event in story.history.iter().filter(|event| event.kind() == "succeeded") {
-        // An attempt that has only asked speaks for one before.
-        let verified = event.what["verified"] == true;
+    let follows = jobs::find(&story.job).is_some_and(|job| job.follows);
+    let is_split = story.history.iter().any(|event| event.kind() == "split");
+    let says_done = |event: &&Event| match event.kind() {
+        // What ends with its children had ended well itself before it called for them.
+        "succeeded" => !is_split,
+        "split" => event.attempt() != Some(0),
+        _ => false,
+    };
+    for event in story.history.iter().filter(says_done) {
+        // An attempt that has only asked speaks for one before, and so does one that has found an operation.
+        let verified = event.what["verified"] == true || follows;
         let done = |entry: &Entry| (verified || Some(entry.attempt) == event.attempt()) && entry.what == What::Done;
         if !story.ledger.iter().any(|entry| done(entry) && entry.at_us <= event.at_us) {
             findings.add(Breach::Disagreement, format!("attempt {:?} had not ended well", event.attempt()));
@@ -152,19 +175,28 @@ fn agreement(story: &Story, findings: &mut Findings) {
 
 fn outcome(story: &Story, job: &Job, asked: Option<&Asked>, findings: &mut Findings) {
     let code = story.error_code.as_deref();
-    let canceled = asked.is_some_and(|asked| asked.canceled);
+    // What becomes of children and why is judged with their parent.
+    let has_been = |kind: &str| story.history.iter().any(|event| event.kind() == kind);
+    let canceled = asked.is_some_and(|asked| asked.canceled)
+        || (story.parent.is_some() && (has_been("cancelRequested") || has_been("canceled")));
+    let is_doomed = job.is_doomed || story.doomed;
     let fits = match story.status.as_str() {
-        "SUCCEEDED" => !job.is_doomed,
+        "SUCCEEDED" => !is_doomed && !job.is_refused,
         // What fails after it was asked to stop is not repeated.
         "FAILED" if canceled => true,
         "FAILED" if job.expires.is_some() && code == Some("Expired") => true,
-        "FAILED" => job.is_doomed || (job.fails_when_lost && code.is_some_and(is_loss)),
+        "FAILED" if job.is_refused => code == Some("Refused"),
+        "FAILED" if story.children.is_some() => true,
+        "FAILED" => is_doomed || (job.fails_when_lost && code.is_some_and(is_loss)),
         "CANCELED" => canceled,
         _ => true,
     };
     if !fits {
         let (status, code) = (&story.status, code.unwrap_or("no error"));
         findings.add(Breach::Outcome, format!("a run of {} ended {status} with {code}", story.job));
+    }
+    if job.is_refused && !story.ledger.is_empty() {
+        findings.add(Breach::Outcome, "no worker may run it, and it was begun".to_owned());
     }
 }
 
@@ -206,6 +238,7 @@ pub(crate) fn all(
     asked: &HashMap<String, Asked>,
     fires: &[Fire],
     sends: &[Send],
+    backward: &[(Uuid, String)],
     suffered: &[Suffered],
 ) -> Together {
     let mut together = Together::default();
@@ -215,6 +248,8 @@ pub(crate) fn all(
     add(Breach::Lost, called::of_fires(stories, fires));
     add(Breach::Chain, called::of_chains(stories));
     add(Breach::Limit, limits::uncounted(stories, sends));
+    add(Breach::Family, families::faults(stories, asked));
+    add(Breach::Backward, backward.iter().map(|(id, what)| format!("{id}: {what}")).collect());
     together.peaks = limits::peaks(stories, sends, suffered);
     let broken = together.peaks.iter().filter(|peak| peak.seen > peak.most);
     together.breaches.extend(broken.map(|peak| (Breach::Limit, peak.to_string())));
@@ -264,6 +299,50 @@ mod tests {
         assert_eq!(breaches("once", &[], failed("Lost")), []);
         assert_eq!(breaches("once", &[], failed("ExitCode")), [Breach::Outcome]);
         assert_eq!(breaches("short", &[], failed("Lost")), [Breach::Outcome]);
+    }
+
+    #[test]
+    fn what_is_told_to_fail_and_what_no_worker_may_run_must_fail() {
+        assert_eq!(breaches("part", &[], |story| story.doomed = true), [Breach::Outcome]);
+        assert_eq!(breaches("forbidden", &[], |_| {}), [Breach::Outcome, Breach::Outcome]);
+        let refused = |code: &'static str, traces: usize| {
+            move |story: &mut Story| {
+                story.history.truncate(2);
+                story.history.push(samples::event(3, 2, json!({"type": "failed", "attempt": 1, "token": "t"})));
+                story.ledger.truncate(traces);
+                (story.status, story.error_code, story.attempts) = ("FAILED".to_owned(), Some(code.to_owned()), 1);
+            }
+        };
+        assert_eq!(breaches("forbidden", &[], refused("Refused", 0)), []);
+        assert_eq!(breaches("forbidden", &[], refused("Refused", 1)), [Breach::Outcome]);
+        assert_eq!(breaches("forbidden", &[], refused("ExitCode", 0)), [Breach::Outcome]);
+    }
+
+    #[test]
+    fn whoever_calls_for_children_has_done_its_own_part() {
+        let split = |story: &mut Story| {
+            story.history[4].what = json!({"type": "split", "attempt": 2, "token": "t", "children": 3});
+            story.history.push(samples::event(6, 9, json!({"type": "succeeded", "attempt": 2})));
+        };
+        assert_eq!(breaches("album", &[], split), []);
+        let undone = |story: &mut Story| {
+            split(story);
+            story.ledger.pop();
+        };
+        assert_eq!(breaches("album", &[], undone), [Breach::Disagreement]);
+        let goes_on = |story: &mut Story| {
+            split(story);
+            story.ledger.push(entry(8_500_000, 2, What::Tick));
+        };
+        assert_eq!(breaches("album", &[], goes_on), [Breach::Orphan]);
+    }
+
+    #[test]
+    fn what_has_become_less_is_found() {
+        let backward = [(Uuid::from_u128(1), "from 5 to 4 percent".to_owned())];
+        let found = |backward| all(&[], &HashMap::new(), &[], &[], backward, &[]).breaches;
+        assert_eq!(found(&backward).iter().map(|(breach, _)| *breach).collect::<Vec<_>>(), [Breach::Backward]);
+        assert_eq!(found(&[]), []);
     }
 
     #[test]

@@ -9,14 +9,20 @@ use fastrand::Rng;
 pub(crate) const SCHEDULERS: usize = 2;
 /// Workers that are drilled; at most two of them are in trouble at a time.
 pub(crate) const WORKERS: usize = 3;
+/// Workers that are not Reveille's, each with a scheduler of its own; at most one of them is in trouble at a time.
+pub(crate) const EXTERNALS: usize = SCHEDULERS;
 
 /// Whom a fault hits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Whom {
     Scheduler(usize),
     Worker(usize),
+    /// A worker that is not Reveille's. Where others have the database it has the API.
+    External(usize),
     Database,
     Broker,
+    /// The network between all workers and the host of their `ssh` jobs.
+    Host,
 }
 
 /// What happens.
@@ -50,6 +56,10 @@ pub(crate) enum What {
     RestartBroker,
     /// The broker loses all triggers that wait.
     Purge,
+    /// The connections of workers to the remote host end, and no new one is taken.
+    CutHost,
+    /// The same stay, but no byte arrives.
+    StallHost,
 }
 
 /// Whom a kind of fault hits, how often, and how long it lasts at least and at most, in milliseconds.
@@ -57,29 +67,33 @@ struct Kind {
     what: What,
     workers: u32,
     schedulers: u32,
+    externals: u32,
     services: u32,
     lasts: (u64, u64),
 }
 
-const fn kind(what: What, workers: u32, schedulers: u32, services: u32, lasts: (u64, u64)) -> Kind {
-    Kind { what, workers, schedulers, services, lasts }
+/// How often it hits workers, schedulers, external workers, and what all of them share.
+const fn kind(what: What, [workers, schedulers, externals, services]: [u32; 4], lasts: (u64, u64)) -> Kind {
+    Kind { what, workers, schedulers, externals, services, lasts }
 }
 
-const KINDS: [Kind; 14] = [
-    kind(What::Kill, 12, 6, 0, (10, 6_000)),
-    kind(What::Stop, 2, 1, 0, (10, 2_000)),
-    kind(What::Freeze, 10, 5, 0, (200, 30_000)),
-    kind(What::FreezeAll, 4, 0, 0, (200, 30_000)),
-    kind(What::CutDatabase, 5, 3, 0, (200, 20_000)),
-    kind(What::CutBroker, 4, 2, 0, (200, 20_000)),
-    kind(What::StallDatabase, 5, 3, 0, (200, 20_000)),
-    kind(What::StallBroker, 3, 2, 0, (200, 20_000)),
-    kind(What::DelayDatabase, 2, 1, 0, (1_000, 10_000)),
-    kind(What::DelayBroker, 2, 1, 0, (1_000, 10_000)),
-    kind(What::FullDisk, 2, 1, 0, (1_000, 10_000)),
-    kind(What::RestartDatabase, 0, 0, 3, (10, 5_000)),
-    kind(What::RestartBroker, 0, 0, 2, (10, 5_000)),
-    kind(What::Purge, 0, 0, 4, (0, 0)),
+const KINDS: [Kind; 16] = [
+    kind(What::Kill, [12, 6, 4, 0], (10, 6_000)),
+    kind(What::Stop, [2, 1, 1, 0], (10, 2_000)),
+    kind(What::Freeze, [10, 5, 4, 0], (200, 30_000)),
+    kind(What::FreezeAll, [4, 0, 0, 0], (200, 30_000)),
+    kind(What::CutDatabase, [5, 3, 2, 0], (200, 20_000)),
+    kind(What::CutBroker, [4, 2, 1, 0], (200, 20_000)),
+    kind(What::StallDatabase, [5, 3, 2, 0], (200, 20_000)),
+    kind(What::StallBroker, [3, 2, 1, 0], (200, 20_000)),
+    kind(What::DelayDatabase, [2, 1, 1, 0], (1_000, 10_000)),
+    kind(What::DelayBroker, [2, 1, 1, 0], (1_000, 10_000)),
+    kind(What::FullDisk, [2, 1, 0, 0], (1_000, 10_000)),
+    kind(What::RestartDatabase, [0, 0, 0, 3], (10, 5_000)),
+    kind(What::RestartBroker, [0, 0, 0, 2], (10, 5_000)),
+    kind(What::Purge, [0, 0, 0, 4], (0, 0)),
+    kind(What::CutHost, [0, 0, 0, 3], (200, 20_000)),
+    kind(What::StallHost, [0, 0, 0, 4], (200, 20_000)),
 ];
 
 /// How long bytes are held back by a delay, in milliseconds.
@@ -116,7 +130,7 @@ pub(crate) fn draw(seed: u64, wanted: &Wanted<'_>) -> Vec<Fault> {
 
 fn fault(rng: &mut Rng, wanted: &Wanted<'_>) -> Fault {
     let allowed = || KINDS.iter().filter(|kind| wanted.kinds.contains(&kind.what));
-    let weight = |kind: &Kind| kind.workers + kind.schedulers + kind.services;
+    let weight = |kind: &Kind| kind.workers + kind.schedulers + kind.externals + kind.services;
     let mut luck = rng.u32(0..allowed().map(weight).sum());
     let chosen = allowed().find(|kind| {
         let hit = luck < weight(kind);
@@ -126,15 +140,19 @@ fn fault(rng: &mut Rng, wanted: &Wanted<'_>) -> Fault {
         hit
     });
     // The sum of the weights is above any luck, so there is one; what is left of the luck says whom it hits.
-    let Kind { what, workers, schedulers, lasts: (least, most), .. } = chosen.unwrap_or(&KINDS[0]);
+    let Kind { what, workers, schedulers, externals, lasts: (least, most), .. } = chosen.unwrap_or(&KINDS[0]);
     let whom = if luck < *workers {
         Whom::Worker(rng.usize(0..WORKERS))
     } else if luck < workers + schedulers {
         Whom::Scheduler(rng.usize(0..SCHEDULERS))
-    } else if *what == What::RestartDatabase {
-        Whom::Database
+    } else if luck < workers + schedulers + externals {
+        Whom::External(rng.usize(0..EXTERNALS))
     } else {
-        Whom::Broker
+        match what {
+            What::RestartDatabase => Whom::Database,
+            What::CutHost | What::StallHost => Whom::Host,
+            _ => Whom::Broker,
+        }
     };
     let lasts = log_uniform(rng, *least, *most).min(wanted.longest);
     let gap = u64::try_from(wanted.gap.as_millis()).unwrap_or(u64::MAX / 2);
@@ -169,6 +187,8 @@ impl What {
             Self::RestartDatabase => "restart the database",
             Self::RestartBroker => "restart the broker",
             Self::Purge => "purge the queue",
+            Self::CutHost => "cut from the remote host",
+            Self::StallHost => "stall the remote host",
         }
     }
 }
@@ -179,8 +199,10 @@ impl Whom {
         match self {
             Self::Scheduler(index) => format!("scheduler-{index}"),
             Self::Worker(index) => format!("worker-{index}"),
+            Self::External(index) => format!("external-{index}"),
             Self::Database => "database".to_owned(),
             Self::Broker => "broker".to_owned(),
+            Self::Host => "remote host".to_owned(),
         }
     }
 }
@@ -215,17 +237,22 @@ mod tests {
 
     #[test]
     fn every_kind_hits_whom_it_can() {
-        let faults = draw(1, &wanted(2_000, What::value_variants()));
-        for Kind { what, workers, schedulers, services, lasts } in &KINDS {
+        let faults = draw(1, &wanted(3_000, What::value_variants()));
+        for Kind { what, workers, schedulers, externals, services, lasts } in &KINDS {
             let hit = |is: fn(Whom) -> bool| faults.iter().any(|fault| fault.what == *what && is(fault.whom));
             assert_eq!(hit(|whom| matches!(whom, Whom::Worker(_))), *workers > 0, "{what:?}");
             assert_eq!(hit(|whom| matches!(whom, Whom::Scheduler(_))), *schedulers > 0, "{what:?}");
-            assert_eq!(hit(|whom| matches!(whom, Whom::Database | Whom::Broker)), *services > 0, "{what:?}");
+            assert_eq!(hit(|whom| matches!(whom, Whom::External(_))), *externals > 0, "{what:?}");
+            let is_shared = hit(|whom| matches!(whom, Whom::Database | Whom::Broker | Whom::Host));
+            assert_eq!(is_shared, *services > 0, "{what:?}");
             let longest = Duration::from_millis(lasts.1).min(Duration::from_secs(10));
             assert!(faults.iter().filter(|fault| fault.what == *what).all(|fault| fault.lasts <= longest), "{what:?}");
         }
         for index in 0..WORKERS {
             assert!(faults.iter().any(|fault| fault.whom == Whom::Worker(index)));
+        }
+        for index in 0..EXTERNALS {
+            assert!(faults.iter().any(|fault| fault.whom == Whom::External(index)));
         }
     }
 

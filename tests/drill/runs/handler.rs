@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
+use serde_json::Value;
 
 mod ledger;
 mod pen;
@@ -41,6 +43,10 @@ struct Arguments {
     #[arg(long, default_value_t = 0)]
     lines: u32,
 
+    /// What it is given; each of its `children` is handed over
+    #[arg(long, env = "REVEILLE_INPUT", default_value = "{}", value_parser = |text: &str| Value::from_str(text))]
+    input: Value,
+
     /// For how long to go on when it has taken effect
     #[arg(long, default_value_t = 0)]
     linger_ms: u64,
@@ -48,11 +54,14 @@ struct Arguments {
 
 #[allow(clippy::print_stdout, reason = "printing is what it is asked for")]
 fn main() -> Result<ExitCode> {
-    let Arguments { ledger, work_ms, id, attempt, fail_up_to, lines, linger_ms } = Arguments::parse();
+    let Arguments { ledger, work_ms, id, attempt, fail_up_to, lines, input, linger_ms } = Arguments::parse();
     let mut ledger = Pen::open(&ledger, id, attempt).context("opening the ledger")?;
     ledger.note(What::Start)?;
     for line in 0..lines {
         println!("line {line} of what a run may have to say, which is more than anyone reads");
+    }
+    for child in input["children"].as_array().into_iter().flatten() {
+        println!("::child {child}");
     }
     work(&mut ledger, Duration::from_millis(work_ms))?;
     if attempt <= fail_up_to {

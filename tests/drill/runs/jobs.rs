@@ -1,10 +1,8 @@
-//! What is to run meanwhile: jobs of every kind and with every limit, and the schedules that call for some of them.
+//! What is to run meanwhile: jobs of every kind and with every limit, and the schedules that call for some of them. What
+//! these say in a schedule file is told by `definitions`.
 
-use std::net::SocketAddr;
-use std::path::Path;
+use std::fmt;
 
-use anyhow::{Context as _, Result};
-use harness::process::workspace_binary;
 use serde_json::{Value, json};
 
 /// What works.
@@ -13,6 +11,9 @@ pub(crate) enum Handler {
     Command,
     Function,
     Http,
+    Ssh,
+    /// Workers that are not Reveille's.
+    External,
 }
 
 /// How many runs of a job may be under way at one time.
@@ -30,6 +31,61 @@ pub(crate) struct Rate {
     pub(crate) seconds: i64,
 }
 
+/// What failed children mean for their parent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fail {
+    Fast,
+    AtEnd,
+    Tolerate(u32),
+    /// Of all of them.
+    TolerateParts(u32),
+}
+
+impl Fail {
+    /// All kinds.
+    pub(crate) const ALL: [Self; 4] = [Self::Fast, Self::AtEnd, Self::Tolerate(2), Self::TolerateParts(10)];
+
+    /// How many of so many may fail.
+    pub(crate) fn most(self, children: u32) -> u32 {
+        match self {
+            Self::Fast | Self::AtEnd => 0,
+            Self::Tolerate(most) => most,
+            Self::TolerateParts(percent) => children * percent / 100,
+        }
+    }
+
+    /// As callers and jobs write it.
+    pub(crate) fn json(self) -> Value {
+        match self {
+            Self::Fast => json!("fast"),
+            Self::AtEnd => json!("at_end"),
+            Self::Tolerate(most) => json!({ "tolerate": most }),
+            Self::TolerateParts(percent) => json!({ "tolerate": format!("{percent}%") }),
+        }
+    }
+}
+
+/// As the store has it.
+impl fmt::Display for Fail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fast => f.write_str("fast"),
+            Self::AtEnd => f.write_str("at_end"),
+            Self::Tolerate(most) => write!(f, "tolerate:{most}"),
+            Self::TolerateParts(percent) => write!(f, "tolerate:{percent}%"),
+        }
+    }
+}
+
+/// Who gives the inputs of the children that a job has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Children {
+    /// The caller: its runs are the children.
+    OfCaller,
+    /// Its handler, which finds them in its own input.
+    OfHandler(Fail),
+}
+
 /// A job of the drill.
 #[derive(Debug)]
 pub(crate) struct Job {
@@ -41,6 +97,11 @@ pub(crate) struct Job {
     pub(crate) works: (u64, u64),
     /// It fails for good whatever happens.
     pub(crate) is_doomed: bool,
+    /// No worker's policy allows what it asks for.
+    pub(crate) is_refused: bool,
+    /// Its call begins what goes on by itself, and is asked after.
+    pub(crate) follows: bool,
+    pub(crate) children: Option<Children>,
     /// It is not repeated when it is lost.
     pub(crate) fails_when_lost: bool,
     pub(crate) at_once: Option<AtOnce>,
@@ -51,7 +112,7 @@ pub(crate) struct Job {
     pub(crate) asks: bool,
     /// Which job its success calls for.
     pub(crate) then: Option<&'static str>,
-    priority: &'static str,
+    pub(crate) priority: &'static str,
 }
 
 const fn job(name: &'static str, handler: Handler, weight: u32, works: (u64, u64)) -> Job {
@@ -61,6 +122,9 @@ const fn job(name: &'static str, handler: Handler, weight: u32, works: (u64, u64
         weight,
         works,
         is_doomed: false,
+        is_refused: false,
+        follows: false,
+        children: None,
         fails_when_lost: false,
         at_once: None,
         rate: None,
@@ -77,8 +141,8 @@ const fn at_once(most: usize, each_tenant: bool) -> Option<AtOnce> {
 
 /// All of them. `stubborn` runs under a shell that ignores SIGTERM, as does what it starts. What is asked after goes on for a
 /// while when it has taken effect, so that it can be lost between the two, and a call may still be at work when it is asked
-/// after.
-pub(crate) const JOBS: [Job; 23] = [
+/// after. Runs of `part` are children, of low priority, so that others need not wait for them.
+pub(crate) const JOBS: [Job; 31] = [
     job("short", Handler::Command, 26, (20, 200)),
     job("long", Handler::Command, 8, (2_000, 12_000)),
     job("flaky", Handler::Command, 7, (50, 400)),
@@ -102,7 +166,18 @@ pub(crate) const JOBS: [Job; 23] = [
     Job { then: Some("second"), ..job("first", Handler::Command, 8, (20, 1_000)) },
     Job { then: Some("third"), ..job("second", Handler::Function, 0, (0, 0)) },
     Job { priority: "high", ..job("third", Handler::Http, 0, (0, 0)) },
+    Job { follows: true, ..job("operation", Handler::Http, 12, (500, 8_000)) },
+    job("notice", Handler::Http, 4, (20, 300)),
+    Job { children: Some(Children::OfCaller), priority: "low", ..job("part", Handler::Function, 2, (20, 400)) },
+    Job { children: Some(Children::OfHandler(Fail::Tolerate(2))), ..job("album", Handler::Command, 3, (20, 1_000)) },
+    Job { children: Some(Children::OfHandler(Fail::Fast)), ..job("gather", Handler::Function, 3, (20, 1_000)) },
+    job("foreign", Handler::External, 10, (200, 4_000)),
+    job("remote", Handler::Ssh, 10, (200, 4_000)),
+    Job { is_refused: true, ..job("forbidden", Handler::Command, 3, (20, 200)) },
 ];
+
+/// The job whose runs are children.
+pub(crate) const CHILD: &str = "part";
 
 /// A schedule of the drill, due at every instant whose Unix time is a multiple of so many seconds.
 #[derive(Debug)]
@@ -124,117 +199,8 @@ pub(crate) fn find(name: &str) -> Option<&'static Job> {
     JOBS.iter().find(|job| job.name == name)
 }
 
-/// The schedule file: the jobs, and the schedules if they are wanted.
-pub(crate) fn definitions(ledger: &Path, callee: SocketAddr, with_schedules: bool) -> Result<String> {
-    let program = workspace_binary("drill-handler")?;
-    let hands =
-        Hands { program: program.to_str().context("a path")?, ledger: ledger.to_str().context("a path")?, callee };
-    let jobs: serde_json::Map<String, Value> =
-        JOBS.iter().map(|job| (job.name.to_owned(), hands.definition(job))).collect();
-    let schedules: serde_json::Map<String, Value> = SCHEDULES
-        .iter()
-        .filter(|_| with_schedules)
-        .map(|Schedule { name, every, jobs }| {
-            let works = jobs.iter().filter_map(|job| find(job)).map(|job| job.works.0).max().unwrap_or_default();
-            let catch_up = json!({ "policy": "all", "window": "1h" });
-            let spec = json!({
-                "every": format!("{every}s"), "trigger": jobs, "input": { "ms": works }, "overlap": "allow",
-                "catch_up": catch_up,
-            });
-            ((*name).to_owned(), spec)
-        })
-        .collect();
-    // A run may be lost again and again under a thousand faults: that is no reason to give it up.
-    let retry = json!({ "max_attempts": 200, "initial": "100ms", "max": "1s" });
-    let defaults = json!({ "timeout": "60s", "retry": retry });
-    // JSON is YAML.
-    Ok(json!({ "version": 1, "defaults": defaults, "jobs": jobs, "schedules": schedules }).to_string())
-}
-
-/// Who does the work.
-struct Hands<'a> {
-    program: &'a str,
-    ledger: &'a str,
-    callee: SocketAddr,
-}
-
-impl Hands<'_> {
-    fn definition(&self, job: &Job) -> Value {
-        let mut spec = match job.handler {
-            Handler::Command => json!({ "command": self.command(job.name) }),
-            Handler::Http => {
-                let manner = match job.name {
-                    "broken-call" => "early",
-                    "asked-call" => "linger",
-                    _ => "well",
-                };
-                json!({ "http": { "url": format!("http://{}/{{{{ input.ms }}}}/{manner}", self.callee) } })
-            }
-            Handler::Function => json!({ "function": if job.name == "deaf-function" { "deaf" } else { "work" } }),
-        };
-        spec["priority"] = json!(job.priority);
-        if job.is_doomed {
-            spec["retry"] = json!({ "max_attempts": 2, "initial": "100ms", "max": "1s" });
-        }
-        if job.fails_when_lost {
-            spec["on_lost"] = json!("fail");
-        }
-        match job.at_once {
-            Some(AtOnce { most, each_tenant: true }) => {
-                spec["concurrency"] = json!({ "limit": most, "key": "of {{ input.tenant }}" });
-            }
-            Some(AtOnce { most, each_tenant: false }) => spec["concurrency"] = json!(most),
-            None => {}
-        }
-        if let Some(Rate { most, seconds }) = job.rate {
-            spec["rate"] = json!(format!("{most}/{seconds}s"));
-        }
-        if let Some(seconds) = job.expires {
-            spec["expires"] = json!(format!("{seconds}s"));
-        }
-        if job.asks {
-            spec["verify"] = self.verify(job.handler);
-        }
-        if let Some(next) = job.then {
-            spec["on_success"] = json!({ "job": next, "input": { "ms": "{{ input.ms }}" } });
-        }
-        spec
-    }
-
-    fn command(&self, job: &str) -> Value {
-        let more: &[&str] = match job {
-            "flaky" | "rare" => &["--fail-up-to", "1"],
-            "chatty" => &["--lines", "3000"],
-            "doomed" => &["--fail-up-to", "1000"],
-            "asked" => &["--linger-ms", "1500"],
-            _ => &[],
-        };
-        // A shell that starts what it is given as a child, and stays.
-        let shell: &[&str] =
-            if job == "stubborn" { &["sh", "-c", "trap '' TERM; \"$0\" \"$@\"; exit $?"] } else { &[] };
-        let work = [self.program, "--ledger", self.ledger, "--work-ms", "{{ input.ms }}"];
-        json!(shell.iter().chain(&work).chain(more).collect::<Vec<_>>())
-    }
-
-    /// A program looks into the ledger itself; the callee is asked by HTTP.
-    fn verify(&self, handler: Handler) -> Value {
-        if handler == Handler::Http {
-            return json!({ "http": {
-                "url": format!("http://{}/{{{{ work_request_id }}}}", self.callee),
-                "succeeded": "status == 200 and body.state == 'done'",
-                "failed": "status == 404",
-                "running": "status == 200 and body.state == 'running'",
-            }});
-        }
-        // grep exits with 0 if it finds the line, and with 1 if it does not.
-        json!({ "command": ["grep", "-qE", "^{{ work_request_id }} [0-9]+ done ", self.ledger] })
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use super::*;
 
     #[test]
@@ -246,15 +212,8 @@ mod tests {
     }
 
     #[test]
-    fn a_job_says_what_is_checked_of_it() {
-        let hands = Hands { program: "handler", ledger: "ledger", callee: (Ipv4Addr::LOCALHOST, 1).into() };
-        let of = |job: &str| hands.definition(find(job).unwrap());
-        assert_eq!((of("two-at-once")["concurrency"].clone(), of("rare")["rate"].clone()), (json!(2), json!("2/4s")));
-        assert_eq!(of("one-of-each")["concurrency"]["limit"], 1);
-        assert_eq!(
-            (of("fleeting")["expires"].clone(), of("first")["on_success"]["job"].clone()),
-            (json!("3s"), json!("second"))
-        );
-        assert!(of("asked")["verify"]["command"].is_array() && of("asked-call")["verify"]["http"].is_object());
+    fn as_many_may_fail_as_a_policy_says() {
+        let of = |children| Fail::ALL.map(|fail| fail.most(children));
+        assert_eq!((of(9), of(40)), ([0, 0, 2, 0], [0, 0, 2, 4]));
     }
 }

@@ -36,6 +36,10 @@ struct Reader {
     attempt: u32,
     /// Whether the last one is open.
     open: bool,
+    /// What the open one has begun goes on elsewhere.
+    elsewhere: bool,
+    /// It has called for children, and ends with them.
+    split: bool,
     /// The terminal status.
     ended: Option<&'static str>,
 }
@@ -89,6 +93,7 @@ impl Reader {
             "started" => {
                 self.waits()?;
                 must(!self.held, "it is held")?;
+                must(!self.open, "an attempt is open")?;
                 must(!self.canceling, "canceling never retries")?;
                 must(event.attempt() == Some(self.attempt + 1), "attempts count up by one")?;
                 (self.attempt, self.open) = (self.attempt + 1, true);
@@ -96,10 +101,23 @@ impl Reader {
             "attemptFailed" | "released" | "deferred" => {
                 self.is_of_the_open_attempt(event)?;
                 must(!self.canceling, "canceling never retries")?;
-                self.open = false;
+                must(!(self.elsewhere && event.kind() == "released"), "what goes on elsewhere is not begun anew")?;
+                (self.open, self.elsewhere) = (false, false);
+            }
+            "parked" => {
+                self.is_of_the_open_attempt(event)?;
+                must(self.elsewhere == event.what["token"].is_null(), "it is told once, and then only of lost leases")?;
+                self.elsewhere = true;
+            }
+            "split" => {
+                must(event.attempt() == Some(self.attempt), "it names another attempt than the last")?;
+                must(self.open != event.what["token"].is_null(), "a handler calls for children under its lease")?;
+                must(self.open || self.attempt == 0, "no attempt is open")?;
+                must(!self.canceling, "what is to stop has no children")?;
+                (self.open, self.elsewhere, self.split) = (false, false, true);
             }
             "cancelRequested" => {
-                must(self.open, "what holds no lease is canceled at once")?;
+                must(self.open || self.split, "what holds no lease is canceled at once")?;
                 must(!self.canceling, "it was asked for already")?;
                 self.canceling = true;
             }
@@ -109,18 +127,22 @@ impl Reader {
                 must(!self.held, "it is held")?;
             }
             "succeeded" => {
-                self.is_of_the_open_attempt(event)?;
+                match self.split {
+                    true => self.is_with_its_children(event)?,
+                    false => self.is_of_the_open_attempt(event)?,
+                }
                 self.ended = Some("SUCCEEDED");
             }
             "failed" => {
                 must(event.attempt() == Some(self.attempt), "it names another attempt than the last")?;
                 must(self.open || event.what["token"].is_null(), "no lease is held under its token")?;
-                must(!(self.canceling && event.what["token"].is_null()), "what is lost while canceling is CANCELED")?;
+                let is_lost = self.canceling && event.what["token"].is_null();
+                must(self.split || !is_lost, "what is lost while canceling is CANCELED")?;
                 self.ended = Some("FAILED");
             }
             "canceled" => {
                 must(event.attempt() == Some(self.attempt), "it names another attempt than the last")?;
-                must(self.open == self.canceling, "an open attempt is first asked to stop")?;
+                must((self.open || self.split) == self.canceling, "an open attempt is first asked to stop")?;
                 self.ended = Some("CANCELED");
             }
             _ => return Err("the drill does not know this kind: teach it".to_owned()),
@@ -128,8 +150,15 @@ impl Reader {
         Ok(())
     }
 
+    /// A trigger may be out for it.
     fn waits(&self) -> Result<(), String> {
-        must(!self.open, "an attempt is open")
+        must(!self.open || self.elsewhere, "an attempt is open")?;
+        must(!self.split, "it waits for its children alone")
+    }
+
+    fn is_with_its_children(&self, event: &Event) -> Result<(), String> {
+        let is_its_own = event.attempt() == Some(self.attempt) && event.what["token"].is_null();
+        must(is_its_own, "it ends with its children, under no lease")
     }
 
     fn is_of_the_open_attempt(&self, event: &Event) -> Result<(), String> {
@@ -170,6 +199,12 @@ mod tests {
             (&["accepted", "started 1", "cancelRequested", "succeeded 1"], "SUCCEEDED"),
             (&["accepted", "held", "canceled 0"], "CANCELED"),
             (&["accepted", "failed 0"], "FAILED"),
+            (&["accepted", "started 1", "parked/t 1", "resent", "parked 1", "returned", "succeeded/u 1"], "SUCCEEDED"),
+            (&["accepted", "started 1", "parked/t 1", "cancelRequested", "canceled/u 1"], "CANCELED"),
+            (&["accepted", "started 1", "parked/t 1", "attemptFailed/u 1", "started 2", "succeeded/v 2"], "SUCCEEDED"),
+            (&["accepted", "split 0", "succeeded 0"], "SUCCEEDED"),
+            (&["accepted", "started 1", "split/t 1", "cancelRequested", "failed 1"], "FAILED"),
+            (&["accepted", "split 0", "cancelRequested", "canceled 0"], "CANCELED"),
         ] {
             assert_eq!(faults(&history(words), status), Vec::<String>::new(), "{words:?}");
         }
@@ -192,6 +227,16 @@ mod tests {
             (&["accepted", "started 1", "resent", "succeeded 1"], "SUCCEEDED", "an attempt is open"),
             (&["accepted", "started 1"], "IN_PROGRESS", "ends open"),
             (&["accepted", "started 1", "succeeded 1"], "FAILED", "the status is FAILED"),
+            (&["accepted", "started 1", "parked 1", "succeeded 1"], "SUCCEEDED", "told once"),
+            (&["accepted", "started 1", "parked/t 1", "parked/t 1", "succeeded 1"], "SUCCEEDED", "told once"),
+            (&["accepted", "started 1", "parked/t 1", "started 2", "succeeded 2"], "SUCCEEDED", "an attempt is open"),
+            (&["accepted", "started 1", "parked/t 1", "released/u 1"], "IN_PROGRESS", "not begun anew"),
+            (&["accepted", "parked 0"], "IN_PROGRESS", "not of the open attempt"),
+            (&["accepted", "split/t 0", "succeeded 0"], "SUCCEEDED", "under its lease"),
+            (&["accepted", "started 1", "attemptFailed 1", "split 1"], "IN_PROGRESS", "no attempt is open"),
+            (&["accepted", "started 1", "split/t 1", "succeeded/t 1"], "SUCCEEDED", "under no lease"),
+            (&["accepted", "started 1", "split/t 1", "started 2", "succeeded 2"], "SUCCEEDED", "children alone"),
+            (&["accepted", "split 0", "canceled 0"], "CANCELED", "first asked to stop"),
             (&["accepted", "danced"], "ACCEPTED", "teach it"),
         ] {
             let found = faults(&history(words), status).join("; ");

@@ -15,7 +15,7 @@ use tokio::time::{Instant, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::jobs::{JOBS, Job};
+use crate::jobs::{CHILD, Children, Fail, JOBS, Job, find};
 use crate::trouble::Diary;
 
 /// How long a caller waits for an answer before it asks another scheduler.
@@ -29,6 +29,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const STAMINA: Duration = Duration::from_secs(300);
 /// Callers are of so many tenants.
 const TENANTS: u32 = 3;
+/// How many children a run has at least and at most, if it has any.
+const CHILDREN: (usize, usize) = (10, 30);
 
 /// What callers know of a run that they have started.
 #[derive(Debug, Clone)]
@@ -36,6 +38,16 @@ pub(crate) struct Asked {
     pub(crate) id: Uuid,
     /// Whether they have asked for it to stop; it may have ended before.
     pub(crate) canceled: bool,
+    /// The children that it is to have.
+    pub(crate) children: Option<Siblings>,
+}
+
+/// The children of one run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Siblings {
+    pub(crate) count: usize,
+    /// What failed ones mean.
+    pub(crate) fail: Fail,
 }
 
 /// The callers.
@@ -94,14 +106,13 @@ impl Caller {
     async fn call(mut self) -> Result<Asked> {
         let job = self.any_job();
         let ms = self.rng.u64(job.works.0..=job.works.1);
-        let (path, input) = (
-            format!("/v1/jobs/{}/trigger", job.name),
-            json!({ "ms": ms, "key": self.key, "tenant": self.rng.u32(0..TENANTS) }),
-        );
-        let mut asked = Asked { id: self.trigger(&path, &input).await?, canceled: false };
+        let path = format!("/v1/jobs/{}/trigger", job.name);
+        let input = json!({ "ms": ms, "key": self.key, "tenant": self.rng.u32(0..TENANTS) });
+        let (body, children) = self.with_children(job, input);
+        let mut asked = Asked { id: self.trigger(&path, &body).await?, canceled: false, children };
         if self.rng.u32(0..10) == 0 {
             sleep(Duration::from_millis(self.rng.u64(0..3_000))).await;
-            let again = self.trigger(&path, &input).await?;
+            let again = self.trigger(&path, &body).await?;
             anyhow::ensure!(again == asked.id, "asked again under one key, it got {again} after {}", asked.id);
         }
         if self.rng.u32(0..12) == 0 {
@@ -114,9 +125,31 @@ impl Caller {
         Ok(asked)
     }
 
-    async fn trigger(&mut self, path: &str, input: &Value) -> Result<Uuid> {
-        let body = json!({ "input": input });
-        let answer = self.ask(&Method::POST, path, Some(&body), |status| status == StatusCode::ACCEPTED).await?;
+    /// What to send for a run with this input, and with children if it is to have some.
+    fn with_children(&mut self, job: &Job, mut input: Value) -> (Value, Option<Siblings>) {
+        let Some(children) = job.children else { return (json!({ "input": input }), None) };
+        let count = self.rng.usize(CHILDREN.0..=CHILDREN.1);
+        // None, one or several of them are doomed.
+        let doomed = [0, 1, 5][self.rng.usize(0..3)];
+        let works = find(CHILD).map_or((0, 0), |child| child.works);
+        let mut inputs: Vec<Value> = (0..count)
+            .map(|number| json!({ "ms": self.rng.u64(works.0..=works.1), "doomed": number < doomed }))
+            .collect();
+        self.rng.shuffle(&mut inputs);
+        match children {
+            Children::OfCaller => {
+                let fail = Fail::ALL[self.rng.usize(0..Fail::ALL.len())];
+                (json!({ "inputs": inputs, "fail": fail.json() }), Some(Siblings { count, fail }))
+            }
+            Children::OfHandler(fail) => {
+                input["children"] = Value::Array(inputs);
+                (json!({ "input": input }), Some(Siblings { count, fail }))
+            }
+        }
+    }
+
+    async fn trigger(&mut self, path: &str, body: &Value) -> Result<Uuid> {
+        let answer = self.ask(&Method::POST, path, Some(body), |status| status == StatusCode::ACCEPTED).await?;
         Ok(answer["id"].as_str().context("no id")?.parse()?)
     }
 

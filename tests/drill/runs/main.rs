@@ -3,18 +3,23 @@
 //! write down themselves what they do. At the end every run that was accepted or that a fire called for must have
 //! ended exactly once, with a history that the design allows and that agrees with what the handlers
 //! wrote, and no two attempts of one run must ever have worked at the same time. Limits must have held, what had taken
-//! effect when it was lost must not have been run again, and each success must have called for the next job once.
+//! effect when it was lost must not have been run again, and each success must have called for the next job once. What is
+//! followed must have been begun once, parents must have ended as their children have, and what no worker may run must
+//! have left no trace.
 //!
 //! `cargo build --workspace --bins && target/debug/drill-runs --faults 1000`, which takes about three quarters of an hour;
 //! Ctrl-C ends it before, with a verdict on what has happened so far.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
 
+mod backward;
 mod callee;
 mod check;
+mod definitions;
 mod faults;
 #[path = "../folder.rs"]
 mod folder;
+mod host;
 mod jobs;
 mod ledger;
 mod legal;
@@ -39,7 +44,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::callee::Callee;
+use crate::definitions::Hands;
 use crate::faults::{Wanted, What};
+use crate::host::Host;
 use crate::load::{Asked, Callers};
 use crate::stand::Stand;
 use crate::trouble::Diary;
@@ -110,15 +117,17 @@ async fn main() -> Result<()> {
 async fn drill(folder: &Path, seed: u64, arguments: &Arguments, faults: &[faults::Fault]) -> Result<()> {
     let ledger = folder.join("ledger");
     std::fs::write(&ledger, "")?;
-    let callee = Callee::start().await?;
-    let definitions = |with_schedules| jobs::definitions(&ledger, callee.address(), with_schedules);
+    let (callee, host) = tokio::try_join!(Callee::start(), Host::start())?;
+    let hands = Hands::new(&ledger, callee.address(), &host)?;
     let environment = [
         ("DRILL_LEDGER", ledger.to_string_lossy().into_owned()),
         ("REVEILLE_LEASE_TTL", format!("{}s", arguments.ttl)),
         ("REVEILLE_GRACE", "3s".to_owned()),
     ];
-    let stand = Stand::start(folder, &definitions(true)?, &environment).await?;
-    sends::watch(&mut stand.watch().await?).await?;
+    let stand = Stand::start(folder, &hands, host, &environment).await?;
+    let mut watch = stand.watch().await?;
+    sends::watch(&mut watch).await?;
+    backward::watch(&mut watch).await?;
     let (diary, began) = (Arc::new(Diary::default()), Instant::now());
     let since = || began.elapsed().as_secs_f64();
 
@@ -143,7 +152,7 @@ async fn drill(folder: &Path, seed: u64, arguments: &Arguments, faults: &[faults
         since(),
         asked.len()
     );
-    stand.define(&definitions(false)?)?;
+    stand.define(&hands.definitions(false))?;
     if let Err(error) = all_ended(&stand).await {
         diary.violation(format!("{error:#}"));
     }
@@ -185,6 +194,7 @@ async fn judge(
     let mut watch = stand.watch().await?;
     let (stories, unknown) = records::stories(&mut watch, entries).await?;
     let (fires, sends) = (records::fires(&mut watch).await?, sends::all(&mut watch).await?);
+    let backward = backward::all(&mut watch).await?;
     let (suffered, mut violations) = (diary.suffered(), diary.violations());
     let found: Vec<_> = stories
         .iter()
@@ -193,7 +203,7 @@ async fn judge(
             (story, check::run(story, asked, &suffered))
         })
         .collect();
-    let together = check::all(&stories, asked, &fires, &sends, &suffered);
+    let together = check::all(&stories, asked, &fires, &sends, &backward, &suffered);
     violations.extend(together.breaches.iter().map(|(breach, text)| format!("{}: {text}", breach.name())));
     violations.extend(unknown.iter().map(|entry| format!("at work for a run that the store does not know: {entry}")));
     print!("{}", summary::breaches(&found, &suffered));
@@ -214,7 +224,7 @@ async fn judge(
     }
     println!(
         "0 lost, 0 stuck, 0 executed by two at once, 0 beyond a limit, 0 run again after their effect, \
-         every success chained once, every history legal and as the ledger has it"
+         every success chained once, every parent as its children, every history legal and as the ledger has it"
     );
     Ok(())
 }

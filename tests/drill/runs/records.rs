@@ -21,6 +21,12 @@ pub(crate) struct Story {
     pub(crate) error_code: Option<String>,
     /// The key under which a caller asked for it.
     pub(crate) key: Option<String>,
+    /// Its handler was told to fail.
+    pub(crate) doomed: bool,
+    /// The run whose child it is.
+    pub(crate) parent: Option<Uuid>,
+    /// Its own children.
+    pub(crate) children: Option<Counts>,
     pub(crate) schedule: Option<String>,
     /// On whose behalf a caller asked for it.
     pub(crate) tenant: Option<String>,
@@ -31,6 +37,20 @@ pub(crate) struct Story {
     pub(crate) ledger: Vec<Entry>,
     /// Which worker had which attempt.
     pub(crate) workers: BTreeMap<u32, String>,
+}
+
+/// The store's word on the children of one run.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub(crate) struct Counts {
+    pub(crate) total: i32,
+    pub(crate) born: i32,
+    pub(crate) succeeded: i32,
+    pub(crate) failed: i32,
+    pub(crate) canceled: i32,
+    /// What failed ones mean.
+    pub(crate) policy: String,
+    /// Why no more were made, if so.
+    pub(crate) stopped: Option<String>,
 }
 
 /// A decision on a due time or a stretch of them. Instants are Unix microseconds.
@@ -51,9 +71,18 @@ struct Row {
     attempt: i32,
     error_code: Option<String>,
     key: Option<String>,
+    doomed: bool,
+    parent: Option<Uuid>,
     schedule: Option<String>,
     tenant: Option<String>,
     chained_from: Option<Uuid>,
+}
+
+#[derive(sqlx::FromRow)]
+struct CountsRow {
+    parent: Uuid,
+    #[sqlx(flatten)]
+    counts: Counts,
 }
 
 /// Every run of the store, with what the handlers wrote down of it; and what they wrote of runs that the store does
@@ -62,9 +91,10 @@ pub(crate) async fn stories(database: &mut PgConnection, ledger: Vec<Entry>) -> 
     let names: HashMap<Uuid, String> =
         sqlx::query_as("SELECT incarnation, name FROM workers").fetch_all(&mut *database).await?.into_iter().collect();
     let rows: Vec<Row> = sqlx::query_as(
-        "SELECT id, job, status, attempt, error_code, input->>'key' AS key, schedule, input->>'tenant' AS tenant,
+        "SELECT id, job, status, attempt, error_code, coalesce(input->>'key', k.key) AS key,
+                coalesce((input->>'doomed')::boolean, false) AS doomed, parent, schedule, input->>'tenant' AS tenant,
                 chained_from
-         FROM work_requests ORDER BY id",
+         FROM work_requests w LEFT JOIN idempotency_keys k ON k.work_request_id = w.id ORDER BY id",
     )
     .fetch_all(&mut *database)
     .await?;
@@ -78,12 +108,18 @@ pub(crate) async fn stories(database: &mut PgConnection, ledger: Vec<Entry>) -> 
     for (id, seq, at_us, Json(what)) in events {
         histories.entry(id).or_default().push(Event { seq, at_us, what });
     }
+    let counts: Vec<CountsRow> =
+        sqlx::query_as("SELECT parent, total, born, succeeded, failed, canceled, policy, stopped FROM fan_outs")
+            .fetch_all(&mut *database)
+            .await?;
+    let mut counts: HashMap<Uuid, Counts> = counts.into_iter().map(|row| (row.parent, row.counts)).collect();
     let mut ledgers: HashMap<Uuid, Vec<Entry>> = HashMap::new();
     for entry in ledger {
         ledgers.entry(entry.id).or_default().push(entry);
     }
     let told = rows.into_iter().map(|row| {
-        let Row { id, job, status, attempt, error_code, key, schedule, tenant, chained_from } = row;
+        let Row { id, job, status, attempt, error_code, key, doomed, parent, schedule, tenant, chained_from } = row;
+        let children = counts.remove(&id);
         let history = histories.remove(&id).unwrap_or_default();
         let mut ledger = ledgers.remove(&id).unwrap_or_default();
         ledger.sort_by_key(|entry| entry.at_us);
@@ -93,7 +129,23 @@ pub(crate) async fn stories(database: &mut PgConnection, ledger: Vec<Entry>) -> 
             Some((event.attempt()?, names.get(&worker)?.clone()))
         });
         let (workers, attempts) = (workers.collect(), u32::try_from(attempt).unwrap_or(u32::MAX));
-        Story { id, job, status, attempts, error_code, key, schedule, tenant, chained_from, history, ledger, workers }
+        Story {
+            id,
+            job,
+            status,
+            attempts,
+            error_code,
+            key,
+            doomed,
+            parent,
+            children,
+            schedule,
+            tenant,
+            chained_from,
+            history,
+            ledger,
+            workers,
+        }
     });
     let stories = told.collect();
     Ok((stories, ledgers.into_values().flatten().collect()))

@@ -112,6 +112,8 @@ pub(crate) fn tables(found: &[(&Story, Findings)], together: &Together, suffered
     let _ = writeln!(text, "\nwithin the documented limits");
     let _ = writeln!(text, "{:30} {thawed:7}, for {} ms at most", "at work after a thaw", longest / 1_000);
     let _ = writeln!(text, "{:30} {calls:7}", "calls of a frozen worker");
+    let left_going: usize = found.iter().map(|(_, findings)| findings.left_going).sum();
+    let _ = writeln!(text, "{:30} {left_going:7}", "operations left by a cancel");
     let backwards = || found.iter().map(|(story, _)| backwards_us(&story.history)).filter(|us| *us > 0);
     let (times, ms) = (backwards().count(), backwards().max().unwrap_or_default() / 1_000);
     let _ = writeln!(text, "{:30} {times:7}, by {ms} ms at most", "histories out of time's order");
@@ -125,8 +127,15 @@ fn answers(found: &[(&Story, Findings)]) -> String {
     let verified = count(&|story| has(story, &|event| event.kind() == "succeeded" && event.what["verified"] == true));
     let deferred = count(&|story| has(story, &|event| event.kind() == "deferred"));
     let expired = count(&|story| story.error_code.as_deref() == Some("Expired"));
+    let parked = count(&|story| has(story, &|event| event.kind() == "parked"));
+    let parked_again = count(&|story| has(story, &|event| event.kind() == "parked" && event.what["token"].is_null()));
+    let families = || found.iter().filter_map(|(story, _)| story.children.as_ref());
+    let (parents, children) = (families().count(), families().map(|counts| counts.born).sum::<i32>());
+    let stopped = families().filter(|counts| counts.stopped.is_some()).count();
     format!(
-        "\nasked after when lost, and found to have taken effect: {verified}; asked after again: {deferred}; \
+        "\noperations followed: {parked}, of which whoever asked was lost meanwhile: {parked_again}\n\
+         parents: {parents}, stopped before their end: {stopped}; children: {children}\n\
+         asked after when lost, and found to have taken effect: {verified}; asked after again: {deferred}; \
          expired: {expired}\n"
     )
 }

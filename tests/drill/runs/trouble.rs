@@ -21,7 +21,7 @@ use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::faults::{Fault, SCHEDULERS, What, Whom};
+use crate::faults::{Fault, SCHEDULERS, WORKERS, What, Whom};
 use crate::stand::{Member, Stand};
 
 /// How long a process may take to be well after its trouble has ended.
@@ -31,8 +31,15 @@ const STOPPING: Duration = Duration::from_secs(60);
 /// A process that can't reach the database when it starts ends; as a service manager would, the drill waits before
 /// it starts it again.
 const RESTART: Duration = Duration::from_millis(300);
-/// What RabbitMQ calls the work queue, for each priority.
-const QUEUES: [&str; 3] = ["reveille.high.default", "reveille.q.default", "reveille.low.default"];
+/// What RabbitMQ calls the work queues, for each priority.
+const QUEUES: [&str; 6] = [
+    "reveille.high.default",
+    "reveille.q.default",
+    "reveille.low.default",
+    "reveille.high.foreign",
+    "reveille.q.foreign",
+    "reveille.low.foreign",
+];
 /// How often processes are looked after that have no trouble.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -122,7 +129,11 @@ async fn during<T>(running: &mut FuturesUnordered<impl Future<Output = ()>>, wan
 /// Waits until a process may have trouble: it has none, and another one of its kind is well.
 async fn hold(stand: &Stand, whom: Whom) -> Option<Hold> {
     let member = member(stand, whom)?;
-    let permits = if number_of(whom) < SCHEDULERS { &stand.schedulers } else { &stand.workers };
+    let permits = match whom {
+        Whom::Scheduler(_) => &stand.schedulers,
+        Whom::External(_) => &stand.externals,
+        _ => &stand.workers,
+    };
     // Nobody closes them.
     let permit = Arc::clone(permits).acquire_owned().await.ok()?;
     Some(Hold { _permit: permit, service: Arc::clone(&member.service).lock_owned().await })
@@ -132,7 +143,8 @@ fn number_of(whom: Whom) -> usize {
     match whom {
         Whom::Scheduler(index) => index,
         Whom::Worker(index) => SCHEDULERS + index,
-        Whom::Database | Whom::Broker => usize::MAX,
+        Whom::External(index) => SCHEDULERS + WORKERS + index,
+        Whom::Database | Whom::Broker | Whom::Host => usize::MAX,
     }
 }
 
@@ -175,7 +187,11 @@ async fn hit(member: &Member, service: &mut Service, diary: &Diary, fault: &Faul
         }
         What::Stop => {
             service.signal(Signal::TERM)?;
-            service.wait_exit(STOPPING).await?;
+            let ended = service.wait_exit(STOPPING).await;
+            if member.tells_that_it_is_well() {
+                ended?;
+            }
+            // One that has no API to report to goes on until its service manager loses patience.
             lasts().await;
             service.start_again()?;
         }
@@ -251,6 +267,15 @@ async fn hit_service(stand: &Stand, diary: &Diary, fault: &Fault) -> Result<i64>
             })
             .await?;
         }
+        What::CutHost | What::StallHost => {
+            let host = stand.host.lock().await;
+            match fault.what {
+                What::CutHost => host.network.cut().await,
+                _ => host.network.stall(),
+            }
+            sleep(fault.lasts).await;
+            host.network.heal();
+        }
         _ => purge(stand).await?,
     }
     Ok(SystemClock.now().as_microsecond())
@@ -280,6 +305,9 @@ async fn get_well(member: &Member, service: &mut Service, diary: &Diary) -> Resu
             Ok(Ended::No | Ended::Excused) => {}
             Ok(Ended::Unasked(why)) => return Ok(Err(anyhow!(why))),
             Err(error) => return Ok(Err(error)),
+        }
+        if !member.tells_that_it_is_well() {
+            return Ok(Ok(()));
         }
         service.api.wait_ready(LOOK).await.map(Ok).map_err(|error| format!("{error:#}"))
     })

@@ -27,6 +27,12 @@ async fn deaf(run: Run) -> RunResult {
     perform(run, false).await
 }
 
+/// Works until its end, and calls for the children that its input names.
+async fn gather(run: Run) -> RunResult {
+    run.fan_out(run.input["children"].as_array().cloned().unwrap_or_default()).await?;
+    perform(run, true).await
+}
+
 async fn perform(run: Run, listens: bool) -> RunResult {
     let path = std::env::var(LEDGER)?;
     let mut ledger = Pen::open(Path::new(&path), run.id.0, run.attempt)?;
@@ -35,6 +41,10 @@ async fn perform(run: Run, listens: bool) -> RunResult {
     ledger.note(What::Start)?;
     loop {
         let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() && run.input["doomed"] == true {
+            ledger.note(What::Failed)?;
+            return Err(RunFailure::fatal("is doomed"));
+        }
         if left.is_zero() {
             ledger.note(What::Done)?;
             return Ok(Value::Null);
@@ -51,6 +61,7 @@ async fn perform(run: Run, listens: bool) -> RunResult {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let functions = Functions::builder().register("work", work).register("deaf", deaf).build();
-    reveille_worker::main(functions.expect("two names differ")).await
+    let functions =
+        Functions::builder().register("work", work).register("deaf", deaf).register("gather", gather).build();
+    reveille_worker::main(functions.expect("the names differ")).await
 }

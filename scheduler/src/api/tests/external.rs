@@ -3,7 +3,8 @@
 use axum::body::Body;
 use axum::http::Method;
 use jiff::{SignedDuration, Timestamp};
-use reveille_shared::definition::read_texts;
+use reveille_shared::broker::Route;
+use reveille_shared::definition::{Priority, read_texts};
 use reveille_shared::trigger::Trigger;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -81,7 +82,21 @@ async fn who_claims_first_is_told_what_to_run_and_until_when() {
     assert_eq!(refusal(&claim(&api, &path, 1, &other).await), (410, "Ended"));
     let nothing = format!("/v1/workRequests/{}", Uuid::new_v4());
     assert_eq!(refusal(&claim(&api, &nothing, 1, &other).await), (404, "NotFound"));
-    assert_eq!(refusal(&claim(&api, &nothing, 0, &other).await), (410, "Marker"));
+}
+
+/// Its message is of no namespace, and a worker hands on what it has: else no marker comes back, and no lost trigger is found.
+#[tokio::test]
+async fn a_marker_comes_back_as_it_was_sent() {
+    let api = Api::new().await;
+    let route = Route { queue: "thumbnails".to_owned(), priority: Priority::Normal };
+    let marker = api.store.put_marker(&route).await.unwrap();
+    let namespace = format!("x-reveille-namespace: {}", marker.namespace);
+    let headers = ["content-type: application/json", &namespace];
+    let body = json!({"n": marker.n, "worker": "thumb-7", "token": Uuid::new_v4()}).to_string();
+    let path = format!("/v1/workRequests/{}:claim", marker.id);
+    let answer = api.call(Method::POST, &path, &headers, body).await;
+    assert_eq!(refusal(&answer), (410, "Marker"), "{}", answer.text);
+    assert!(api.store.markers().await.unwrap()[0].back_at.is_some());
 }
 
 #[tokio::test]

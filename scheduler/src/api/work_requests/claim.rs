@@ -102,13 +102,15 @@ pub(crate) struct Claimed {
 )]
 pub(crate) async fn claim_work_request(
     State(state): State<ApiState>,
-    Namespace(namespace): Namespace,
+    namespace: Result<Namespace, Problem>,
     BeforeVerb(id): BeforeVerb,
     Body(Wanted { n, worker, token }): Body<Wanted>,
 ) -> Result<Json<Claimed>, Problem> {
+    // A marker is of no namespace: its message names none, and so does the worker.
     if n == 0 {
         return Err(marker(&state, &id).await?);
     }
+    let Namespace(namespace) = namespace?;
     let token = token.unwrap_or_default();
     let request = find(&state, &namespace, &id).await?;
     let job = state.store.job_version(&namespace, &request.job, request.job_version).await?;

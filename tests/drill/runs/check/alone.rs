@@ -1,6 +1,6 @@
 //! Whether attempts of one run have worked beside each other, or beyond its end. Pure.
 
-use super::{Breach, Findings};
+use super::{Breach, Findings, followed};
 use crate::faults::What as Trouble;
 use crate::jobs::{self, Handler};
 use crate::records::Story;
@@ -11,8 +11,9 @@ const AFTERGLOW_US: i64 = 1_000_000;
 
 /// No attempt works on once the next one has begun, or the run has ended.
 pub(super) fn one_at_a_time(story: &Story, suffered: &[Suffered], findings: &mut Findings) {
-    let terminal = ["succeeded", "failed", "canceled"];
-    let end = story.history.iter().find(|event| terminal.contains(&event.kind())).map(|event| event.at_us);
+    // What calls for children has nothing more to do itself.
+    let last = ["succeeded", "failed", "canceled", "split"];
+    let end = story.history.iter().find(|event| last.contains(&event.kind())).map(|event| event.at_us);
     let attempts: Vec<u32> = story.workers.keys().copied().collect();
     for attempt in attempts {
         let of = |wanted: u32| story.ledger.iter().filter(move |entry| entry.attempt == wanted);
@@ -30,6 +31,7 @@ pub(super) fn one_at_a_time(story: &Story, suffered: &[Suffered], findings: &mut
                     findings.longest_after_thaw_us = findings.longest_after_thaw_us.max(longest_us);
                 }
                 Some(Excuse::CallOfTheFrozen) => findings.calls_of_the_frozen += 1,
+                None if breach == Breach::Orphan && followed::may_go_on(story) => findings.left_going += 1,
                 None => {
                     let ms = (last - limit) / 1_000;
                     findings.add(breach, format!("attempt {attempt} worked for {ms} ms more"));
@@ -53,7 +55,11 @@ pub(super) fn excuse(story: &Story, attempt: u32, limit: i64, late: &[i64], suff
     let freezes = suffered.iter().filter(|freeze| {
         let within = match handler {
             Handler::Command => freeze.what == Trouble::FreezeAll,
-            Handler::Function | Handler::Http => matches!(freeze.what, Trouble::Freeze | Trouble::FreezeAll),
+            Handler::Function | Handler::Http | Handler::External => {
+                matches!(freeze.what, Trouble::Freeze | Trouble::FreezeAll)
+            }
+            // What works on another host is ended there, whatever befalls its worker.
+            Handler::Ssh => false,
         };
         within && freeze.whom.name() == *worker && freeze.from_us <= limit && limit <= freeze.to_us + AFTERGLOW_US
     });
@@ -91,6 +97,9 @@ mod tests {
             let later = |story: &mut Story| story.ledger.push(entry(7_100_000, 1, What::Tick));
             assert_eq!(breaches(job, &[froze(what, 2, 6)], later), [Breach::Twice]);
             assert_eq!(breaches(job, &[froze(what, 2, 5)], late), [Breach::Twice], "thawed before");
+        }
+        for what in [Trouble::Freeze, Trouble::FreezeAll] {
+            assert_eq!(breaches("remote", &[froze(what, 2, 6)], late), [Breach::Twice], "its host is not frozen");
         }
         // A call goes on at the other side while the caller is frozen.
         let mut story = story("call");

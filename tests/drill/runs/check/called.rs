@@ -88,7 +88,9 @@ mod tests {
 
     #[test]
     fn who_was_accepted_must_be_there_once() {
-        let asked = |id| HashMap::from([("key".to_owned(), Asked { id: Uuid::from_u128(id), canceled: false })]);
+        let asked = |id| {
+            HashMap::from([("key".to_owned(), Asked { id: Uuid::from_u128(id), canceled: false, children: None })])
+        };
         assert_eq!(of_callers(&[story("short")], &asked(1)), Vec::<String>::new());
         for faults in [
             of_callers(&[], &asked(1)),
