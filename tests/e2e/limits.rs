@@ -91,7 +91,7 @@ async fn never_more_than_two_of_a_key(
 /// How many attempts were lost.
 async fn lost(stack: &Stack) -> Result<usize> {
     let runs = stack.api.list("limit=1000").await?;
-    Ok(runs.iter().filter(|run| run["error"]["code"] == "Lost").count())
+    Ok(runs.iter().filter(|run| run["lastError"]["code"] == "Lost").count())
 }
 
 #[tokio::test(flavor = "multi_thread")]

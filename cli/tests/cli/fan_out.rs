@@ -63,7 +63,7 @@ fn as_many_may_fail_as_the_caller_says() {
         [0, 1].map(|_| run(bench.command(&format!("{tolerant} --wait --json")), INPUTS).exits(0).json()["id"].clone());
     assert_eq!(ids[0], ids[1], "the same request");
     let other = run(bench.command(&tolerant), "{\"n\": 4}\n").exits(1);
-    other.says("used for another request");
+    other.says("inputs: differs from the request that the key was used for");
 }
 
 #[test]
