@@ -84,8 +84,8 @@ async fn statuses_and_outputs_of_many_at_once(bed: Bed) {
     let running = bed.running().await.id;
     let unknown = WorkRequestId(Uuid::from_u128(9));
     let mut statuses = bed.store.statuses(&[ended.id, running, unknown]).await.unwrap();
-    statuses.sort_unstable_by_key(|(id, _)| *id);
-    assert_eq!(statuses, [(ended.id, Status::Succeeded), (running, Status::InProgress)]);
+    statuses.sort_unstable_by_key(|(_, status)| status.as_str());
+    assert_eq!(statuses, [(running, Status::InProgress), (ended.id, Status::Succeeded)]);
     let output = bed.store.output(ended.id).await.unwrap().unwrap();
     assert_eq!(bed.store.outputs(&[running, ended.id, unknown]).await.unwrap(), [(ended.id, output)]);
     assert!(bed.store.statuses(&[]).await.unwrap().is_empty() && bed.store.outputs(&[]).await.unwrap().is_empty());
