@@ -216,8 +216,7 @@ async fn provoke(world: &mut World, pid: Pid, dies: Dies, load: Load) -> Result<
         }
         Load::RepeatedFanOuts => loop {
             world.ask_many(2);
-            world.insist().await?;
-            world.insist_again().await?;
+            world.insist_at_once().await?;
         },
         Load::Cancels => {
             for id in ask_for_endless(world).await? {

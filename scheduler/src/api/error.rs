@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::Request;
-use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -206,9 +206,9 @@ pub(crate) async fn all_errors_are_problems(request: Request, next: Next) -> Res
             Problem::new(status, "NotFound", format!("there is no path {}: see /openapi.json", printable(&path)))
         }
         StatusCode::METHOD_NOT_ALLOWED => {
-            let allowed = response.headers().get(ALLOW).and_then(|value| value.to_str().ok()).unwrap_or("nothing");
-            let message =
-                format!("{} does not take {}: it takes {allowed}", printable(&path), printable(method.as_str()));
+            // The router adds that header further out.
+            let (path, method) = (printable(&path), printable(method.as_str()));
+            let message = format!("{path} does not take {method}: the header Allow says what it does take");
             Problem::new(status, "MethodNotAllowed", message)
         }
         _ => {

@@ -84,10 +84,10 @@ async fn standings_and_outputs_of_many_at_once(bed: Bed) {
     let running = bed.running().await.id;
     let unknown = WorkRequestId(Uuid::from_u128(9));
     let mut standings = bed.store.standings(&[ended.id, running, unknown]).await.unwrap();
-    standings.sort_unstable_by_key(|(id, _)| *id);
+    standings.sort_unstable_by_key(|(_, standing)| standing.status.as_str());
     let standing = |status, last| Standing { status, last };
     // Accepted and started.
-    let expected = [(ended.id, standing(Status::Succeeded, None)), (running, standing(Status::InProgress, Some(2)))];
+    let expected = [(running, standing(Status::InProgress, Some(2))), (ended.id, standing(Status::Succeeded, None))];
     assert_eq!(standings, expected);
     let output = bed.store.output(ended.id).await.unwrap().unwrap();
     assert_eq!(bed.store.outputs(&[running, ended.id, unknown]).await.unwrap(), [(ended.id, output)]);

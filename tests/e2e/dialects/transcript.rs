@@ -139,7 +139,11 @@ fn lasting(answer: &str, host: &str, names: &[(String, &str)]) -> String {
     let lasting = |line: &str| match line.split_once(": ") {
         // Of ids and numbers of a length that may vary.
         Some(("date" | "content-length", _)) => None,
-        Some((name @ ("etag" | "opc-next-page" | "link"), _)) => Some(format!("{name}: …")),
+        // A client's own id comes back; who sends none gets a fresh one.
+        Some(("opc-request-id", id)) if OCI.contains(id) => Some(line.to_owned()),
+        Some((name @ ("etag" | "link" | "opc-next-page" | "opc-request-id" | "retry-after"), _)) => {
+            Some(format!("{name}: …"))
+        }
         _ => Some(line.to_owned()),
     };
     let mut headers: Vec<_> = headers.lines().filter_map(lasting).collect();

@@ -1,8 +1,10 @@
 //! A stack with a mixed load, and what was asked of it: all of that has to come true, whoever dies.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use futures_util::future::join_all;
 use harness::callee::Callee;
 use harness::process::tail;
 use harness::stack::{Builder, Service, Stack};
@@ -20,6 +22,8 @@ use super::scenes::Dies;
 pub(super) const LIMIT: Duration = Duration::from_secs(60);
 /// How many runs each worker takes at once.
 pub(super) const SLOTS: u32 = 4;
+/// How often the same is asked for at once.
+const TOGETHER: usize = 6;
 /// How many fires a backfill has that is to be made whole.
 const BACKFILLED: i64 = 5;
 
@@ -151,11 +155,17 @@ impl World {
         }
     }
 
-    /// Sends once more what was asked for last.
-    pub(super) async fn insist_again(&mut self) -> Result<()> {
+    /// Sends what was asked for last several times at once: all but one have to take back what they have staged.
+    pub(super) async fn insist_at_once(&mut self) -> Result<()> {
         let asked = self.asked.last().context("nothing was asked for")?;
-        let again = eventually("an answer", LIMIT, async || send(&self.stack, asked).await).await?;
-        ensure!(asked.id.as_ref() == Some(&again), "{asked:?} is {again} now");
+        let ids: BTreeSet<_> = eventually("answers", LIMIT, async || {
+            join_all((0..TOGETHER).map(|_| send(&self.stack, asked))).await.into_iter().collect()
+        })
+        .await?;
+        ensure!(ids.len() == 1, "{asked:?} is {ids:?}");
+        if let Some(asked) = self.asked.last_mut() {
+            asked.id = ids.into_iter().next();
+        }
         Ok(())
     }
 
