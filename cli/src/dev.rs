@@ -13,7 +13,7 @@ use std::time::Duration;
 use reveille_scheduler::app::{Role, Settings};
 use reveille_shared::broker;
 use reveille_shared::clock::{Clock, SystemClock};
-use reveille_shared::definition::{self, Definitions, Job};
+use reveille_shared::definition::{self, Definitions, ExternalJob, Job};
 use reveille_shared::duration::HumanDuration;
 use reveille_shared::lifecycle::Lifecycle;
 use reveille_shared::store::{Store, StoreError};
@@ -27,8 +27,10 @@ use crate::output::Output;
 
 /// Where schedule files are looked for when none are named.
 const SCHEDULES: &str = "deploy/schedules";
-/// How long runs may go on after the first Ctrl-C; what has not ended by then is handed back and starts anew
-/// when Reveille does.
+/// The most jobs that a warning at start names one by one.
+const MOST_WARNINGS: usize = 20;
+/// How long runs may go on after the first Ctrl-C; what has not ended by then is broken off, and goes on when
+/// Reveille does, as its job says of what is lost.
 const GRACE: Duration = Duration::from_secs(10);
 /// Scheduler and worker live and die together, so that this only matters to a process that stood still.
 const LEASE_TTL: HumanDuration = HumanDuration::from_secs(15);
@@ -83,6 +85,16 @@ pub(crate) async fn run(arguments: Arguments, guard: Guard, output: &mut Output)
         arguments.policy.clone().unwrap_or_default().warn();
     }
     let mut lifecycle = Lifecycle::default();
+    for ExternalJob { namespace, job, place } in
+        check::stranded(&schedules, &definitions).into_iter().take(MOST_WARNINGS)
+    {
+        tracing::warn!(
+            namespace,
+            job,
+            place,
+            "an external job needs RabbitMQ, which is not part of this: its runs wait"
+        );
+    }
     let address = start(&arguments, guard, &schedules, &definitions, &mut lifecycle).await?;
     let scene = banner::Scene { address, data: &arguments.data_dir, schedules: &schedules, definitions: &definitions };
     // Nobody needs to read it.

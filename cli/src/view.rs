@@ -41,6 +41,8 @@ pub(crate) struct Run {
     pub(crate) children: Option<Children>,
     #[serde(default)]
     pub(crate) error: Option<RunError>,
+    #[serde(default)]
+    pub(crate) last_error: Option<RunError>,
     pub(crate) time_accepted: Timestamp,
     #[serde(default)]
     pub(crate) time_started: Option<Timestamp>,

@@ -21,7 +21,7 @@ pub const PERIOD: Duration = Duration::from_millis(250);
 /// How long to wait when the broker has not taken all.
 const AGAIN: Duration = Duration::from_secs(1);
 /// The most entries told in one round.
-const BATCH: i64 = 1_000;
+const BATCH: i64 = 2_000;
 
 /// What a pass has told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -64,8 +64,9 @@ impl Announcer {
         Self { store, broker, leadership, wanted, said: None, is_done: false }
     }
 
-    /// Tells entries, of each run the next one only when the one before is with the broker.
-    async fn tell(&self, untold: Vec<Untold>) -> Result<AnnounceReport, StoreError> {
+    /// Tells entries, of each run the next one only when the one before is with the broker. Answers the numbers of those
+    /// that were told, and of how many runs some were not.
+    async fn tell(&self, untold: Vec<Untold>) -> (Vec<i64>, usize) {
         let mut told = Vec::with_capacity(untold.len());
         let mut stuck = HashSet::new();
         for mut wave in waves(untold) {
@@ -81,10 +82,28 @@ impl Announcer {
             }
         }
         crash::at(Act::Telling);
-        if !told.is_empty() {
-            self.store.told(&told).await?;
+        (told, stuck.len())
+    }
+
+    /// Tells all that is to be told while this generation leads: what comes next is read, and what was told before is taken
+    /// out, while the broker confirms.
+    async fn tell_all(&self, generation: Generation) -> Result<AnnounceReport, StoreError> {
+        let mut report = AnnounceReport::default();
+        let mut untold = self.store.untold(0, BATCH).await?;
+        let mut told = Vec::new();
+        while let Some(last) = untold.last().filter(|_| self.leadership.current() == Some(generation)) {
+            let next = self.store.untold(last.number, BATCH);
+            let (next, (telling, kept), taken_out) = tokio::join!(next, self.tell(untold), self.store.told(&told));
+            report = AnnounceReport { told: report.told + telling.len(), kept };
+            told = telling;
+            taken_out?;
+            if kept > 0 {
+                break;
+            }
+            untold = next?;
         }
-        Ok(AnnounceReport { told: told.len(), kept: stuck.len() })
+        self.store.told(&told).await?;
+        Ok(report)
     }
 }
 
@@ -110,31 +129,22 @@ impl Pass for Announcer {
     type Error = StoreError;
 
     async fn run_once(&mut self) -> Result<(AnnounceReport, Option<Duration>), StoreError> {
-        let mut report = AnnounceReport::default();
         let Some(generation) = self.leadership.current() else {
             self.said = None;
-            return Ok((report, None));
+            return Ok((AnnounceReport::default(), None));
         };
         if self.said != Some(generation) {
             self.store.tell_transitions(self.wanted).await?;
             self.said = Some(generation);
             self.is_done = false;
         }
-        while !self.is_done && self.leadership.current() == Some(generation) {
-            let untold = self.store.untold(BATCH).await?;
-            if untold.is_empty() {
-                self.is_done = !self.wanted;
-                break;
-            }
-            let AnnounceReport { told, kept } = self.tell(untold).await?;
-            report.told += told;
-            metrics::counter!("reveille_transitions_told_total").increment(told as u64);
-            if kept > 0 {
-                report.kept = kept;
-                return Ok((report, Some(AGAIN)));
-            }
+        if self.is_done {
+            return Ok((AnnounceReport::default(), None));
         }
-        Ok((report, None))
+        let report = self.tell_all(generation).await?;
+        metrics::counter!("reveille_transitions_told_total").increment(report.told as u64);
+        self.is_done = !self.wanted && report == AnnounceReport::default();
+        Ok((report, (report.kept > 0).then_some(AGAIN)))
     }
 }
 

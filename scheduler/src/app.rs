@@ -14,16 +14,18 @@ use reveille_shared::lifecycle::Lifecycle;
 use reveille_shared::periodic::{self, Pass, Vitals};
 use reveille_shared::store::{Generation, Hint, Store};
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::announce::{self, Announcer};
+use crate::api::polling::Polling;
 use crate::api::{self, ApiState};
 use crate::definitions::{self, FolderWatch, Seen};
-use crate::dispatch::{self, Dispatcher, Handed};
+use crate::dispatch::{self, Dispatcher};
 use crate::events_in::EventsIn;
 use crate::follow_up::{self, FollowUps};
+use crate::handover::{self, Handover, Intake};
 use crate::housekeeping::{self, Tick};
 use crate::leader::{self, Candidate, Leadership};
 use crate::planner::{self, Planner};
@@ -31,9 +33,6 @@ use crate::probe::{self, Probe, Skew};
 use crate::reconcile::{self, Reconciler};
 use crate::status::Status;
 use crate::{dead_letters, events_in, telemetry};
-
-/// Batches that a planner may be ahead of the dispatcher of its process.
-const HANDED_OVER: usize = 4;
 
 /// What a scheduler is told beside where the database and the broker are.
 #[derive(Debug, Clone, clap::Args)]
@@ -117,21 +116,23 @@ pub async fn start(
     ticks.push(Tick { cron: "*/5 * * * * *", nudge: upkeep });
     parts.listen(lifecycle);
     let leadership = Arc::new(Leadership::default());
-    let mut handover = None;
+    let (mut for_planner, mut for_callers) = (None, None);
     if has(Role::Dispatch) {
-        let (planner, handed) = mpsc::channel(HANDED_OVER);
-        handover = Some(planner);
+        let (planner, callers, handed) = handover::channels();
+        (for_planner, for_callers) = (Some(planner), Some(callers));
         parts.dispatch(lifecycle, in_force.clone(), handed, leadership.changes(), settings.embedded);
     }
     if has(Role::Plan) {
-        ticks.extend(parts.plan(lifecycle, &settings, skew, leadership, (schedules, in_force), handover));
+        ticks.extend(parts.plan(lifecycle, &settings, skew, leadership, (schedules, in_force), for_planner));
     }
     let stop = lifecycle.soft.clone();
     lifecycle.spawn("housekeeping", async move { Ok(housekeeping::run(ticks, stop).await?) });
     if let (Some(listener), Some(address)) = (listener, address) {
         let Parts { store, clock, status, events, .. } = parts;
         let whole = Arc::default();
-        let router = api::router(ApiState { store, clock, status, metrics, address, whole, events });
+        let (handover, polling) = (for_callers, Arc::new(Polling::new(lifecycle.soft.clone())));
+        let state = ApiState { store, clock, status, metrics, address, whole, events, handover, polling };
+        let router = api::router(state);
         let (soft, hard) = (lifecycle.soft.clone(), lifecycle.hard.clone());
         lifecycle.spawn("api", async move {
             let serve = axum::serve(listener, router).with_graceful_shutdown(soft.cancelled_owned());
@@ -174,7 +175,7 @@ impl Parts {
         &self,
         lifecycle: &mut Lifecycle,
         definitions: watch::Receiver<u64>,
-        handed: mpsc::Receiver<Handed>,
+        handed: Intake,
         leads: watch::Receiver<Option<Generation>>,
         embedded: bool,
     ) {
@@ -205,7 +206,7 @@ impl Parts {
         skew: Arc<Skew>,
         leadership: Arc<Leadership>,
         (schedules, in_force): (watch::Sender<u64>, watch::Receiver<u64>),
-        handover: Option<mpsc::Sender<Handed>>,
+        handover: Option<Handover>,
     ) -> Vec<Tick> {
         let (store, status) = (&self.store, &self.status);
         let planner = Planner::new(

@@ -80,10 +80,10 @@ fn size_for(usual: Duration) -> usize {
 
 /// What may go together, in the order of the first of each.
 fn groups(batch: &[Outgoing]) -> Vec<Vec<usize>> {
-    let mut places: HashMap<(&Route, &str, &str), usize> = HashMap::new();
+    let mut places: HashMap<(&Route, &str, &str, u32), usize> = HashMap::new();
     let mut groups: Vec<Vec<usize>> = Vec::new();
     for (index, out) in batch.iter().enumerate() {
-        let key = (&out.route, out.trigger.namespace.as_str(), out.trigger.job.as_str());
+        let key = (&out.route, out.trigger.namespace.as_str(), out.trigger.job.as_str(), out.trigger.v);
         let place = *places.entry(key).or_insert_with(|| {
             groups.push(Vec::new());
             groups.len() - 1
@@ -97,7 +97,7 @@ fn groups(batch: &[Outgoing]) -> Vec<Vec<usize>> {
 mod tests {
     use jiff::Timestamp;
     use reveille_shared::definition::Priority;
-    use reveille_shared::trigger::{Trigger, VERSION};
+    use reveille_shared::trigger::{ONWARD, Trigger, VERSION};
     use reveille_shared::work_request::WorkRequestId;
 
     use super::*;
@@ -110,9 +110,11 @@ mod tests {
     }
 
     #[test]
-    fn only_triggers_of_one_job_on_one_route_go_together() {
-        let batch = [out("a", "x"), out("a", "y"), out("a", "x"), out("b", "x"), out("a", "y")];
-        assert_eq!(groups(&batch), [vec![0, 2], vec![1, 4], vec![3]]);
+    fn only_triggers_of_one_job_and_version_on_one_route_go_together() {
+        let mut onward = out("a", "x");
+        onward.trigger.v = ONWARD;
+        let batch = [out("a", "x"), out("a", "y"), out("a", "x"), out("b", "x"), out("a", "y"), onward];
+        assert_eq!(groups(&batch), [vec![0, 2], vec![1, 4], vec![3], vec![5]]);
     }
 
     #[test]

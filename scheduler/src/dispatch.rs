@@ -17,12 +17,13 @@ use reveille_shared::crash::{self, Act};
 use reveille_shared::store::{Generation, Hint, Outgoing, Store, StoreError};
 use reveille_shared::telemetry::chain;
 use reveille_shared::trigger::Trigger;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::bundle::{Bundles, singles};
+use crate::handover::{Handed, Intake};
 use crate::lost;
 use crate::status::Status;
 use crate::unpublished::Unpublished;
@@ -35,7 +36,7 @@ const IN_FLIGHT: usize = 2;
 const IDLE: Duration = Duration::from_secs(1);
 /// How often to look for lost triggers and for changed queues.
 const LOOK_AROUND: Duration = Duration::from_secs(2);
-/// Batches of this process's planner that are published before what is due in the store gets its turn.
+/// Batches of this process's planner and callers that are published before what is due in the store gets its turn.
 const HANDED_IN_A_ROW: u32 = 8;
 /// The first delay before a trigger goes out again, doubled with each failure in a row.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -52,23 +53,14 @@ pub struct Dispatcher {
     pub clock: Arc<dyn Clock>,
     /// Changes when definitions are put in force in this process.
     pub definitions: watch::Receiver<u64>,
-    /// Triggers that the planner of this process has marked as sent.
-    pub handed: mpsc::Receiver<Handed>,
+    /// Triggers that the planner and callers of this process have marked as sent.
+    pub handed: Intake,
     /// Changes when this process begins to lead: what the leader before it has sent last may be lost with it.
     pub leads: watch::Receiver<Option<Generation>>,
     /// What an earlier incarnation has sent was lost with it.
     pub embedded: bool,
     /// Who is told.
     pub status: Arc<Status>,
-}
-
-/// What a planner tells the dispatcher of its process.
-#[derive(Debug)]
-pub enum Handed {
-    /// These triggers are marked as sent, and to be published.
-    Sent(Vec<Outgoing>),
-    /// Some may be, and nobody knows which: the answer to the commit was lost.
-    Unknown,
 }
 
 /// What batches in flight tell the loop.
@@ -104,7 +96,7 @@ impl Dispatcher {
                     Some(handed) => Some(handed),
                     None => tokio::select! {
                         () = pause(Duration::from_millis(250), &stop) => None,
-                        Some(handed) = self.handed.recv() => Some(handed),
+                        Some(handed) = self.handed.next() => Some(handed),
                     },
                 };
                 if let Some(handed) = handed
@@ -122,7 +114,7 @@ impl Dispatcher {
                 || declare_at <= Instant::now() && feedback.undeclared.load(Ordering::Relaxed);
             if !undeclared
                 && in_a_row < HANDED_IN_A_ROW
-                && let Some(handed) = waiting.take().or_else(|| self.handed.try_recv().ok())
+                && let Some(handed) = waiting.take().or_else(|| self.handed.try_next())
             {
                 in_a_row += 1;
                 match handed {
@@ -189,7 +181,7 @@ impl Dispatcher {
                         () = tokio::time::sleep(rest) => {}
                         () = nudge.notified() => {}
                         () = stop.cancelled() => {}
-                        Some(handed) = self.handed.recv(), if waiting.is_none() => waiting = Some(handed),
+                        Some(handed) = self.handed.next(), if waiting.is_none() => waiting = Some(handed),
                         () = unpublished.begun() => {}
                         Ok(()) = self.definitions.changed() => feedback.undeclared.store(true, Ordering::Relaxed),
                         Some(ended) = in_flight.join_next() => resume_panic(ended),
@@ -220,7 +212,7 @@ impl Dispatcher {
         let mut last = waiting;
         while let Some(handed) = match last.take() {
             Some(handed) => Some(handed),
-            None => self.handed.recv().await,
+            None => self.handed.next().await,
         } {
             if let Handed::Sent(batch) = handed {
                 let parcels = singles(&batch);

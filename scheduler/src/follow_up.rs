@@ -17,8 +17,6 @@ use crate::plan;
 
 /// How often to look if no hint comes.
 pub const PERIOD: Duration = Duration::from_secs(1);
-/// The most ends that are followed up in one transaction.
-const BATCH: i64 = 200;
 /// How often to look for held fires that nothing holds any more.
 const STRANDED: Duration = Duration::from_secs(10);
 /// Transactions in a row; then children and backfills get their turn.
@@ -90,12 +88,13 @@ impl FollowUps {
 
     /// Answers whether there are more.
     async fn follow_up(&mut self, report: &mut FollowUpReport) -> Result<bool, StoreError> {
+        let batch = 2 * self.store.kind().births();
         for _ in 0..ROUNDS {
-            let ended = self.store.ended_runs(BATCH).await?;
+            let ended = self.store.ended_runs(i64::try_from(batch).unwrap_or(i64::MAX)).await?;
             if ended.is_empty() {
                 return Ok(false);
             }
-            let more = i64::try_from(ended.len()).is_ok_and(|len| len >= BATCH);
+            let more = ended.len() >= batch;
             self.refresh().await?;
             let mut follow_ups = Vec::with_capacity(ended.len());
             for run in ended {

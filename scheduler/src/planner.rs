@@ -18,9 +18,9 @@ use reveille_shared::periodic::Pass;
 use reveille_shared::store::{
     Decision, FirePlan, FireVerdict, Generation, Planned, ScheduleKey, ScheduleRow, Store, StoreError,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
-use crate::dispatch::Handed;
+use crate::handover::Handover;
 use crate::jobs::Jobs;
 use crate::leader::Leadership;
 use crate::plan;
@@ -63,7 +63,7 @@ pub struct Planner {
     jobs: Jobs,
     ahead: Ahead,
     status: Arc<Status>,
-    handover: Option<mpsc::Sender<Handed>>,
+    handover: Option<Handover>,
 }
 
 /// What is known to be due soon.
@@ -180,7 +180,7 @@ impl Planner {
 
     /// Hands triggers over to the dispatcher of this process, as long as it has room for them.
     #[must_use]
-    pub fn handing_over(self, to: mpsc::Sender<Handed>) -> Self {
+    pub fn handing_over(self, to: Handover) -> Self {
         Self { handover: Some(to), ..self }
     }
 
@@ -240,22 +240,14 @@ impl Planner {
     ) -> Result<(), StoreError> {
         let moved: Vec<_> = plans.iter().map(|plan| (plan.next_cursor, plan.next_due_at)).collect();
         // Where the dispatcher of this process has room, triggers need not be found and marked by it first.
-        let room = self.handover.as_ref().and_then(|handover| handover.try_reserve().ok());
-        let verdicts = match room {
+        let place = self.handover.as_ref().and_then(Handover::place);
+        let verdicts = match place {
             None => self.store.record_fires(generation, plans).await?,
-            Some(room) => match self.store.record_and_send(generation, plans).await {
-                Ok((verdicts, sent)) => {
-                    if !sent.is_empty() {
-                        room.send(Handed::Sent(sent));
-                    }
-                    verdicts
-                }
-                Err(error) => {
-                    // The commit may have gone through all the same.
-                    room.send(Handed::Unknown);
-                    return Err(error);
-                }
-            },
+            Some(place) => {
+                let (verdicts, sent) = self.store.record_and_send(generation, plans).await?;
+                place.hand_over(sent);
+                verdicts
+            }
         };
         for ((row, (cursor, next_due_at)), verdict) in rows.into_iter().zip(moved).zip(verdicts) {
             match verdict {

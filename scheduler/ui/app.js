@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { h, show, span, tick, when } from "./dom.js";
-import { hasEnded, openRun, pill, refreshRun } from "./run.js";
+import { hasEnded, openRun, pill, problem, refreshRun } from "./run.js";
 import { openSchedule, pause, pauseButton, refreshSchedule, timing } from "./schedule.js";
 
 const PERIOD = 1500;
@@ -132,12 +132,13 @@ function row(run) {
   const took = run.timeFinished && run.timeStarted
     ? span(Date.parse(run.timeFinished) - Date.parse(run.timeStarted))
     : run.timeStarted && !hasEnded(run) ? when(run.timeStarted, "running") : "";
-  const says = run.error?.message ?? run.waitingFor?.replace(/ (since|at) .*/, "") ?? run.message ?? "";
+  const error = problem(run);
+  const says = error?.message ?? run.waitingFor?.replace(/ (since|at) .*/, "") ?? run.message ?? "";
   return h("li", { class: "row" },
     h("a", { href: `#/runs/${run.id}`, "data-key": run.id, class: "open" },
       pill(run.status),
       h("span", { class: "job" }, run.job, h("span", { class: "dim" }, ` ${run.schedule ?? (run.parent ? "child of another run" : run.chainedFrom ? "after another run" : "by hand")}`)),
-      h("span", { class: run.error ? "says failed" : "says dim", title: says },
+      h("span", { class: error ? "says failed" : "says dim", title: says },
         run.status === "IN_PROGRESS" && run.percentComplete > 0
           ? h("progress", { max: "100", value: String(run.percentComplete), "aria-label": "Progress" }) : says),
       h("span", { class: "took" }, took),

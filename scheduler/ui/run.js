@@ -10,6 +10,9 @@ const ENDED = ["SUCCEEDED", "FAILED", "CANCELED"];
 
 export const hasEnded = (run) => ENDED.includes(run.status);
 
+/** What went wrong with a run, at last or so far; a cancel is no fault. */
+export const problem = (run) => run.status === "FAILED" ? run.error : run.lastError;
+
 /** A status as a coloured word. */
 export const pill = (status) => h("span", { class: `pill ${status.toLowerCase()}` }, status.toLowerCase().replace("_", " "));
 
@@ -58,7 +61,7 @@ export async function refreshRun() {
   if (view !== open) return;
   show(view.parts.head, [run.job, run.status], () => head(run, view.onCancel));
   show(view.parts.facts, run, facts);
-  show(view.parts.failure, run.error ?? null, (error) => error && failure(run));
+  show(view.parts.failure, problem(run) ?? null, (error) => error && failure(run, error));
   show(view.parts.children, children?.items ?? null, (items) => items && [
     h("h3", {}, items.length < run.children.total ? `The last ${items.length} children` : "Children"),
     h("ol", { class: "children" }, items.map(child)),
@@ -118,12 +121,12 @@ function calledBy(run) {
   return [schedule, ", due ", exact(run.scheduledFor), run.origin?.startsWith("backfill:") && `, ${run.origin.replace(":", " ")}`];
 }
 
-const failure = (run) => h("div", { class: "problem" },
-  h("strong", {}, hasEnded(run) ? run.error.code : `Last attempt: ${run.error.code}`), h("p", {}, run.error.message));
+const failure = (run, error) => h("div", { class: "problem" },
+  h("strong", {}, run.status === "FAILED" ? error.code : `Last attempt: ${error.code}`), h("p", {}, error.message));
 
 const child = (run) => h("li", {},
   pill(run.status), " ", h("a", { href: `#/runs/${run.id}`, "data-key": run.id }, JSON.stringify(run.input ?? null)),
-  run.error && h("span", { class: "dim" }, ` ${run.error.message}`));
+  problem(run) && h("span", { class: "dim" }, ` ${problem(run).message}`));
 
 const entry = (event) => h("li", { class: event.type }, exact(event.timestamp), h("span", {}, event.message));
 

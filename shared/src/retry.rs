@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::definition::{Backoff, OnLost, RetryPolicy};
+use crate::work_request::Happening;
 
 /// The delay before the next attempt once `failures` attempts have failed, or `None` when no more are due.
 ///
@@ -43,12 +44,25 @@ pub fn delay_after(
     Some(delay.max(not_before.min(policy.max.get())))
 }
 
+/// How often it was asked in vain whether the attempt that was lost last took effect, by a run's history with the latest
+/// entry first.
+#[must_use]
+pub fn questions<'a>(latest_first: impl Iterator<Item = &'a Happening>) -> u32 {
+    let is_loss =
+        |what: &&Happening| matches!(what, Happening::AttemptFailed { .. } | Happening::Released { doubt: true, .. });
+    let since = latest_first.take_while(|what| !is_loss(what));
+    since.filter(|what| matches!(what, Happening::Deferred { .. })).fold(0, |count, _| count + 1)
+}
+
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
     use proptest::prelude::*;
+    use uuid::Uuid;
 
     use super::*;
     use crate::duration::HumanDuration;
+    use crate::work_request::RunError;
 
     #[test]
     fn doubles_up_to_the_maximum_then_ends() {
@@ -60,6 +74,23 @@ mod tests {
         };
         let bounds: Vec<_> = (1..=6).map(|failures| delay(&policy, failures, 1.0).map(|d| d.as_secs())).collect();
         assert_eq!(bounds, [Some(5), Some(10), Some(20), Some(30), Some(30), None]);
+    }
+
+    #[test]
+    fn only_questions_since_the_last_loss_count() {
+        let (token, retry_at) = (Uuid::nil(), Timestamp::UNIX_EPOCH);
+        let started = || Happening::Started { attempt: 1, worker: token };
+        let deferred = || Happening::Deferred { attempt: 1, token, reason: "busy".into(), retry_at };
+        let released = |doubt| Happening::Released { attempt: 1, token, doubt };
+        let failed =
+            || Happening::AttemptFailed { attempt: 1, token: None, error: RunError::new("Lost", "x"), retry_at };
+        let mut latest_first = vec![started(), failed(), deferred(), started(), failed()];
+        assert_eq!(questions(latest_first.iter()), 0);
+        // Two questions, and a worker that was to end before it had asked.
+        latest_first.splice(0..0, [started(), deferred(), started(), released(false), started(), deferred()]);
+        assert_eq!(questions(latest_first.iter()), 2);
+        latest_first.splice(0..0, [started(), released(true)]);
+        assert_eq!(questions(latest_first.iter()), 0);
     }
 
     proptest! {

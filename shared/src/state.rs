@@ -245,6 +245,8 @@ pub enum Input {
     Release {
         /// Its lease.
         token: Uuid,
+        /// It was broken off in its course: whether it took effect is to be asked before it is begun anew.
+        doubt: bool,
     },
     /// The worker has asked whether a lost attempt took effect, and is to ask again later.
     Defer {

@@ -7,8 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::work_request::WorkRequestId;
 
-/// The envelope version that this build writes and the newest that it reads.
+/// The envelope version of triggers that every worker can act on.
 pub const VERSION: u32 = 1;
+/// That of triggers that ask to go on with what an attempt has begun elsewhere: a worker that does not know it would begin
+/// the attempt anew, and refuses the message.
+pub const ONWARD: u32 = 2;
+/// The newest that this build reads.
+const NEWEST: u32 = ONWARD;
 
 /// "Work request `id` is due": the claim that it asks for succeeds only while its phase is SENT(`n`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,7 +37,7 @@ pub enum Malformed {
     #[error("not a trigger message")]
     NotATrigger(#[source] serde_json::Error),
     /// From a newer scheduler than this worker understands.
-    #[error("trigger version {0} is newer than the version {VERSION} that this build reads")]
+    #[error("trigger version {0} is newer than the version {NEWEST} that this build reads")]
     Newer(u32),
 }
 
@@ -48,8 +53,8 @@ struct Bundle {
     more: Vec<(WorkRequestId, u32)>,
 }
 
-/// The bytes of one message for triggers of one job. A worker that knows no bundles reads the first alone; the others are
-/// found as lost and sent again one by one.
+/// The bytes of one message for triggers of one job and one version. A worker that knows no bundles reads the first alone;
+/// the others are found as lost and sent again one by one.
 ///
 /// # Panics
 /// If there are none.
@@ -70,7 +75,7 @@ pub fn decode(body: &[u8]) -> Result<Vec<Trigger>, Malformed> {
     let Ok(Bundle { v, id, n, namespace, job, more }) = serde_json::from_slice(body) else {
         return Trigger::decode(body).map(|trigger| vec![trigger]);
     };
-    if v > VERSION {
+    if v > NEWEST {
         return Err(Malformed::Newer(v));
     }
     let first = Trigger { v, id, n, namespace, job };
@@ -108,7 +113,7 @@ impl Trigger {
             v: u32,
         }
         let Envelope { v } = serde_json::from_slice(body).map_err(Malformed::NotATrigger)?;
-        if v > VERSION {
+        if v > NEWEST {
             return Err(Malformed::Newer(v));
         }
         serde_json::from_slice(body).map_err(Malformed::NotATrigger)
@@ -151,6 +156,10 @@ mod tests {
     fn tells_garbage_from_a_newer_version() {
         assert!(matches!(Trigger::decode(b"\xff\x00"), Err(Malformed::NotATrigger(_))));
         assert!(matches!(Trigger::decode(b"{\"v\":1}"), Err(Malformed::NotATrigger(_))));
-        assert!(matches!(Trigger::decode(b"{\"v\":2,\"strange\":[]}"), Err(Malformed::Newer(2))));
+        assert!(matches!(Trigger::decode(b"{\"v\":3,\"strange\":[]}"), Err(Malformed::Newer(3))));
+        let newer = Trigger { v: NEWEST + 1, ..trigger() };
+        assert!(matches!(decode(&newer.encode()), Err(Malformed::Newer(3))), "although this build could read it");
+        let onward = Trigger { v: ONWARD, ..trigger() };
+        assert_eq!(decode(&onward.encode()).unwrap(), [onward]);
     }
 }

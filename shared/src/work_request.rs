@@ -84,6 +84,8 @@ pub struct WorkRequest {
     pub message: Option<String>,
     /// Why it FAILED, or why the last failed attempt did; none once it has SUCCEEDED.
     pub error: Option<RunError>,
+    /// Not started by then, it FAILS; none once it has started.
+    pub expires_at: Option<Timestamp>,
     /// When it was accepted.
     pub accepted_at: Timestamp,
     /// When the first attempt started.
@@ -229,6 +231,9 @@ pub enum Happening {
         attempt: u32,
         /// Under which lease.
         token: Uuid,
+        /// It was broken off in its course: whether it took effect is asked first.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        doubt: bool,
     },
     /// Whether a lost attempt took effect is not known yet, and is asked again.
     Deferred {

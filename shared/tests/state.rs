@@ -163,8 +163,9 @@ fn inputs(run: &Run) -> Vec<(&'static str, Input)> {
         ("claim again under the same token", Input::Claim { n: claimed_with, lease: lease(claimed_with) }),
         ("claim an older trigger", Input::Claim { n: older, lease: lease(number + 1) }),
         ("claim a trigger not sent yet", Input::Claim { n: run.sends + 1, lease: lease(number + 1) }),
-        ("release", Input::Release { token: held }),
-        ("release, stale token", Input::Release { token: stale }),
+        ("release", Input::Release { token: held, doubt: false }),
+        ("release, in doubt", Input::Release { token: held, doubt: true }),
+        ("release, stale token", Input::Release { token: stale, doubt: false }),
         ("succeed", Input::Succeed { token: held, verified: false }),
         ("succeed, stale token", Input::Succeed { token: stale, verified: false }),
         ("fail", fail(held, None)),
@@ -401,7 +402,10 @@ enum Step {
     Claim {
         which: usize,
     },
-    Release(Pick),
+    Release {
+        token: Pick,
+        doubt: bool,
+    },
     Succeed(Pick),
     Fail {
         token: Pick,
@@ -467,7 +471,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => Just(Step::Send),
         2 => (which(), 0..100_u64).prop_map(|(which, after)| Step::Unsend { which, after }),
         8 => which().prop_map(|which| Step::Claim { which }),
-        2 => pick().prop_map(Step::Release),
+        2 => (pick(), any::<bool>()).prop_map(|(token, doubt)| Step::Release { token, doubt }),
         1 => pick().prop_map(Step::Succeed),
         4 => (pick(), retry()).prop_map(|(token, retry)| Step::Fail { token, retry }),
         1 => pick().prop_map(Step::Stopped),
@@ -537,7 +541,7 @@ impl Life {
                 let lease = Lease { token, worker, deadline, silent_until };
                 Input::Claim { n, lease }
             }
-            Step::Release(token) => Input::Release { token: self.token(token) },
+            Step::Release { token, doubt } => Input::Release { token: self.token(token), doubt },
             Step::Succeed(token) => Input::Succeed { token: self.token(token), verified: false },
             Step::Fail { token, retry } => {
                 Input::Fail { token: self.token(token), error: error(), retry: seconds(retry) }
@@ -600,7 +604,7 @@ impl Life {
 
     /// What was accepted under a token must have named the lease that was held.
     fn stale_tokens_are_refused(&self, input: &Input) {
-        if let Input::Release { token }
+        if let Input::Release { token, .. }
         | Input::Succeed { token, .. }
         | Input::Fail { token, .. }
         | Input::Stopped { token }

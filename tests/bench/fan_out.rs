@@ -172,8 +172,9 @@ async fn writer(count: u32) -> Result<()> {
         let report = |claim: &Claim| Report { id: claim.id, token: claim.token, outcome: outcome.clone() };
         store.report(claims.iter().map(report).collect()).await?;
     }
+    let births = store.kind().births();
     loop {
-        let ended = store.ended_runs(200).await?;
+        let ended = store.ended_runs(i64::try_from(2 * births)?).await?;
         if ended.is_empty() {
             break;
         }
@@ -181,7 +182,8 @@ async fn writer(count: u32) -> Result<()> {
         timed(&mut follow, store.follow(follow_ups)).await?;
     }
     ensure!(matches!(store.settle(id).await?, Verdict::End(_)), "it does not end");
-    for (what, took) in [("keeps inputs", keep), ("makes 100 children", bear), ("counts 200 ends", follow)] {
+    let (makes, counts) = (format!("makes {births} children"), format!("counts {} ends", 2 * births));
+    for (what, took) in [("keeps inputs", keep), (&makes, bear), (&counts, follow)] {
         let took = Sample::of(took)?;
         println!("  what {what}: median {:.1} ms, longest {:.1} ms", took.at(0.5), took.at(1.0));
     }

@@ -14,16 +14,16 @@
     reason = "figures for people"
 )]
 
+mod peer;
+
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use clap::Parser as _;
 use futures_util::FutureExt as _;
-use harness::process::{Program, tail};
-use harness::services::address_of;
 use harness::stack::Stack;
 use harness::usage::Usage;
 use jiff::Timestamp;
@@ -45,8 +45,6 @@ use uuid::Uuid;
 const WARM_UP: i64 = 2;
 /// The most triggers claimed at once.
 const BATCH: usize = 256;
-/// How long a peer may take for one size.
-const PEER_LIMIT: Duration = Duration::from_secs(300);
 const LATENESS: &str = "reveille_fire_lateness_seconds_bucket{le=\"";
 
 /// Measures how late triggers are
@@ -148,7 +146,7 @@ async fn measure(schedules: usize, every: i64, bursts: i64, peer: Option<&str>) 
     let peer = match peer {
         // Our own figures stand all the same.
         Some(command) => Some(
-            run_peer(command, schedules, &stack, &database_url, &broker_url)
+            peer::run(command, schedules, stack.folder(), &database_url, &broker_url)
                 .await
                 .unwrap_or_else(|error| format!("the peer gave no figures with {schedules} schedules: {error:#}")),
         ),
@@ -257,21 +255,6 @@ fn quantile(buckets: &[(f64, f64)], part: f64) -> f64 {
         (bound_below, below) = (*bound, *count);
     }
     f64::INFINITY
-}
-
-async fn run_peer(command: &str, schedules: usize, stack: &Stack, database: &str, broker: &str) -> Result<String> {
-    println!("running the peer with {schedules} schedules …");
-    let program = Program::new("sh", "peer", stack.folder())
-        .arg("-c")
-        .arg(format!("{command} {schedules}"))
-        .env("PEERS_AMQP", format!("amqp://guest:guest@{}//", address_of(broker)?))
-        .env("PEERS_PG", database)
-        .quiet();
-    let mut process = program.start()?;
-    let ended = process.wait_exit(PEER_LIMIT).await?;
-    let said = process.log();
-    ensure!(ended.success(), "the peer ended with {ended}: {}", tail(&said, 2_000));
-    Ok(said.trim().to_owned())
 }
 
 fn at(sorted: &[f64], part: f64) -> f64 {

@@ -1,7 +1,10 @@
-//! Runs per second from end to end beside what the broker alone can do, and how late 10,000 fires of one
-//! second are, on a private PostgreSQL and RabbitMQ.
+//! Runs per second from end to end beside what the broker alone can do and what a peer says of itself, with and without
+//! events out, and how late 10,000 fires of one second are, on a private PostgreSQL and RabbitMQ.
 //!
-//! `cargo build --release --workspace --bins && target/release/bench-throughput [RUNS] [SCHEDULES]`
+//! `cargo build --release --workspace --bins && target/release/bench-throughput [--peer "COMMAND"]`
+//!
+//! The peer's command is run by `sh` with the number of runs behind it, and finds the servers in `PEERS_AMQP` and
+//! `PEERS_PG`.
 
 #![allow(
     clippy::print_stdout,
@@ -11,6 +14,7 @@
     reason = "figures for people"
 )]
 
+mod peer;
 mod raw_queue;
 mod runs;
 
@@ -18,6 +22,7 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use clap::Parser as _;
 use futures_util::StreamExt as _;
 use harness::client::Client;
 use harness::ports::Port;
@@ -36,34 +41,70 @@ use crate::runs::{NOOP, end_to_end, median, per_second};
 
 /// Publishes in flight in the raw measurement: as many as the dispatcher has.
 const CONFIRMS_IN_FLIGHT: usize = 1_000;
-/// Rounds of each throughput measurement; the median counts.
-const ROUNDS: usize = 3;
+
+/// Measures throughput
+#[derive(Debug, clap::Parser)]
+#[command(name = "bench-throughput")]
+struct Arguments {
+    /// Runs of one round
+    #[arg(long, default_value_t = 40_000)]
+    runs: usize,
+
+    /// Rounds; the median counts
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
+    rounds: u8,
+
+    /// Schedules that are due at one second; 0 leaves that part out
+    #[arg(long, default_value_t = 10_000)]
+    schedules: usize,
+
+    /// A command that measures a peer; the number of runs is added to it
+    #[arg(long)]
+    peer: Option<String>,
+}
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let mut args = std::env::args().skip(1).map(|arg| arg.parse::<usize>());
-    let runs = args.next().transpose()?.unwrap_or(40_000);
-    let schedules = args.next().transpose()?.unwrap_or(10_000);
+    let Arguments { runs, rounds, schedules, peer } = Arguments::parse();
     let (database, broker) = tokio::try_join!(Database::private(), Broker::private())?;
+    let folder = TempDir::with_prefix("reveille-bench-")?;
 
-    let mut raw = Vec::new();
-    let mut whole = Vec::new();
-    {
-        let system = System::start(&database, &broker, NOOP, true).await?;
-        for round in 1..=ROUNDS {
-            raw.push(raw_broker(broker.url(), runs).await?);
-            whole.push(end_to_end(database.url(), runs).await?);
-            println!("round {round}: raw broker {:.0}/s, end to end {:.0} runs/s", raw[round - 1], whole[round - 1]);
+    let [mut raw, mut silent, mut telling] = [const { Vec::new() }; 3];
+    for round in 1..=rounds {
+        raw.push(raw_broker(broker.url(), runs).await?);
+        for (transitions, rates) in [(false, &mut silent), (true, &mut telling)] {
+            let system = System::start(&database, &broker, NOOP, Role::EndToEnd { transitions }).await?;
+            rates.push(end_to_end(database.url(), runs).await?);
+            system.stop().await?;
         }
-        system.stop().await?;
+        let last = |rates: &[f64]| rates.last().copied().unwrap_or_default();
+        println!(
+            "round {round}: raw broker {:.0}/s, end to end {:.0} runs/s, with events out {:.0} runs/s",
+            last(&raw),
+            last(&silent),
+            last(&telling)
+        );
+        if let Some(command) = &peer {
+            println!("{}", peer::run(command, runs, folder.path(), database.url(), broker.url()).await?);
+        }
     }
-    let (raw, whole) = (median(&mut raw), median(&mut whole));
-    println!("\nmedian of {ROUNDS} rounds of {runs}:");
+    let [raw, silent, telling] = [&mut raw, &mut silent, &mut telling].map(|rates| median(rates));
+    println!("\nmedian of {rounds} rounds of {runs}:");
     println!("  raw lapin, confirmed publish and acknowledged consume of one message each: {raw:>8.0}/s");
-    println!("  Reveille, stored trigger to stored end, PostgreSQL and RabbitMQ:           {whole:>8.0}/s");
-    println!("  ratio: {:.2}\n", whole / raw);
+    println!("  Reveille, stored trigger to stored end, PostgreSQL and RabbitMQ:           {silent:>8.0}/s");
+    println!("  the same, every transition told on an exchange:                            {telling:>8.0}/s");
+    println!("  ratios to raw lapin: {:.2} and {:.2}\n", silent / raw, telling / raw);
 
-    lateness(&database, &broker, schedules).await
+    if schedules > 0 { lateness(&database, &broker, schedules).await } else { Ok(()) }
+}
+
+/// What a system is to do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// Run what it is given.
+    EndToEnd { transitions: bool },
+    /// Only send.
+    Send,
 }
 
 /// A scheduler and, for throughput, a worker, as processes of their own.
@@ -76,7 +117,7 @@ struct System {
 }
 
 impl System {
-    async fn start(database: &Database, broker: &Broker, yaml: &str, worker: bool) -> Result<Self> {
+    async fn start(database: &Database, broker: &Broker, yaml: &str, role: Role) -> Result<Self> {
         let folder = TempDir::with_prefix("reveille-bench-")?;
         let schedules = folder.path().join("schedules");
         std::fs::create_dir(&schedules)?;
@@ -93,8 +134,11 @@ impl System {
         let scheduler = program("reveille-scheduler")?
             .env("REVEILLE_LISTEN", port.address().to_string())
             .env("REVEILLE_SCHEDULES", schedules.to_string_lossy())
+            .env("REVEILLE_TRANSITIONS", (role != Role::EndToEnd { transitions: false }).to_string())
             .start()?;
-        let worker = worker.then(|| program("bench-noop-worker")?.env("REVEILLE_SLOTS", "1000").start()).transpose()?;
+        let worker = matches!(role, Role::EndToEnd { .. })
+            .then(|| program("bench-noop-worker")?.env("REVEILLE_SLOTS", "1000").start())
+            .transpose()?;
         let api = Client::new(port.address())?;
         api.wait_ready(Duration::from_secs(60)).await.with_context(|| scheduler.log())?;
         if let Some(worker) = &worker {
@@ -161,7 +205,7 @@ async fn raw_broker(url: &str, messages: usize) -> Result<f64> {
 async fn lateness(database: &Database, broker: &Broker, schedules: usize) -> Result<()> {
     // A folder that was in force before would be taken for an old one.
     let jobs = NOOP.replace("{ function", "{ description: of many schedules, function");
-    let system = System::start(database, broker, &jobs, false).await?;
+    let system = System::start(database, broker, &jobs, Role::Send).await?;
     let due = Timestamp::now().round(Unit::Second)? + 20.seconds();
     let mut yaml = jobs;
     yaml.push_str("schedules:\n");

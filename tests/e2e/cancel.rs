@@ -130,7 +130,7 @@ async fn one_by_one(builder: Builder) -> Result<()> {
     }
     for id in [&stubborn, &obliging, &export] {
         let run = api.wait_status(id, "CANCELED").await?;
-        ensure!(run["attempt"] == 1 && run["error"].is_null(), "to obey is no failure: {run}");
+        ensure!(run["attempt"] == 1 && run["lastError"].is_null(), "to obey is no failure: {run}");
     }
     ensure!(folder.path().join("told").exists(), "it was killed before it had tidied up");
     callee.is_told(&["begin /exports".to_owned(), format!("end /exports/{export}")]).await?;

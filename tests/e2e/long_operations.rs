@@ -6,6 +6,8 @@ use anyhow::{Context as _, Result, ensure};
 use harness::callee::{Callee, Operation};
 use harness::stack::{Builder, Stack};
 use harness::wait::eventually;
+use lapin::options::{BasicAckOptions, BasicGetOptions, BasicNackOptions};
+use lapin::{Channel, Connection, ConnectionProperties};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -118,6 +120,55 @@ async fn an_operation_outlives_two_workers_and_takes_no_slot_embedded() -> Resul
     an_operation_outlives_two_workers(Stack::embedded()).await
 }
 
+/// The next trigger in the queue of normal priority, unsettled; markers are not wanted.
+async fn next_trigger(channel: &Channel) -> Result<(u64, Value)> {
+    eventually("a trigger", LONG, async || {
+        let get = channel.basic_get("reveille.q.default".into(), BasicGetOptions::default()).await;
+        let message = get.map_err(|error| error.to_string())?.ok_or("the queue is empty")?;
+        let body: Value = serde_json::from_slice(&message.delivery.data).map_err(|error| error.to_string())?;
+        let tag = message.delivery.delivery_tag;
+        if body["n"] != 0 {
+            return Ok((tag, body));
+        }
+        channel.basic_ack(tag, BasicAckOptions::default()).await.map_err(|error| error.to_string())?;
+        Err("a marker".to_owned())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_worker_of_an_earlier_release_refuses_another_one_goes_on_with() -> Result<()> {
+    let (mut stack, callee) = start(Stack::postgres_rabbit()).await?;
+    stack.workers[0].signal(Signal::TERM)?;
+    stack.workers[0].wait_exit(LONG).await?;
+    let broker = stack.broker.as_ref().context("a broker")?;
+    let connection = Connection::connect(broker.url(), ConnectionProperties::default()).await?;
+    let channel = connection.create_channel().await?;
+    let id = stack.api.trigger("patient", json!({})).await?;
+    let (tag, first) = next_trigger(&channel).await?;
+    ensure!(first["v"] == 1 && first["id"] == id.as_str(), "every worker may begin it: {first}");
+    channel.basic_nack(tag, BasicNackOptions { multiple: false, requeue: true }).await?;
+    stack.workers[0].start_again()?;
+    operation(&callee, &id, "asked after", |operation| operation.asked > 0).await?;
+    stack.workers[0].signal(Signal::TERM)?;
+    stack.workers[0].wait_exit(LONG).await?;
+
+    // As a worker does that reads only what has `v` 1.
+    let (tag, onward) = next_trigger(&channel).await?;
+    ensure!(onward["v"] == 2 && onward["id"] == id.as_str(), "{onward}");
+    channel.basic_nack(tag, BasicNackOptions { multiple: false, requeue: false }).await?;
+    let (tag, again) = next_trigger(&channel).await?;
+    ensure!(again["v"] == 2 && again["n"].as_u64() > onward["n"].as_u64(), "{again}");
+    channel.basic_nack(tag, BasicNackOptions { multiple: false, requeue: true }).await?;
+    callee.change(&id, |operation| operation.status = "Succeeded");
+    stack.workers[0].start_again()?;
+    let run = stack.api.wait_status(&id, "SUCCEEDED").await?;
+    ensure!(run["attempt"] == 1, "{run}");
+    ensure!(callee.operation(&id).context("an operation")?.begun == 1, "it was begun anew");
+    ensure!(history(&stack, &id).await?.iter().any(|it| it == "returned"), "nobody is told");
+    Ok(())
+}
+
 /// Parked for an hour, being asked after all the time, over before it is heard: the callee is told, and believed.
 async fn the_callee_is_told(builder: Builder) -> Result<()> {
     let (stack, callee) = start(builder).await?;
@@ -130,7 +181,7 @@ async fn the_callee_is_told(builder: Builder) -> Result<()> {
     for id in [&idle, &busy] {
         stack.api.cancel(id).await?;
         let run = stack.api.wait_status(id, "CANCELED").await?;
-        ensure!(run["attempt"] == 1 && run["error"].is_null(), "{run}");
+        ensure!(run["attempt"] == 1 && run["lastError"].is_null(), "{run}");
         let seen = callee.operation(id).context("an operation")?;
         ensure!(seen.status == "Canceled" && seen.begun == 1, "{seen:?}");
         let types = history(&stack, id).await?;

@@ -5,6 +5,7 @@
 mod at_once;
 mod by_hand;
 mod cancel;
+mod dialects;
 mod external;
 mod fan_out;
 mod limits;

@@ -74,7 +74,7 @@ struct Arguments {
     #[command(flatten)]
     settings: Settings,
 
-    /// How long runs may go on after SIGTERM or Ctrl-C; what has not ended by then is handed back
+    /// How long runs may go on after SIGTERM or Ctrl-C; what has not ended by then is broken off
     #[arg(long, env = "REVEILLE_GRACE", default_value = "30s", value_name = "DURATION")]
     grace: HumanDuration,
 

@@ -192,19 +192,26 @@ async fn perform(
         children: handed_over.map(|(_, children)| Arc::clone(children)),
     };
     let known = job.fan_out.as_ref().and_then(|fan_out| fan_out.from.as_ref()).map(|_| context(&run));
+    // What is asked or begun from here on would be broken off at once.
+    let is_ending = || handle.why() >= Some(Why::Drained);
     let work = async {
         let mut answered = None;
         if claimed.doubt
             && let Some(verify) = &job.verify
         {
             let answer = handlers.verify(verify, &run).await;
+            if is_ending() && !matches!(answer, Answer::TookEffect(_)) {
+                return End::NotBegun;
+            }
             run.log(Stream::System, &format!("asked whether the lost attempt took effect: {}", words(&answer))).await;
-            answered = instead(answer, job, claimed.attempt, claimed.failures);
+            answered = instead(answer, job, claimed.questions, claimed.failures);
         }
         let end = match answered {
             Some(end) => end,
+            None if is_ending() => End::NotBegun,
             None => match handlers.call(job, run, handover.notes.clone()).await {
                 Left::Ended(result) => End::Returned(result),
+                Left::Untouched => End::NotBegun,
                 Left::Parked { after, notes } => End::Parked { after, notes },
             },
         };
@@ -273,17 +280,16 @@ fn words(answer: &Answer) -> &str {
     }
 }
 
-/// What happens instead of another attempt, if not that.
-fn instead(answer: Answer, job: &Job, attempt: u32, failures: u32) -> Option<End> {
-    let asked = attempt.saturating_sub(failures);
-    let after = ASK_AGAIN.saturating_mul(1 << asked.saturating_sub(1).min(10)).min(ASK_AGAIN_LATEST);
+/// What happens instead of another attempt, if not that, after so many questions in vain.
+fn instead(answer: Answer, job: &Job, in_vain: u32, failures: u32) -> Option<End> {
+    let after = ASK_AGAIN.saturating_mul(1 << in_vain.min(10)).min(ASK_AGAIN_LATEST);
     let is_granted = job.on_lost == OnLost::Retry && failures < job.retry.max_attempts;
     let failed = |message: String| Some(End::Returned(Err(RunFailure::fatal(message).code("Lost"))));
     match answer {
         Answer::TookEffect(found) => Some(End::Verified(found)),
         Answer::Refused(failure) => Some(End::Returned(Err(failure))),
         Answer::StillRunning => Some(End::Deferred { after, reason: "the lost attempt is still running".into() }),
-        Answer::Unknown(reason) if asked < UNKNOWN_MOST => Some(End::Deferred { after, reason }),
+        Answer::Unknown(reason) if in_vain + 1 < UNKNOWN_MOST => Some(End::Deferred { after, reason }),
         _ if is_granted => None,
         Answer::DidNot => failed("an attempt was lost and did not take effect; no other one is granted".into()),
         Answer::Unknown(why) => failed(format!("whether a lost attempt took effect is not known: {why}")),
@@ -321,22 +327,22 @@ mod tests {
             Some(End::Deferred { after, .. }) => after.as_secs(),
             other => panic!("{other:?}"),
         };
-        assert!(matches!(instead(Answer::TookEffect(json!(1)), &fail, 2, 1), Some(End::Verified(_))));
-        assert!(instead(Answer::DidNot, &retry, 2, 1).is_none(), "it is run again");
-        lost(instead(Answer::DidNot, &fail, 2, 1)).unwrap();
-        lost(instead(Answer::DidNot, &retry, 4, 3)).unwrap();
-        let waits: Vec<_> = (2..10).map(|attempt| after(instead(Answer::StillRunning, &retry, attempt, 1))).collect();
+        assert!(matches!(instead(Answer::TookEffect(json!(1)), &fail, 0, 1), Some(End::Verified(_))));
+        assert!(instead(Answer::DidNot, &retry, 0, 1).is_none(), "it is run again");
+        lost(instead(Answer::DidNot, &fail, 0, 1)).unwrap();
+        lost(instead(Answer::DidNot, &retry, 0, 3)).unwrap();
+        let waits: Vec<_> = (0..8).map(|in_vain| after(instead(Answer::StillRunning, &retry, in_vain, 1))).collect();
         assert_eq!(waits, [5, 10, 20, 40, 80, 160, 300, 300]);
-        assert_eq!(after(instead(unknown(), &fail, 5, 1)), 40);
-        lost(instead(unknown(), &fail, 6, 1)).unwrap();
-        assert!(instead(unknown(), &retry, 6, 1).is_none(), "on_lost decides in the end");
+        assert_eq!(after(instead(unknown(), &fail, 3, 1)), 40);
+        lost(instead(unknown(), &fail, 4, 1)).unwrap();
+        assert!(instead(unknown(), &retry, 4, 1).is_none(), "on_lost decides in the end");
         assert_eq!(ended(End::Verified(json!(1)), None, 1), Outcome::Verified { output: json!(1) });
         let deferred = || End::Deferred { after: Duration::from_secs(5), reason: "x".into() };
         let again = Outcome::Deferred { after: Duration::from_secs(5), reason: "x".into() };
         assert_eq!(ended(deferred(), None, 1), again);
         assert_eq!(ended(deferred(), Some(Why::LeaseLost), 1), again);
         assert_eq!(ended(deferred(), Some(Why::Asked), 1), Outcome::Stopped);
-        assert_eq!(ended(deferred(), Some(Why::Drained), 1), Outcome::Released);
+        assert_eq!(ended(deferred(), Some(Why::Drained), 1), Outcome::Released { doubt: false });
         let verified = Outcome::Verified { output: json!(1) };
         assert_eq!(ended(End::Verified(json!(1)), Some(Why::LeaseLost), 1), verified);
     }

@@ -2,8 +2,8 @@
 //!
 //! Leases end when the leading scheduler has read the store well and without a gap for a lease's whole time-to-live, in
 //! which the worker's beat stood still. After each good read it sends a pulse over the broker, and what it
-//! can't send counts as a gap (`scheduler/src/reconcile.rs`). So there are two ways in which a worker can know that no lease of
-//! its ends before an instant and the time-to-live after it:
+//! can't send counts as a gap (`scheduler/src/reconcile/beats.rs`). So there are two ways in which a worker can know that no
+//! lease of its ends before an instant and the time-to-live after it:
 //!
 //! - it has sent a beat at that instant, and the store has answered;
 //! - it has called itself over the broker at that instant, has heard the call, and no pulse for so long before it that

@@ -37,7 +37,7 @@ pub(crate) enum End {
     Panicked(String),
     /// Did not heed its token and was dropped.
     Dropped,
-    /// It was told to stop before anything was run.
+    /// It was told to stop before it had begun anything.
     NotBegun,
     /// It has succeeded, and calls for children, whose inputs are kept.
     Split(Value, Box<FanOut>, u32),
@@ -56,7 +56,8 @@ pub(crate) enum End {
 }
 
 /// Any end → what is reported. A handler that succeeded is believed, even if it was told to stop meanwhile: it took effect.
-/// One that was broken off as its lease may have ended is lost, also if the lease turns out to be good after all.
+/// One that was broken off as its lease may have ended is lost, also if the lease turns out to be good after all. So is one
+/// that was broken off as its worker ends; but the next worker has it at once, and it does not count.
 pub(crate) fn normalize(end: End, why: Option<Why>, policies: &Policies, failures: u32, luck: f64) -> Outcome {
     let error = |failure: &RunFailure| RunError {
         code: printable(cut(&failure.code, 64)),
@@ -90,14 +91,27 @@ pub(crate) fn normalize(end: End, why: Option<Why>, policies: &Policies, failure
             Err(failure) => failed(failure),
         },
         (_, Some(Why::Asked)) => Outcome::Stopped,
-        (_, Some(Why::Drained)) | (End::NotBegun, _) => Outcome::Released,
+        (End::Deferred { .. }, Some(Why::Drained)) | (End::NotBegun, None | Some(Why::Drained | Why::LeaseLost)) => {
+            Outcome::Released { doubt: false }
+        }
         (End::Deferred { after, reason }, _) => {
             Outcome::Deferred { after, reason: printable(cut(&reason, MAX_MESSAGE)) }
+        }
+        (_, Some(Why::Drained)) if policies.verify || policies.on_lost == OnLost::Retry => {
+            Outcome::Released { doubt: policies.verify }
+        }
+        (_, Some(Why::Drained)) => {
+            let told = "the worker was told to end, and broke the attempt off; whether it took effect is not known";
+            lost(&RunFailure::in_doubt(told).code("Lost"))
         }
         (_, Some(Why::LeaseLost)) => {
             let told =
                 "the worker was cut off or stood still, and broke the attempt off; whether it took effect is not known";
             lost(&RunFailure::in_doubt(told).code("Lost"))
+        }
+        (End::Returned(Err(failure)), Some(Why::TimedOut)) if failure.in_doubt => {
+            let told = "ran for longer than the job's time-out, and was given up; whether it took effect is not known";
+            lost(&RunFailure::in_doubt(told).code("Timeout"))
         }
         (_, Some(Why::TimedOut)) => failed(RunFailure::retry("ran for longer than the job's time-out").code("Timeout")),
         (End::Returned(Err(failure)), None) => failed(failure),
@@ -151,7 +165,7 @@ pub(crate) fn label(outcome: &Outcome) -> &'static str {
         Outcome::Failed { retry: None, .. } => "failed",
         Outcome::Failed { retry: Some(_), .. } => "retried",
         Outcome::Stopped => "canceled",
-        Outcome::Released => "released",
+        Outcome::Released { .. } => "released",
         Outcome::Lost { .. } => "lost",
     }
 }
@@ -196,15 +210,16 @@ pub(crate) mod tests {
         }
         for end in [failure, || End::Dropped, || End::Panicked("x".into())] {
             assert_eq!(ended(end(), Some(Why::Asked), 0), Outcome::Stopped);
-            assert_eq!(ended(end(), Some(Why::Drained), 0), Outcome::Released);
+            assert_eq!(ended(end(), Some(Why::Drained), 0), Outcome::Released { doubt: false });
             assert!(matches!(ended(end(), Some(Why::LeaseLost), 0), Outcome::Lost { .. }));
             failed("Timeout", ended(end(), Some(Why::TimedOut), 0));
         }
         failed("Panic", ended(End::Panicked("x".into()), None, 0));
         for why in [Why::Drained, Why::LeaseLost] {
-            assert_eq!(ended(End::NotBegun, Some(why), 0), Outcome::Released);
+            assert_eq!(ended(End::NotBegun, Some(why), 0), Outcome::Released { doubt: false });
         }
         assert_eq!(ended(End::NotBegun, Some(Why::Asked), 0), Outcome::Stopped);
+        failed("Timeout", ended(End::NotBegun, Some(Why::TimedOut), 0));
     }
 
     #[test]
@@ -222,6 +237,43 @@ pub(crate) mod tests {
         assert_eq!(broken_off(&POLICIES, 1), [(None, false); 2], "two attempts in all");
         let asks = Policies { on_lost: OnLost::Fail, verify: true, ..POLICIES };
         assert_eq!(broken_off(&asks, 0), [(None, true); 2]);
+    }
+
+    #[test]
+    fn what_is_broken_off_as_its_worker_ends_goes_on_likewise_and_does_not_count() {
+        let drained = |policies: &Policies, end| normalize(end, Some(Why::Drained), policies, 1, 0.5);
+        let released = |doubt| Outcome::Released { doubt };
+        let ends = || [End::Dropped, End::Panicked("x".into()), End::Returned(Err(RunFailure::stopped()))];
+        let asks = Policies { on_lost: OnLost::Fail, verify: true, ..POLICIES };
+        let fails = Policies { on_lost: OnLost::Fail, ..POLICIES };
+        for end in ends() {
+            assert_eq!(drained(&asks, end), released(true));
+        }
+        for end in ends() {
+            assert_eq!(drained(&POLICIES, end), released(false), "although no attempt is left");
+        }
+        for end in ends() {
+            let lost = drained(&fails, end);
+            assert!(
+                matches!(&lost, Outcome::Lost { error, retry: None, verify: false } if error.code == "Lost"),
+                "{lost:?}"
+            );
+        }
+        for policies in [&asks, &fails, &POLICIES] {
+            assert_eq!(drained(policies, End::NotBegun), released(false));
+        }
+    }
+
+    #[test]
+    fn a_call_that_is_given_up_when_time_is_over_is_in_doubt() {
+        let fails = Policies { on_lost: OnLost::Fail, ..POLICIES };
+        let timed_out = |failure| normalize(End::Returned(Err(failure)), Some(Why::TimedOut), &fails, 0, 0.5);
+        let given_up = timed_out(RunFailure::given_up());
+        assert!(
+            matches!(&given_up, Outcome::Lost { error, retry: None, .. } if error.code == "Timeout"),
+            "{given_up:?}"
+        );
+        assert_eq!(failed("Timeout", timed_out(RunFailure::stopped())).1, Some(Duration::from_secs(2)));
     }
 
     #[test]

@@ -10,7 +10,8 @@ use std::time::Duration;
 use reveille_shared::broker::{self, Broker, Route};
 use reveille_shared::clock::{Clock, SystemClock};
 use reveille_shared::definition::{
-    Backoff, CommandCall, Definitions, FanOut, Handler, HttpCall, Job, Priority, RetryPolicy,
+    Backoff, CommandCall, Definitions, FanOut, Handler, HttpCall, Job, OnLost, Priority, RetryPolicy, Verify,
+    VerifyCall,
 };
 use reveille_shared::duration::HumanDuration;
 use reveille_shared::fan_out::FailPolicy;
@@ -166,9 +167,15 @@ async fn drain(lifecycle: Lifecycle, grace: Duration) {
 
 /// A function that goes on until its gate opens, and how often it was started.
 fn gated(gate: &Arc<Semaphore>, started: &Arc<AtomicU32>) -> Functions {
-    let (gate, started) = (Arc::clone(gate), Arc::clone(started));
-    Functions::builder()
-        .register("gated", move |run: Run| {
+    gated_as(&["gated"], gate, started)
+}
+
+/// The same, under several names.
+fn gated_as(names: &[&str], gate: &Arc<Semaphore>, started: &Arc<AtomicU32>) -> Functions {
+    let mut functions = Functions::builder();
+    for name in names {
+        let (gate, started) = (Arc::clone(gate), Arc::clone(started));
+        functions = functions.register(*name, move |run: Run| {
             let gate = Arc::clone(&gate);
             started.fetch_add(1, Ordering::SeqCst);
             async move {
@@ -177,9 +184,9 @@ fn gated(gate: &Arc<Semaphore>, started: &Arc<AtomicU32>) -> Functions {
                     () = run.stop.cancelled() => Err(RunFailure::retry("stopped")),
                 }
             }
-        })
-        .build()
-        .unwrap()
+        });
+    }
+    functions.build().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -309,24 +316,110 @@ async fn a_drain_lets_runs_finish_and_gives_the_rest_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_outlives_the_grace_period_is_handed_back_to_the_next_worker() {
-    let stack = Stack::with(vec![function("gated"), shell("trap", "trap '' TERM; while :; do sleep 1; done")]).await;
+async fn what_outlives_the_grace_period_goes_on_as_its_job_says_of_what_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let effect = folder.path().join("effect");
+    let verify = |script: String| {
+        let argv = vec!["sh".into(), "-c".into(), script];
+        let call = CommandCall { argv, env: BTreeMap::new(), working_dir: None, success: vec![], no_retry: vec![] };
+        Some(Verify { how: VerifyCall::Command(call), timeout: HumanDuration::from_secs(10) })
+    };
+    let found = verify(format!("[ -e {} ]", effect.display()));
+    let never = RetryPolicy { max_attempts: 1, ..function("x").retry };
+    let took = format!("touch {}; trap '' TERM; while :; do sleep 1; done", effect.display());
+    let jobs = vec![
+        Job { retry: never, ..function("gated") },
+        Job { verify: found.clone(), on_lost: OnLost::Fail, ..shell("took", &took) },
+        Job { verify: verify("exit 1".into()), retry: never, ..function("did-not") },
+        Job { on_lost: OnLost::Fail, ..function("once") },
+    ];
+    let stack = Stack::with(jobs).await;
     let (gate, started) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicU32::new(0)));
-    let worker = stack.worker("one", 2, gated(&gate, &started)).await;
-    let polite = stack.trigger("gated", Value::Null).await;
-    let stubborn = stack.trigger("trap", Value::Null).await;
-    for id in [polite, stubborn] {
-        stack.until(id, |seen| matches!(seen.phase, Phase::Leased(_))).await;
+    let functions = || gated_as(&["gated", "did-not", "once"], &gate, &started);
+    let worker = stack.worker("one", 4, functions()).await;
+    let mut ids = Vec::new();
+    for job in ["gated", "took", "did-not", "once"] {
+        ids.push(stack.trigger(job, Value::Null).await);
+    }
+    let begin = Instant::now();
+    while started.load(Ordering::SeqCst) < 3 || !effect.exists() {
+        assert!(begin.elapsed() < LIMIT, "not all have begun");
+        sleep(Duration::from_millis(10)).await;
     }
     drain(worker, Duration::from_millis(100)).await;
-    for id in [polite, stubborn] {
-        assert!(matches!(stack.happenings(id).await[2], Happening::Released { attempt: 1, .. }));
+    let [gated, took, did_not, once] = ids[..] else { unreachable!() };
+    for (id, asked) in [(gated, false), (took, true), (did_not, true)] {
+        let told = stack.happenings(id).await;
+        assert!(matches!(told[2], Happening::Released { attempt: 1, doubt, .. } if doubt == asked), "{told:?}");
         assert_eq!(stack.get(id).await.status, Status::InProgress);
     }
-    gate.add_permits(1);
-    let next = stack.worker("two", 2, gated(&gate, &started)).await;
-    assert_eq!(stack.until_status(polite, Status::Succeeded).await.attempt, 2);
-    drain(next, Duration::from_millis(100)).await;
+    let seen = stack.get(once).await;
+    assert_eq!((seen.status, seen.error.unwrap().code), (Status::Failed, "Lost".into()));
+
+    gate.add_permits(2);
+    let next = stack.worker("two", 4, functions()).await;
+    for id in [gated, took, did_not] {
+        assert_eq!(stack.until_status(id, Status::Succeeded).await.attempt, 2);
+    }
+    let told = stack.happenings(took).await;
+    assert!(matches!(told.last(), Some(Happening::Succeeded { verified: true, .. })), "it was begun anew: {told:?}");
+    assert_eq!(started.load(Ordering::SeqCst), 5);
+    drain(next, LIMIT).await;
+}
+
+/// Accepts calls, and closes each connection once the call has come. How often that was.
+async fn hangs_up() -> (String, Arc<AtomicU32>, JoinSet<()>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let called = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&called);
+    let mut server = JoinSet::new();
+    server.spawn(async move {
+        loop {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let read = tokio::io::AsyncReadExt::read(&mut socket, &mut [0; 4096]).await.unwrap();
+            count.fetch_add(u32::from(read > 0), Ordering::SeqCst);
+        }
+    });
+    (url, called, server)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_without_an_answer_goes_on_as_its_job_says_of_what_is_lost() {
+    let (url, called, _server) = hangs_up().await;
+    let call =
+        |name: &str| Job { on_lost: OnLost::Fail, ..job(name, Handler::Http(HttpCall::new("POST", url.clone()))) };
+    let argv = ["sh", "-c", "exit 0"].map(String::from).to_vec();
+    let asks = CommandCall { argv, env: BTreeMap::new(), working_dir: None, success: vec![], no_retry: vec![] };
+    let verify = Some(Verify { how: VerifyCall::Command(asks), timeout: HumanDuration::from_secs(10) });
+    let one_way = Handler::Http(HttpCall { one_way: true, ..HttpCall::new("POST", url.clone()) });
+    let refused = Handler::Http(HttpCall::new("POST", "http://127.0.0.1:1/"));
+    let jobs = vec![
+        call("once"),
+        Job { on_lost: OnLost::Retry, ..call("again") },
+        Job { verify, ..call("asked") },
+        Job { handler: one_way, ..call("one-way") },
+        Job { handler: refused, ..call("refused") },
+    ];
+    let stack = Stack::with(jobs).await;
+    let worker = stack.worker("one", 2, Functions::default()).await;
+    for (job, status, attempts, calls) in [
+        ("once", Status::Failed, 1, 1),
+        ("one-way", Status::Failed, 1, 1),
+        ("again", Status::Failed, 2, 2),
+        ("asked", Status::Succeeded, 2, 1),
+        ("refused", Status::Failed, 2, 0),
+    ] {
+        called.store(0, Ordering::SeqCst);
+        let id = stack.trigger(job, Value::Null).await;
+        let done = stack.until(id, |seen| seen.status.is_terminal()).await;
+        assert_eq!(
+            (done.status, done.attempt, called.load(Ordering::SeqCst)),
+            (status, attempts, calls),
+            "{job}: {done:#?}"
+        );
+    }
+    drain(worker, LIMIT).await;
 }
 
 fn default_route() -> Route {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use reveille_shared::clock::{Clock as _, SystemClock};
-use reveille_shared::definition::{self, Definitions, Faults, Schedule};
+use reveille_shared::definition::{self, Definitions, ExternalJob, Faults, Schedule};
 use reveille_shared::due::DueTimes;
 use serde_json::{Value, json};
 
@@ -24,11 +24,15 @@ const SHOWN: usize = 10;
 pub(crate) struct Arguments {
     /// A schedule file, or a folder of them
     path: PathBuf,
+
+    /// The broker that they are for: external jobs can't run without RabbitMQ
+    #[arg(long, env = "REVEILLE_BROKER_URL", hide_env_values = true, value_name = "URL")]
+    broker_url: Option<String>,
 }
 
 /// Prints every fault of the files, or a summary when there are none.
 pub(crate) async fn run(
-    Arguments { path }: &Arguments,
+    Arguments { path, broker_url }: &Arguments,
     client: impl FnOnce() -> Result<Client, ClientError>,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
@@ -36,7 +40,9 @@ pub(crate) async fn run(
         Ok(definitions) => {
             let next = coming(&definitions, SystemClock.now());
             let overruns = tokio::time::timeout(PATIENCE, overruns(path, client, output)).await;
-            good(&definitions, &next, &overruns.ok().flatten().unwrap_or_default(), output)?;
+            let is_embedded = broker_url.as_deref() == Some("embedded");
+            let stranded = if is_embedded { stranded(path, &definitions) } else { Vec::new() };
+            good(&definitions, &next, &overruns.ok().flatten().unwrap_or_default(), &stranded, output)?;
             Ok(Exit::Done)
         }
         Err(faults) => {
@@ -44,6 +50,13 @@ pub(crate) async fn run(
             Ok(Exit::Faults)
         }
     }
+}
+
+/// The external jobs among these: with the embedded broker, which no worker in another language can reach, their runs wait.
+pub(crate) fn stranded(path: &Path, definitions: &Definitions) -> Vec<ExternalJob> {
+    // Most folders have none, and need not be read again.
+    let any = definitions.jobs.iter().any(|job| job.handler.is_external());
+    if any { definition::external_jobs(path) } else { Vec::new() }
 }
 
 /// What a server knows of how long these jobs take, if there is one: offline, files are checked all the same.
@@ -96,7 +109,13 @@ fn coming(definitions: &Definitions, now: Timestamp) -> Vec<Next> {
     next
 }
 
-fn good(definitions: &Definitions, next: &[Next], overruns: &[Value], output: &mut Output) -> Result<(), Failure> {
+fn good(
+    definitions: &Definitions,
+    next: &[Next],
+    overruns: &[Value],
+    stranded: &[ExternalJob],
+    output: &mut Output,
+) -> Result<(), Failure> {
     let (jobs, schedules) = (definitions.jobs.len(), definitions.schedules.len());
     if output.json {
         let next: Vec<Value> = next
@@ -109,11 +128,19 @@ fn good(definitions: &Definitions, next: &[Next], overruns: &[Value], output: &m
         return output.document(&json!({
             "ok": true, "faultCount": 0, "faults": [], "jobs": jobs, "schedules": schedules, "next": next,
             "overruns": overruns,
+            "needRabbitmq": stranded.iter().map(|ExternalJob { namespace, job, place }| {
+                json!({"namespace": namespace, "job": job, "place": place})
+            }).collect::<Vec<_>>(),
         }));
     }
     output.line(&format!("No faults: {}, {}", plural(jobs, "job"), plural(schedules, "schedule")))?;
     if !next.is_empty() {
         coming_table(next, output)?;
+    }
+    for ExternalJob { namespace: _, job, place } in stranded {
+        output.line(&format!(
+            "{place}: the job {job} is external and needs RabbitMQ: with an embedded broker its runs wait"
+        ))?;
     }
     // A server of another version may say it in another way.
     let overruns: Vec<Overrun> = overruns.iter().filter_map(|item| serde_json::from_value(item.clone()).ok()).collect();

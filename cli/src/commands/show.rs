@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
 use crate::output::{Output, span};
-use crate::view::{Children, Event, LateReport, Run};
+use crate::view::{Children, Event, LateReport, Run, RunError};
 
 /// Events that are shown: more than any run of a sane job has.
 const MOST_EVENTS: usize = 10_000;
@@ -72,8 +72,7 @@ pub(crate) async fn run(Arguments { id }: &Arguments, client: &Client, output: &
 fn facts(run: &Run, now: Timestamp, output: &mut Output) -> Result<(), Failure> {
     let time = |at: Option<Timestamp>| at.map(|at| output.local(at));
     let progress = (run.status == Status::InProgress).then(|| format!("{:.0} %", run.percent_complete));
-    // A run that was tried again keeps what went wrong before.
-    let error = if run.status == Status::Failed { "Error" } else { "Last error" };
+    let words = |error: &RunError| format!("{}: {}", error.code, error.message);
     let facts = [
         ("Job", Some(format!("{} (namespace {}, queue {})", run.job, run.namespace, run.queue))),
         ("Schedule", run.schedule.clone()),
@@ -90,7 +89,9 @@ fn facts(run: &Run, now: Timestamp, output: &mut Output) -> Result<(), Failure> 
         ("Message", run.message.clone()),
         ("Waits", run.waiting_for.clone()),
         ("Input", (!run.input.is_null()).then(|| run.input.to_string())),
-        (error, run.error.as_ref().map(|error| format!("{}: {}", error.code, error.message))),
+        ("Error", run.error.as_ref().map(words)),
+        // A run that was tried again keeps what went wrong before.
+        ("Last error", run.last_error.as_ref().map(words)),
     ];
     let mut rows = vec![vec![Output::cell("Status"), output.status_cell(run.status)]];
     rows.extend(

@@ -117,3 +117,22 @@ fn a_reader_that_leaves_is_no_error() {
     .exits(0);
     assert_eq!(done.stderr, "", "{done}");
 }
+
+#[test]
+fn external_jobs_are_told_of_where_no_worker_of_theirs_can_be() {
+    let bench = Workbench::new();
+    let external =
+        "version: 1\njobs:\n  hello: { command: [echo, hello] }\n  resize:\n    queue: thumbs\n    external: {}\n";
+    bench.write("jobs/a.yaml", GOOD);
+    bench.write("jobs/b.yaml", &external.replace("hello", "bye"));
+    let told = "jobs/b.yaml:4:3: the job resize is external and needs RabbitMQ";
+    bench.run("check jobs --broker-url embedded").exits(0).says("No faults").says(told).never_says("the job bye");
+    let json = bench.run("check jobs --json --broker-url embedded").exits(0).json();
+    let expected = json!([{"namespace": "default", "job": "resize", "place": "jobs/b.yaml:4:3"}]);
+    assert_eq!(json["needRabbitmq"], expected);
+    let mut configured = bench.command("check jobs");
+    configured.env("REVEILLE_BROKER_URL", "embedded");
+    run(configured, "").exits(0).says(told);
+    bench.run("check jobs").exits(0).never_says("RabbitMQ");
+    bench.run("check jobs --broker-url amqp://rabbit.example").exits(0).never_says("RabbitMQ");
+}

@@ -207,3 +207,17 @@ fn dev_does_not_start_with_faulty_schedules_or_none() {
     done.says("bad/a.yaml:2:").says("command").says("not started");
     assert!(!bench.path().join("data").exists(), "nothing is left behind");
 }
+
+#[test]
+fn an_external_job_is_warned_of_at_start_with_its_place() {
+    let bench = bench();
+    let external = "version: 1\njobs:\n  resize: { queue: thumbs, external: {} }\n";
+    bench.write("deploy/schedules/more.yaml", external);
+    let dev = Dev::start(&bench, "");
+    let log = std::fs::read_to_string(bench.path().join("dev.log")).unwrap();
+    let warning = log.lines().find(|line| line.contains("needs RabbitMQ")).unwrap_or_else(|| panic!("{log}"));
+    assert!(warning.contains("WARN") && warning.contains("resize"), "{warning}");
+    assert!(warning.contains("deploy/schedules/more.yaml:3:3"), "{warning}");
+    dev.signal(Signal::INT);
+    assert_eq!(dev.wait().code(), Some(0));
+}

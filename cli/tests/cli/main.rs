@@ -6,6 +6,7 @@ mod check;
 mod dev;
 mod doctor;
 mod explain;
+mod fan_out;
 mod next;
 mod operate;
 mod pause;

@@ -1,45 +1,21 @@
 //! An entry of a run's history as a CloudEvent 1.0 in structured JSON (<https://cloudevents.io>, JSON event format).
 
 use reveille_shared::broker::Announcement;
-use reveille_shared::state::Status;
 use reveille_shared::store::Untold;
-use reveille_shared::work_request::Happening;
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::api::time::Instant;
-use crate::api::work_requests::view::EventView;
+use crate::transition::{Transition, Whose, status_from};
 
 /// What comes before an entry's type.
 const TYPE: &str = "io.reveille.workRequest.";
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Data<'a> {
-    work_request_id: String,
-    namespace: &'a str,
-    job: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    schedule: Option<&'a str>,
-    /// None where the entry alone does not tell.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<&'static str>,
-    event: EventView,
-}
-
 /// The key is `TYPE.NAMESPACE.JOB`.
 pub(super) fn announcement(untold: &Untold) -> Announcement {
     let Untold { number: _, id, namespace, job, schedule, event } = untold;
-    let view = EventView::from(event.clone());
-    let what = view.what();
-    let data = Data {
-        work_request_id: id.to_string(),
-        namespace,
-        job,
-        schedule: schedule.as_deref(),
-        status: status(&event.what).map(Status::as_str),
-        event: view,
-    };
+    let whose = Whose { id: *id, namespace: namespace.clone(), job: job.clone(), schedule: schedule.clone() };
+    let data = Transition::new(whose, event.clone(), status_from(&event.what));
+    let what = data.what();
     let event = json!({
         "specversion": "1.0",
         "id": format!("{id}/{}", event.seq),
@@ -55,30 +31,9 @@ pub(super) fn announcement(untold: &Untold) -> Announcement {
     Announcement { key: format!("{what}.{namespace}.{job}"), body: event.to_string().into_bytes() }
 }
 
-/// The run's status from this entry on.
-const fn status(what: &Happening) -> Option<Status> {
-    Some(match what {
-        Happening::Accepted { .. } => Status::Accepted,
-        Happening::Started { .. }
-        | Happening::AttemptFailed { .. }
-        | Happening::Released { .. }
-        | Happening::Deferred { .. }
-        | Happening::Split { .. } => Status::InProgress,
-        Happening::CancelRequested { .. } => Status::Canceling,
-        Happening::Succeeded { .. } => Status::Succeeded,
-        Happening::Failed { .. } => Status::Failed,
-        Happening::Canceled { .. } => Status::Canceled,
-        Happening::Held { .. }
-        | Happening::Admitted
-        | Happening::Returned { .. }
-        | Happening::Resent
-        | Happening::Parked { .. } => return None,
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use reveille_shared::work_request::{HistoryEvent, RunError, WorkRequestId};
+    use reveille_shared::work_request::{Happening, HistoryEvent, RunError, WorkRequestId};
 
     use super::*;
 

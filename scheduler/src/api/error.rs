@@ -116,6 +116,11 @@ impl Problem {
         self.status
     }
 
+    /// Names the fields that it is about.
+    pub(crate) fn with_faults(self, faults: Vec<Fault>) -> Self {
+        Self { faults, ..self }
+    }
+
     /// Adds a member to the document.
     pub(crate) fn with_member(mut self, name: &str, value: Value) -> Self {
         self.members.insert(name.to_owned(), value);
@@ -177,7 +182,7 @@ fn rpc_status(status: StatusCode) -> &'static str {
         403 | 421 => "PERMISSION_DENIED",
         404 => "NOT_FOUND",
         405 | 501 => "UNIMPLEMENTED",
-        409 => "FAILED_PRECONDITION",
+        409 | 412 => "FAILED_PRECONDITION",
         429 => "RESOURCE_EXHAUSTED",
         503 => "UNAVAILABLE",
         504 => "DEADLINE_EXCEEDED",

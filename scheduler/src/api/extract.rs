@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
+use axum::http::header::HOST;
 use axum::http::request::Parts;
 use utoipa::IntoParams;
 
@@ -62,6 +63,21 @@ impl<S: Send + Sync> FromRequestParts<S> for TwoSegments {
         let path = axum::extract::Path::<(String, String)>::from_request_parts(parts, state).await;
         path.map(|axum::extract::Path((outer, inner))| Self(outer, inner))
             .map_err(|_| Problem::not_found("what the path names", parts.uri.path()))
+    }
+}
+
+/// Scheme, host and port by which the caller reaches this service; absolute URLs begin with it.
+#[derive(Debug)]
+pub(crate) struct Base(pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Base {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        // The guard has seen to it that there is one and that it is ours.
+        let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
+        let host = host.or_else(|| parts.uri.authority().map(axum::http::uri::Authority::as_str));
+        Ok(Self(format!("http://{}", host.unwrap_or("localhost"))))
     }
 }
 

@@ -18,8 +18,8 @@ use uuid::Uuid;
 use super::ApiState;
 use super::error::{Problem, printable};
 
-/// How long a request may take, its body included.
-const TIME_LIMIT: Duration = Duration::from_secs(30);
+/// How long a request may take, its body included: longer than the longest wait for a change.
+const TIME_LIMIT: Duration = Duration::from_secs(45);
 const REQUEST_ID: HeaderName = HeaderName::from_static("opc-request-id");
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");

@@ -1,22 +1,32 @@
 //! The REST interface and what surrounds it. In reading order:
 //!
 //! - [`guard`]: whose requests are looked at at all, and for how long.
+//! - [`heavy`]: large bodies, as many at a time as there is memory for.
 //! - [`extract`], [`body`]: what handlers take from a request; [`page`]: lists; [`error`]: what is answered when it fails.
+//! - [`idempotency`]: requests that are repeated; [`known`]: what is known of a run; [`polling`]: asking after it cheaply.
 //! - [`jobs`], [`schedules`], [`definitions`], [`work_requests`], [`operations`]: a folder per resource, a file per verb;
 //!   [`verbs`]: those that stand behind a name. [`history`], [`hide`]: what several of them show.
+//! - [`dialects`]: what is known of a run in the words of others' clients; [`oci`], [`google`]: where these ask.
 //! - [`openapi`]: the routes, and the document that is generated from them.
 
 mod body;
 mod definitions;
+mod dialects;
 mod error;
 mod extract;
+mod google;
 mod guard;
+mod heavy;
 mod hide;
 mod history;
+mod idempotency;
 mod jobs;
+mod known;
+mod oci;
 mod openapi;
 mod operations;
 mod page;
+pub(crate) mod polling;
 mod schedules;
 #[cfg(test)]
 mod tests;
@@ -35,8 +45,10 @@ use reveille_shared::store::Store;
 use tokio::sync::Mutex;
 use tower_http::catch_panic::CatchPanicLayer;
 
+use self::polling::Polling;
 use crate::dashboard;
 use crate::events_in::EventsIn;
+use crate::handover::Handover;
 use crate::status::Status;
 
 /// What the handlers work with. Cheap to clone.
@@ -52,10 +64,14 @@ pub struct ApiState {
     pub metrics: PrometheusHandle,
     /// The loopback address that the listener is bound to: requests must name it as their host.
     pub address: SocketAddr,
-    /// Who looks at all definitions takes much memory: one caller at a time.
+    /// Who looks at everything, all definitions or a history in an order without an index, takes much: one caller at a time.
     pub whole: Arc<Mutex<()>>,
     /// Where what workers in other languages tell goes.
     pub events: Arc<EventsIn>,
+    /// The dispatcher of this process, if it has one.
+    pub handover: Option<Handover>,
+    /// What is remembered for those who ask after runs again and again.
+    pub polling: Arc<Polling>,
 }
 
 impl std::fmt::Debug for ApiState {
@@ -73,6 +89,7 @@ pub fn router(state: ApiState) -> Router {
 fn surround(routes: Router<ApiState>, state: ApiState) -> Router {
     // Later layers are around earlier ones: a request passes them from the bottom up.
     routes
+        .layer(from_fn_with_state(heavy::room(), heavy::by_turns))
         .layer(from_fn_with_state(state.clone(), guard::only_our_own))
         .layer(from_fn(guard::in_time))
         .layer(CatchPanicLayer::custom(guard::panicked))

@@ -12,7 +12,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::extract::{NAME_PATTERN, NAMESPACE_HEADER};
-use super::{ApiState, definitions, error, jobs, operations, schedules, verbs, work_requests};
+use super::{ApiState, definitions, error, google, jobs, oci, operations, schedules, verbs, work_requests};
+use crate::transition::Transition;
 
 /// Refusals that any operation can answer with.
 const COMMON: [(&str, &str); 5] = [
@@ -26,7 +27,7 @@ const COMMON: [(&str, &str); 5] = [
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Reveille", description = "A distributed job scheduler: trigger jobs, follow their work requests."),
-    components(schemas(error::Body, definitions::files::FaultView)),
+    components(schemas(error::Body, definitions::files::FaultView, Transition)),
     // What `verbs` hands requests on to; all other paths come with their routes.
     paths(
         schedules::pause::pause_schedule,
@@ -36,6 +37,9 @@ const COMMON: [(&str, &str); 5] = [
         work_requests::claim::claim_work_request,
         work_requests::heartbeat::heartbeat,
         work_requests::retry_failed::retry_failed,
+        oci::cancel::cancel_oci_work_request,
+        google::cancel::cancel_operation,
+        google::wait::wait_operation,
     ),
     tags(
         (name = "jobs", description = "Definitions of business logic, and how to start it"),
@@ -44,6 +48,8 @@ const COMMON: [(&str, &str); 5] = [
         (name = "workRequests", description = "The durable record of each run"),
         (name = "workers", description = "For workers in other languages"),
         (name = "operations", description = "For those who run the service"),
+        (name = "oci", description = "Work requests as Oracle's clients read them"),
+        (name = "google", description = "Work requests as Google's clients read them: long-running operations"),
     )
 )]
 struct Document;
@@ -71,9 +77,17 @@ fn api() -> OpenApiRouter<ApiState> {
         .routes(routes!(work_requests::cancel_all::cancel_work_requests))
         .routes(routes!(work_requests::late_reports::list_late_reports))
         .routes(routes!(work_requests::events::list_events, work_requests::tell::tell_events))
+        .routes(routes!(work_requests::stream::stream_work_request))
         .routes(routes!(work_requests::logs::list_logs))
         .routes(routes!(work_requests::errors::list_errors))
         .routes(routes!(work_requests::result::get_result))
+        .routes(routes!(oci::list::list_oci_work_requests))
+        .routes(routes!(oci::get::get_oci_work_request))
+        .routes(routes!(oci::entries::list_oci_errors))
+        .routes(routes!(oci::entries::list_oci_logs))
+        .routes(routes!(google::list::list_operations))
+        .routes(routes!(google::get::get_operation))
+        .route("/v1/operations/{id}", post(google::post))
         .routes(routes!(operations::workers::list_workers))
         .routes(routes!(operations::queues::list_queues))
         .routes(routes!(operations::refused_events::list_refused_events))
@@ -86,11 +100,15 @@ fn api() -> OpenApiRouter<ApiState> {
 pub(crate) fn routes() -> Router<ApiState> {
     let (router, document) = api().split_for_parts();
     let text = text(document);
-    router.route("/openapi.json", get(async move || ([(CONTENT_TYPE, "application/json")], text.clone())))
+    router
+        .merge(oci::routes())
+        .route("/openapi.json", get(async move || ([(CONTENT_TYPE, "application/json")], text.clone())))
+        .fallback(google::of_any_parent)
 }
 
 fn text(document: utoipa::openapi::OpenApi) -> String {
     let mut document = serde_json::to_value(document).expect("a document of strings and numbers has a JSON form");
+    oci::complete(&mut document);
     let paths = document["paths"].as_object_mut().into_iter().flatten();
     for (path, methods) in paths {
         for operation in methods.as_object_mut().into_iter().flatten().map(|(_, operation)| operation) {
@@ -109,6 +127,7 @@ fn text(document: utoipa::openapi::OpenApi) -> String {
         "DefinitionFile",
         "ClaimRequest",
         "HeartbeatRequest",
+        "WaitOperationRequest",
     ] {
         document["components"]["schemas"][body]["additionalProperties"] = json!(false);
     }
@@ -119,7 +138,7 @@ fn text(document: utoipa::openapi::OpenApi) -> String {
 fn complete(path: &str, operation: &mut Value) {
     let knows_no_tenant =
         ["/v1/workers", "/v1/queues", "/v1/refusedEvents", "/v1/definitions:plan", "/v1/definitions:apply"];
-    if path.starts_with("/v1/") && !knows_no_tenant.contains(&path) {
+    if (path.starts_with("/v1/") || path.starts_with("/20")) && !knows_no_tenant.contains(&path) {
         let header = json!({
             "name": NAMESPACE_HEADER, "in": "header", "description": "The tenant; default is `default`",
             "schema": {"type": "string", "pattern": NAME_PATTERN},
@@ -184,7 +203,7 @@ mod tests {
                 assert!(operation["responses"]["503"]["headers"]["Retry-After"].is_object(), "{method} {path}");
             }
         }
-        assert_eq!(ids.len(), 38);
+        assert_eq!(ids.len(), 57);
         let text = document.to_string();
         for reference in text.split("\"#/components/schemas/").skip(1) {
             let name = reference.split('"').next().unwrap();

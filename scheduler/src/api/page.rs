@@ -91,9 +91,9 @@ impl<T> Page<T> {
     }
 }
 
-impl<T: Serialize> Page<T> {
-    /// The answer to a request for `uri`, with the headers that name the next page.
-    pub(crate) fn answer(self, uri: &Uri) -> Response {
+impl<T> Page<T> {
+    /// The headers that name the next page, of an answer to a request for `uri`.
+    pub(crate) fn headers(&self, uri: &Uri) -> HeaderMap {
         let mut headers = HeaderMap::new();
         if let Some(token) = &self.next_page
             && let Ok(value) = HeaderValue::from_str(token)
@@ -105,7 +105,14 @@ impl<T: Serialize> Page<T> {
                 headers.insert(LINK, link);
             }
         }
-        (headers, Json(self)).into_response()
+        headers
+    }
+}
+
+impl<T: Serialize> Page<T> {
+    /// The answer to a request for `uri`.
+    pub(crate) fn answer(self, uri: &Uri) -> Response {
+        (self.headers(uri), Json(self)).into_response()
     }
 }
 

@@ -7,11 +7,11 @@ use axum::http::StatusCode;
 use axum::http::header::ALLOW;
 use axum::response::{IntoResponse, Response};
 
-use super::ApiState;
 use super::error::{Problem, printable};
 use super::extract::Segment;
 use super::schedules::{backfills, pause, resume, trigger};
 use super::work_requests::{claim, heartbeat, retry_failed};
+use super::{ApiState, google};
 
 /// The path by which a request is counted, where the router's own does not say enough.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +49,20 @@ pub(crate) async fn of_work_request(
         "heartbeat" => ("/v1/workRequests/{id}:heartbeat", heartbeat::heartbeat.call(request, state).await),
         "retryFailed" => ("/v1/workRequests/{id}:retryFailed", retry_failed::retry_failed.call(request, state).await),
         unknown => return unknown_verb("a work request", unknown, ":claim, :heartbeat and :retryFailed"),
+    };
+    response.extensions_mut().insert(Pattern(pattern));
+    response
+}
+
+/// The same for operations, of any parent: `last` is the last segment of the path.
+pub(crate) async fn of_operation(state: ApiState, last: &str, request: Request) -> Response {
+    let Some((_, verb)) = last.rsplit_once(':') else {
+        return nothing_to_post("GET,HEAD");
+    };
+    let (pattern, mut response) = match verb {
+        "cancel" => ("/v1/operations/{id}:cancel", google::cancel::cancel_operation.call(request, state).await),
+        "wait" => ("/v1/operations/{id}:wait", google::wait::wait_operation.call(request, state).await),
+        unknown => return unknown_verb("an operation", unknown, ":cancel and :wait"),
     };
     response.extensions_mut().insert(Pattern(pattern));
     response

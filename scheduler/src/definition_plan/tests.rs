@@ -135,6 +135,24 @@ fn chains_that_come_back_are_told_once_and_forks_that_meet_are_fine() {
 }
 
 #[test]
+fn an_external_job_shares_its_queue_with_none_that_stays_in_force() {
+    let current =
+        current("jobs: { copy: { function: f, queue: pictures, fan_out: { job: resize } }, resize: { function: g } }");
+    let external = |queue: &str| read(&format!("jobs: {{ resize: {{ external: {{}}, queue: {queue} }} }}"));
+    let unsound = merge(&current, &external("pictures"), false).unwrap_err();
+    assert_eq!(
+        unsound.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["job default/resize: is external and shares the queue pictures with job default/copy, which is none\n  \
+          = give it a queue of its own"]
+    );
+    // A queue knows no namespace.
+    let elsewhere = read("namespace: other\njobs: { blur: { external: {}, queue: pictures } }");
+    assert!(merge(&current, &elsewhere, false).unwrap_err()[0].at.ends_with("other/blur"));
+    // Children in a queue of their own are what workers of other languages are for.
+    assert!(merge(&current, &external("thumbs"), false).is_ok());
+}
+
+#[test]
 fn a_long_chain_is_walked_without_a_deep_stack() {
     let mut definitions = Definitions::default();
     for number in 0..20_000 {

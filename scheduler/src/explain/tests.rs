@@ -100,6 +100,7 @@ fn work_request(id: WorkRequestId, status: Status) -> WorkRequest {
         percent: 0.0,
         message: None,
         error: (status == Status::Failed).then(|| RunError::new("ExitCode", "it exited with 3")),
+        expires_at: None,
         accepted_at: at("2026-07-30T00:00:00Z"),
         started_at: Some(at("2026-07-30T00:00:01Z")),
         finished_at: Some(at("2026-07-30T00:01:13Z")),

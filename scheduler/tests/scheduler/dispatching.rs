@@ -1,15 +1,17 @@
 //! What is due reaches the broker, whatever the broker does.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use reveille_scheduler::dispatch::Dispatcher;
+use reveille_scheduler::handover::{self, Handover};
 use reveille_scheduler::plan::{self, Ask};
 use reveille_shared::broker::{Broker, Delivery};
 use reveille_shared::definition::Priority;
 use reveille_shared::duration::HumanDuration;
 use reveille_shared::store::Acceptance;
 use reveille_shared::work_request::{Happening, WorkRequestId};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::world::{World, one, until};
@@ -24,24 +26,27 @@ async fn accept(world: &World, delay: HumanDuration) -> WorkRequestId {
     }
 }
 
-fn dispatch(world: &World, embedded: bool, tasks: &mut JoinSet<()>) {
+/// Answers how callers hand over to it.
+fn dispatch(world: &World, embedded: bool, tasks: &mut JoinSet<()>) -> Handover {
+    let (_planner, callers, handed) = handover::channels();
     let dispatcher = Dispatcher {
         store: world.store.clone(),
         broker: Arc::clone(&world.broker),
         clock: Arc::clone(&world.clock),
         definitions: watch::Sender::new(0).subscribe(),
-        handed: mpsc::channel(1).1,
+        handed,
         leads: watch::Sender::new(None).subscribe(),
         embedded,
         status: Arc::clone(&world.status),
     };
     tasks.spawn(dispatcher.run(world.stop.clone()));
+    callers
 }
 
 async fn receive(broker: &Arc<dyn Broker>, queue: &str) -> Delivery {
     let mut subscription = broker.subscribe(&[queue.to_owned()], Priority::Normal).await.unwrap();
     subscription.demand(10).await;
-    let next = tokio::time::timeout(std::time::Duration::from_secs(10), subscription.next()).await;
+    let next = tokio::time::timeout(Duration::from_secs(10), subscription.next()).await;
     next.expect("no trigger came").expect("the broker has shut down")
 }
 
@@ -50,6 +55,44 @@ async fn dispatcher_is_ready(world: &World) {
         world.status.parts().into_iter().find(|part| part.name == "dispatcher" && part.ready)
     })
     .await;
+}
+
+#[tokio::test]
+async fn what_a_caller_has_marked_as_sent_is_published_even_if_the_caller_is_gone() {
+    let world = World::now().await;
+    world.apply(world.lead().await, &one(&["every: 1h"])).await;
+    let mut tasks = JoinSet::new();
+    let callers = dispatch(&world, false, &mut tasks);
+    dispatcher_is_ready(&world).await;
+    let job = world.store.job("default", "j").await.unwrap().unwrap();
+    let request = || plan::request(&job, Ask { by: "test".into(), ..Ask::default() }, world.clock.now());
+    let mut subscription = world.broker.subscribe(&["default".to_owned()], Priority::Normal).await.unwrap();
+    subscription.demand(10).await;
+    for is_gone in [false, true] {
+        let place = callers.place().unwrap();
+        let (Acceptance::New(id), Some(sent)) = world.store.accept_and_send(request(), None).await.unwrap() else {
+            panic!("a new run whose trigger goes out at once")
+        };
+        assert_eq!(world.store.take_due(10).await.unwrap(), [], "nobody else is to send it");
+        if is_gone {
+            drop((place, sent));
+        } else {
+            place.hand_over(vec![sent]);
+        }
+        // The one before has not been claimed: it comes again with what nobody knows.
+        loop {
+            let next = tokio::time::timeout(Duration::from_secs(10), subscription.next()).await;
+            let delivery = next.expect("no trigger came").expect("the broker has shut down");
+            assert!(delivery.triggers.iter().all(|trigger| trigger.n == 1), "{delivery:?}");
+            if delivery.triggers.iter().any(|trigger| trigger.id == id) {
+                break;
+            }
+        }
+    }
+    // What has to wait is left to the dispatcher.
+    let later = Ask { delay: HumanDuration::from_secs(60), by: "test".into(), ..Ask::default() };
+    let (_, sent) = world.store.accept_and_send(plan::request(&job, later, world.clock.now()), None).await.unwrap();
+    assert_eq!(sent, None);
 }
 
 #[tokio::test]

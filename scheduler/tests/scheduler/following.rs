@@ -166,7 +166,7 @@ async fn a_backfill_makes_every_fire_of_its_range_once_and_as_many_at_a_time_as_
         by: "ann".into(),
         reason: None,
     };
-    assert!(matches!(world.store.create_backfill(new).await.unwrap(), BackfillVerdict::New(_)));
+    assert!(matches!(world.store.create_backfill(new, None).await.unwrap(), BackfillVerdict::New(_)));
     let read = async || world.store.backfill(&key, "january").await.unwrap().unwrap();
     let mut percents = vec![read().await.percent()];
     let mut rounds = 0;

@@ -42,6 +42,10 @@ impl File {
         self.root.as_ref().map(Outline::of)
     }
 
+    pub(super) const fn source(&self) -> &Source {
+        &self.source
+    }
+
     /// What it defines, if nothing is wrong with it.
     pub(super) fn build(&mut self) -> Option<Built> {
         let root = self.root.as_ref().filter(|_| self.remarks.is_empty())?;

@@ -51,6 +51,7 @@ pub(crate) use self::nearest::did_you_mean;
 pub use self::node::{MOST_ALIASED, MOST_BYTES, MOST_DEPTH, MOST_NODES};
 pub use self::reader::Reader;
 pub use self::schedule::*;
+pub use self::sharing::{ExternalJob, external_jobs};
 pub use self::ssh::{RemoteCommand, SshCall};
 
 /// Reads a file, or every `*.yaml` and `*.yml` of a folder (not of folders within it).

@@ -1,8 +1,12 @@
 //! Queues of external jobs: no other kind of job may share one, as whoever takes a trigger must be able to run it.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use super::across::Findings;
+use super::fault::Faults;
+use super::file::File;
+use super::files;
 use super::node::{MOST_REMARKS, Node, short};
 use super::outline::{Letters, Name, Outline};
 use super::source::{Remark, Span};
@@ -11,7 +15,7 @@ use super::text::Text;
 /// The queue of a job that does not say.
 const DEFAULT_QUEUE: &str = "default";
 /// What other jobs are made of.
-const OTHERS: [&str; 3] = ["http", "command", "function"];
+const OTHERS: [&str; 4] = ["http", "command", "ssh", "function"];
 
 /// Which queues the jobs of one file use.
 #[derive(Debug, Default)]
@@ -39,6 +43,33 @@ impl Queues {
         }
         Self { external: external.into(), others: others.into_values().collect() }
     }
+}
+
+/// A job that only a worker in another language runs, and where it is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExternalJob {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub job: String,
+    /// `file:line:column`.
+    pub place: String,
+}
+
+/// The external jobs of a file or folder, as far as its files can be read.
+#[must_use]
+pub fn external_jobs(path: &Path) -> Vec<ExternalJob> {
+    let mut jobs = Vec::new();
+    files::read(path, &mut Faults::default(), |_, name, text| {
+        let file = File::read(name, text);
+        let Some(outline) = file.outline() else { return };
+        jobs.extend(outline.queues.external.iter().map(|(_, job)| ExternalJob {
+            namespace: outline.namespace.to_string(),
+            job: outline.text(*job).to_owned(),
+            place: file.source().named_place(job.span()),
+        }));
+    });
+    jobs
 }
 
 fn plain_queue(node: &Node) -> Option<(&str, Span)> {

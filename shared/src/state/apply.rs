@@ -72,18 +72,19 @@ pub fn apply(run: &Run, input: &Input, now: Timestamp) -> Result<Transition, Ref
                 Ok(Transition { run, event: Some(Happening::Started { attempt, worker: lease.worker }) })
             }
         },
-        Input::Release { token } if run.operation.is_some() => {
+        Input::Release { token, .. } if run.operation.is_some() => {
             the_lease_to_park(run, *token)?;
             // Whoever has it next makes the cancel call, if someone has asked for that.
             silently(parked(run, *token, now))
         }
-        Input::Release { token } => {
+        Input::Release { token, doubt } => {
             the_lease(run, *token)?;
             if run.status == Status::Canceling {
                 return end(run, Status::Canceled, Happening::Canceled { attempt: run.attempt, token: Some(*token) });
             }
-            let event = Happening::Released { attempt: run.attempt, token: *token };
-            Ok(Transition { run: Run { phase: due(now, Duration::ZERO), ..*run }, event: Some(event) })
+            let event = Happening::Released { attempt: run.attempt, token: *token, doubt: *doubt };
+            let run = Run { phase: due(now, Duration::ZERO), doubt: run.doubt || *doubt, ..*run };
+            Ok(Transition { run, event: Some(event) })
         }
         Input::Defer { token, after, reason } => {
             the_lease(run, *token)?;

@@ -4,7 +4,10 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::database::Tx;
+use super::dispatch::Outgoing;
+use super::idempotency::{self, Earlier, IdempotencyKey};
 use super::limits::{self, Limit};
+use super::rows::malformed;
 use super::texts::{error_without_nul, without_nul};
 use super::transition::Batch;
 use super::unique::{self, UniqueKey};
@@ -153,19 +156,8 @@ pub(crate) async fn insert(tx: &mut dyn Tx, requests: &[NewWorkRequest]) -> Resu
     batch.save(tx).await
 }
 
-/// A caller's name for a request, under which it can be repeated (draft-ietf-httpapi-idempotency-key-header).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IdempotencyKey {
-    /// Keys of different namespaces never meet.
-    pub namespace: String,
-    /// What the caller sent.
-    pub key: String,
-    /// Tells this request from another one under the same key.
-    pub request_hash: String,
-}
-
 /// What became of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Acceptance {
     /// A work request was born.
     New(WorkRequestId),
@@ -173,8 +165,18 @@ pub enum Acceptance {
     Repeated(WorkRequestId),
     /// One that is the same was accepted before and stands for it.
     Same(WorkRequestId),
-    /// The key was used for another request.
-    KeyReused,
+    /// The key was used for a request that differs in these fields.
+    KeyReused(Vec<String>),
+}
+
+impl Acceptance {
+    /// What becomes of a request whose key was taken before.
+    pub(super) fn of(earlier: Earlier) -> Result<Self> {
+        match earlier {
+            Earlier::Same(answer) => answer.parse().map(Self::Repeated).map_err(malformed("idempotency key")),
+            Earlier::Other(fields) => Ok(Self::KeyReused(fields)),
+        }
+    }
 }
 
 impl Store {
@@ -183,22 +185,50 @@ impl Store {
     /// # Errors
     /// [`super::StoreError::Query`]: nothing was accepted, or the answer was lost; repeat it under the same key.
     pub async fn accept(&self, request: NewWorkRequest, key: Option<&IdempotencyKey>) -> Result<Acceptance> {
+        Ok(self.accept_one(request, key, false).await?.0)
+    }
+
+    /// The same, and marks its trigger as sent if it goes out at once: it is answered, to be published after this returns,
+    /// which saves the dispatcher finding and marking it.
+    ///
+    /// # Errors
+    /// The same. What is lost with the process between the commit and the broker's confirm is sent again, see
+    /// [`Store::resend_between`] and [`Store::resend_lost`].
+    pub async fn accept_and_send(
+        &self,
+        request: NewWorkRequest,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<(Acceptance, Option<Outgoing>)> {
+        self.accept_one(request, key, true).await
+    }
+
+    async fn accept_one(
+        &self,
+        mut request: NewWorkRequest,
+        key: Option<&IdempotencyKey>,
+        send: bool,
+    ) -> Result<(Acceptance, Option<Outgoing>)> {
         let mut tx = self.begin().await?;
         let id = request.id;
+        request.sent = send && request.goes_out_at_once();
         let mut requests = vec![request];
         let same = unique::join(&mut *tx, &mut requests).await?.remove(&id);
         if let Some(key) = key
-            && let Some((id, hash)) = tx.take_key(key, same.unwrap_or(id)).await?
+            && let Some(earlier) = idempotency::take(&mut *tx, key, &same.unwrap_or(id).to_string()).await?
         {
-            return Ok(if hash == key.request_hash { Acceptance::Repeated(id) } else { Acceptance::KeyReused });
+            return Ok((Acceptance::of(earlier)?, None));
         }
         insert(&mut *tx, &requests).await?;
+        let now = tx.now();
         crash::around(Commit::Accept, tx.commit()).await?;
         if let Some(same) = same {
-            return Ok(Acceptance::Same(same));
+            return Ok((Acceptance::Same(same), None));
         }
-        self.hint(Hint::Due);
-        Ok(Acceptance::New(id))
+        let sent = requests.iter().find(|request| request.sent).map(|request| Outgoing::at_birth(request, now));
+        if sent.is_none() {
+            self.hint(Hint::Due);
+        }
+        Ok((Acceptance::New(id), sent))
     }
 
     /// Accepts several work requests, all or none, whatever others are the same.
@@ -211,16 +241,5 @@ impl Store {
         crash::around(Commit::Accept, tx.commit()).await?;
         self.hint(Hint::Due);
         Ok(())
-    }
-
-    /// Forgets idempotency keys taken before this instant, at most `limit` of them. Answers how many.
-    ///
-    /// # Errors
-    /// [`super::StoreError::Query`].
-    pub async fn purge_keys(&self, before: Timestamp, limit: i64) -> Result<u64> {
-        let mut tx = self.begin().await?;
-        let purged = tx.purge_keys(before, limit).await?;
-        crash::around(Commit::PurgeKeys, tx.commit()).await?;
-        Ok(purged)
     }
 }

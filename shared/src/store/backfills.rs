@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::accept::{self, NewWorkRequest};
 use super::database::Which;
 use super::fires::{Fire, FireOutcome};
+use super::idempotency::{self, Earlier, IdempotencyKey};
 use super::schedules::ScheduleKey;
 use super::transition::Batch;
 use super::{Hint, Result, Store, unique};
@@ -119,6 +120,8 @@ pub enum BackfillVerdict {
     Repeated(Box<Backfill>),
     /// The id stands for another range or another limit.
     Other(Box<Backfill>),
+    /// The key was used for a request that differs in these fields.
+    KeyReused(Vec<String>),
 }
 
 /// The next fires of a backfill, valid only if it stands as the planner saw it.
@@ -145,22 +148,42 @@ impl Store {
     ///
     /// # Errors
     /// [`super::StoreError::Query`]: nothing was made, or the answer was lost; ask again under the same id.
-    pub async fn create_backfill(&self, new: NewBackfill) -> Result<BackfillVerdict> {
+    pub async fn create_backfill(&self, new: NewBackfill, key: Option<&IdempotencyKey>) -> Result<BackfillVerdict> {
         let mut tx = self.begin().await?;
-        let made = tx.insert_backfill(&new).await?;
-        crash::around(Commit::CreateBackfill, tx.commit()).await?;
-        let known = self.backfill(&new.key, &new.id).await?;
-        let known = Box::new(known.ok_or_else(|| super::step("read a backfill")(sqlx::Error::RowNotFound))?);
-        if made {
-            self.hint(Hint::Ended);
-            return Ok(BackfillVerdict::New(known));
+        if let Some(key) = key
+            && let Some(earlier) = idempotency::take(&mut *tx, key, &new.id).await?
+        {
+            drop(tx);
+            return Ok(match earlier {
+                Earlier::Same(id) => BackfillVerdict::Repeated(self.known_backfill(&new.key, &id).await?),
+                Earlier::Other(fields) => BackfillVerdict::KeyReused(fields),
+            });
         }
+        if tx.insert_backfill(&new).await? {
+            crash::around(Commit::CreateBackfill, tx.commit()).await?;
+            self.hint(Hint::Ended);
+            return Ok(BackfillVerdict::New(self.known_backfill(&new.key, &new.id).await?));
+        }
+        drop(tx);
+        let known = self.known_backfill(&new.key, &new.id).await?;
         let same = |backfill: &NewBackfill| (backfill.from, backfill.to, backfill.max_parallel);
-        Ok(if same(&known.asked) == same(&new) {
-            BackfillVerdict::Repeated(known)
-        } else {
-            BackfillVerdict::Other(known)
-        })
+        if same(&known.asked) != same(&new) {
+            return Ok(BackfillVerdict::Other(known));
+        }
+        if let Some(key) = key {
+            // It stands for what there is from now on.
+            let mut tx = self.begin().await?;
+            if let Some(Earlier::Other(fields)) = idempotency::take(&mut *tx, key, &new.id).await? {
+                return Ok(BackfillVerdict::KeyReused(fields));
+            }
+            crash::around(Commit::CreateBackfill, tx.commit()).await?;
+        }
+        Ok(BackfillVerdict::Repeated(known))
+    }
+
+    async fn known_backfill(&self, key: &ScheduleKey, id: &str) -> Result<Box<Backfill>> {
+        let known = self.backfill(key, id).await?;
+        known.map(Box::new).ok_or_else(|| super::step("read a backfill")(sqlx::Error::RowNotFound))
     }
 
     /// A backfill.

@@ -3,14 +3,14 @@
 //! Everything that writes goes through one [`Tx`]: lock, decide (above the seam), save, commit. Batches
 //! are slices, so that each database can use what it is good at.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::accept::{IdempotencyKey, NewWorkRequest};
+use super::accept::NewWorkRequest;
 use super::backfills::{Backfill, BackfillStep, NewBackfill};
 use super::changes::{Change, DefinitionKind, RecordedChange};
 use super::definitions::{InForce, Versioned};
@@ -19,13 +19,14 @@ use super::external::ExternalRow;
 use super::fan_outs::{FanOut, InputChunk, NewFanOut, OpenFanOut, UnfinishedChild};
 use super::fires::{CursorMove, Fire};
 use super::follow::EndedRun;
+use super::idempotency::IdempotencyKey;
 use super::leader::Generation;
-use super::leases::{HeldLease, LateReport, Progress, Report};
+use super::leases::HeldLease;
 use super::limits::{Limit, LimitRow};
 use super::markers::Marker;
-use super::outbox::Untold;
-use super::requests::{ListFilter, QueueDepth};
-use super::rows::Claimable;
+use super::reports::{LateReport, Progress, Report};
+use super::requests::{ListFilter, QueueDepth, Standing};
+use super::rows::{Claimable, InOutbox};
 use super::schedules::{ScheduleKey, ScheduleRow};
 use super::transition::Locked;
 use super::waits::WaitFacts;
@@ -39,7 +40,7 @@ use crate::work_request::{HistoryEvent, LogLine, WorkRequest, WorkRequestId};
 
 /// The way to write, and what else differs.
 #[async_trait]
-pub(crate) trait Database: ReadPlans + ReadRuns + ReadFanOuts + Send + Sync + 'static {
+pub(crate) trait Database: ReadPlans + ReadRuns + ReadAnswers + ReadFanOuts + Send + Sync + 'static {
     fn kind(&self) -> Kind;
     async fn now(&self) -> Result<Timestamp>;
     async fn begin(&self) -> Result<Box<dyn Tx>>;
@@ -85,13 +86,15 @@ pub(crate) trait ReadPlans {
     async fn fires(&self, key: &ScheduleKey, before: Timestamp, limit: i64) -> Result<Vec<Fire>>;
 }
 
+/// The fields of the request that a key was taken for, and what it has come to.
+pub(crate) type TakenKey = (BTreeMap<String, String>, String);
+
 /// Reads of runs and workers, likewise.
 #[async_trait]
 pub(crate) trait ReadRuns {
     async fn next_due(&self) -> Result<Option<Timestamp>>;
     async fn work_request(&self, namespace: &str, id: WorkRequestId) -> Result<Option<WorkRequest>>;
     async fn work_requests(&self, filter: &ListFilter, limit: i64) -> Result<Vec<WorkRequest>>;
-    async fn output(&self, id: WorkRequestId) -> Result<Option<Value>>;
     async fn events(&self, id: WorkRequestId, after: i32, limit: i64) -> Result<Vec<HistoryEvent>>;
     async fn logs(&self, id: WorkRequestId, after: (i32, i32), limit: i64) -> Result<Vec<LogLine>>;
     async fn depths(&self) -> Result<Vec<QueueDepth>>;
@@ -113,7 +116,17 @@ pub(crate) trait ReadRuns {
     async fn overdue_leases(&self, now: Timestamp, limit: i64) -> Result<Vec<HeldLease>>;
     async fn abandoned(&self, now: Timestamp, limit: i64) -> Result<Vec<HeldLease>>;
     async fn tells_transitions(&self) -> Result<bool>;
-    async fn untold(&self, limit: i64) -> Result<Vec<Untold>>;
+    async fn untold(&self, after: i64, limit: i64) -> Result<Vec<InOutbox>>;
+}
+
+/// Reads for those who wait for an answer, likewise.
+#[async_trait]
+pub(crate) trait ReadAnswers {
+    async fn standings(&self, ids: &[WorkRequestId]) -> Result<Vec<(WorkRequestId, Standing)>>;
+    async fn outputs(&self, ids: &[WorkRequestId]) -> Result<Vec<(WorkRequestId, Value)>>;
+    /// Up to `limit` entries of a history before a number, the last one first.
+    async fn events_before(&self, id: WorkRequestId, before: i32, limit: i64) -> Result<Vec<HistoryEvent>>;
+    async fn taken_key(&self, key: &IdempotencyKey) -> Result<Option<TakenKey>>;
 }
 
 /// Reads of runs with children, likewise.
@@ -326,8 +339,8 @@ pub(crate) trait FanOuts {
 /// Single statements.
 #[async_trait]
 pub(crate) trait Plain {
-    /// Takes the key for `id` unless it is taken; answers who has it: the id and the request's hash.
-    async fn take_key(&mut self, key: &IdempotencyKey, id: WorkRequestId) -> Result<Option<(WorkRequestId, String)>>;
+    /// Takes the key unless it is taken; answers what for: the request's fields, and what it has come to.
+    async fn take_key(&mut self, key: &IdempotencyKey, answer: &str) -> Result<Option<TakenKey>>;
     async fn purge_keys(&mut self, before: Timestamp, limit: i64) -> Result<u64>;
     async fn lead(&mut self, holder: Uuid, ttl: std::time::Duration) -> Result<Option<Generation>>;
     async fn resign(&mut self, holder: Uuid) -> Result<()>;
@@ -360,6 +373,8 @@ pub(crate) trait Plain {
     /// Forgets keys of ended runs that were accepted before this instant.
     async fn purge_unique(&mut self, before: Timestamp, limit: i64) -> Result<u64>;
     async fn status_of(&mut self, id: WorkRequestId) -> Result<Option<Status>>;
+    /// The last entries of a history, the latest first.
+    async fn latest(&mut self, id: WorkRequestId, limit: i64) -> Result<Vec<HistoryEvent>>;
     async fn tell_transitions(&mut self, wanted: bool) -> Result<()>;
     async fn put_marker(&mut self, id: Uuid, route: &Route) -> Result<()>;
     async fn marker_back(&mut self, id: Uuid) -> Result<()>;

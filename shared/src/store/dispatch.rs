@@ -52,7 +52,7 @@ impl Outgoing {
         Self {
             route: Route { queue: row.queue.clone(), priority: row.priority },
             trigger: Trigger {
-                v: trigger::VERSION,
+                v: if row.run.operation.is_some() { trigger::ONWARD } else { trigger::VERSION },
                 id: row.id,
                 n: row.run.sends,
                 namespace: row.namespace.clone(),

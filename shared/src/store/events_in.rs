@@ -12,7 +12,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::external::ExternalRow;
-use super::leases::{Outcome, Report};
+use super::reports::{Outcome, Report};
 use super::texts::json_without_nul;
 use super::transition::{Batch, Hints};
 use super::{Result, Store, ids};
@@ -335,7 +335,7 @@ impl Taking<'_> {
                 return Err(("NotCanceling", "nobody has asked for the run to stop: report it as released or failed"));
             }
             RunEnd::Canceled => Input::Stopped { token },
-            RunEnd::Released => Input::Release { token },
+            RunEnd::Released => Input::Release { token, doubt: false },
         };
         lease.ended = Some(end.as_str().to_owned());
         match self.batch.apply(event.run, &input) {
@@ -396,6 +396,6 @@ fn late(end: &RunEnd) -> Outcome {
         }
         RunEnd::Failed { error, .. } => Outcome::Failed { error: error.clone(), retry: None },
         RunEnd::Canceled => Outcome::Stopped,
-        RunEnd::Released => Outcome::Released,
+        RunEnd::Released => Outcome::Released { doubt: false },
     }
 }

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use jiff::{SignedDuration, Timestamp};
 
 use super::accept::NewWorkRequest;
+use super::idempotency::{self, Earlier, IdempotencyKey};
+use super::rows::malformed;
 use super::schedules::ScheduleKey;
 use super::{Result, Store, unique};
 use crate::crash::{self, Commit};
@@ -227,6 +229,19 @@ pub enum FireVerdict {
     Outdated,
 }
 
+/// What became of a fire that someone has asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ByHand {
+    /// It is recorded, with the work requests that stand for it.
+    Fired(Vec<WorkRequestId>),
+    /// Someone else has asked at the same instant: ask at another one. Nothing was recorded.
+    Collides,
+    /// It was asked for before under the same key.
+    Repeated(Box<Fire>),
+    /// The key was used for a request that differs in these fields.
+    KeyReused(Vec<String>),
+}
+
 impl Store {
     /// Up to `limit` entries of a schedule's ledger that begin before `before`, newest first.
     ///
@@ -244,26 +259,48 @@ impl Store {
         self.db.fires_at(key, at).await
     }
 
-    /// Records a fire that someone has asked for, with its work requests; answers the ones that stand for it. None:
-    /// someone else has asked at the same instant, and nothing was recorded.
+    /// The fire by hand of an instant.
     ///
     /// # Errors
-    /// [`super::StoreError::Query`].
+    /// [`super::StoreError::Query`], also when there is none.
+    pub async fn fired_by_hand(&self, key: &ScheduleKey, at: Timestamp) -> Result<Fire> {
+        let fires = self.fires_at(key, at).await?;
+        let fire = fires.into_iter().find(|fire| fire.origin == Origin::Manual && fire.due_at == at);
+        fire.ok_or_else(|| super::step("read a fire by hand")(sqlx::Error::RowNotFound))
+    }
+
+    /// Records a fire that someone has asked for, with its work requests.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`]: nothing was recorded, or the answer was lost; repeat it under the same key.
     pub async fn fire_by_hand(
         &self,
         mut fire: Fire,
         mut requests: Vec<NewWorkRequest>,
-    ) -> Result<Option<Vec<WorkRequestId>>> {
+        key: Option<&IdempotencyKey>,
+    ) -> Result<ByHand> {
         let mut tx = self.begin().await?;
         let joined = unique::join(&mut *tx, &mut requests).await?;
         fire.outcome.join(&joined);
+        if let Some(key) = key
+            && let Some(earlier) = idempotency::take(&mut *tx, key, &fire.due_at.to_string()).await?
+        {
+            drop(tx);
+            return Ok(match earlier {
+                Earlier::Same(at) => {
+                    let at = at.parse().map_err(malformed("idempotency key"))?;
+                    ByHand::Repeated(Box::new(self.fired_by_hand(&fire.key, at).await?))
+                }
+                Earlier::Other(fields) => ByHand::KeyReused(fields),
+            });
+        }
         if tx.insert_fires(std::slice::from_ref(&fire)).await? == 0 {
-            return Ok(None);
+            return Ok(ByHand::Collides);
         }
         super::accept::insert(&mut *tx, &requests).await?;
         crash::around(Commit::FireByHand, tx.commit()).await?;
         self.hint(super::Hint::Due);
-        Ok(Some(match fire.outcome {
+        Ok(ByHand::Fired(match fire.outcome {
             FireOutcome::Triggered(ids) => ids,
             FireOutcome::Skipped(..) => Vec::new(),
         }))

@@ -2,7 +2,7 @@
 //!
 //! [`Store`] is what the rest of Reveille calls; each of its files has one aggregate:
 //!
-//! - [`accept`](self): a work request is born, with its idempotency key.
+//! - [`accept`](self): a work request is born; [`idempotency`](self): asked for again, it is the same one.
 //! - [`definitions`](self): jobs and schedules in force, versioned.
 //! - [`schedules`](self): how far each is decided; pause and resume.
 //! - [`fires`](self), [`record`](self): the fire ledger and how it is written (I1, I8).
@@ -12,7 +12,7 @@
 //! - [`changes`](self): who changed which definition.
 //! - [`dispatch`](self): which triggers go out now; [`markers`](self): which of them are lost.
 //! - [`limits`](self), [`unique`](self): which runs have to wait, and which are the same; [`waits`](self): for how long.
-//! - [`leases`](self): claim, report, release, lose (I3).
+//! - [`leases`](self): claim, lose; [`reports`](self): how attempts end, and what they say until then (I3).
 //! - [`external`](self), [`events_in`](self): leases of workers in other languages, and what they tell.
 //! - [`requests`](self): reading and cancelling.
 //! - [`outbox`](self): what happens, on its way to whoever wants to know.
@@ -33,6 +33,7 @@ mod external;
 mod fan_outs;
 mod fires;
 mod follow;
+mod idempotency;
 mod leader;
 mod leases;
 mod limits;
@@ -41,6 +42,7 @@ mod outbox;
 mod postgres;
 mod reads;
 mod record;
+mod reports;
 mod requests;
 mod rows;
 mod schedules;
@@ -58,7 +60,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
-pub use self::accept::{Acceptance, IdempotencyKey, NewWorkRequest};
+pub use self::accept::{Acceptance, NewWorkRequest};
 pub use self::backfills::{Backfill, BackfillStatus, BackfillStep, BackfillVerdict, NewBackfill};
 pub use self::changes::{Action, DefinitionKind, RecordedChange};
 use self::database::{Database, Tx};
@@ -68,15 +70,18 @@ pub use self::events_in::{EventVerdict, Incoming, RefusedRecord, Via};
 pub use self::external::{ExternalClaim, ExternalLease, Heartbeat, external_worker};
 pub use self::fan_outs::{Births, FanOut, InputChunk, NewFanOut, OpenFanOut, STAGED, UnfinishedChild};
 pub use self::fires::{
-    CLOCK_TOLERANCE, Decision, Fire, FireOutcome, FirePlan, FirePlans, FireVerdict, OverlapRule, Planned, SkipReason,
+    ByHand, CLOCK_TOLERANCE, Decision, Fire, FireOutcome, FirePlan, FirePlans, FireVerdict, OverlapRule, Planned,
+    SkipReason,
 };
 pub use self::follow::{EndedRun, FollowUp, Followed};
+pub use self::idempotency::{Earlier, IdempotencyKey};
 pub use self::leader::Generation;
-pub use self::leases::{Claim, Claimed, HeldLease, LateReport, Loss, Outcome, Progress, Report};
+pub use self::leases::{Claim, Claimed, HeldLease, Loss};
 pub use self::limits::Limit;
 pub use self::markers::Marker;
 pub use self::outbox::Untold;
-pub use self::requests::{Canceled, Cancellation, ListFilter, QueueDepth};
+pub use self::reports::{LateReport, Outcome, Progress, Report};
+pub use self::requests::{Canceled, Cancellation, ListFilter, Order, QueueDepth, SortBy, Standing};
 pub use self::schedules::{Pause, PauseVerdict, ScheduleKey, ScheduleRow, after_end, before_start, just_before};
 pub use self::staging::Staging;
 pub use self::unique::UniqueKey;
@@ -87,7 +92,7 @@ use crate::crash::{self, Act};
 use crate::work_request::WorkRequestId;
 
 /// The schema that this build writes: the number of its last migration.
-pub const SCHEMA: i64 = 7;
+pub const SCHEMA: i64 = 8;
 
 /// The durable truth. Cheap to clone.
 #[derive(Clone)]
@@ -123,6 +128,18 @@ pub enum Kind {
     Postgres,
     /// Of one process, under its data folder.
     Sqlite,
+}
+
+impl Kind {
+    /// How many runs may be made in one transaction, or twice as many ends followed up, by what is in no hurry: on SQLite
+    /// nobody else writes meanwhile, for about 10 ms.
+    #[must_use]
+    pub const fn births(self) -> usize {
+        match self {
+            Self::Postgres => 100,
+            Self::Sqlite => 50,
+        }
+    }
 }
 
 /// Why the store could not do what it was asked to. Texts never hold the password of the URL.

@@ -38,12 +38,28 @@ impl Store {
         crash::around(Commit::TellTransitions, tx.commit()).await
     }
 
-    /// Up to `limit` entries that are to be told, in the order of their numbers.
+    /// Up to `limit` entries that are to be told and have higher numbers than `after`, in the order of their numbers. None at
+    /// all only if there are none: what was deleted before it was told, run or entry, is in nobody's way.
     ///
     /// # Errors
     /// [`super::StoreError::Query`].
-    pub async fn untold(&self, limit: i64) -> Result<Vec<Untold>> {
-        self.db.untold(limit).await
+    pub async fn untold(&self, after: i64, limit: i64) -> Result<Vec<Untold>> {
+        loop {
+            let (mut untold, mut gone) = (Vec::new(), Vec::new());
+            for entry in self.db.untold(after, limit).await? {
+                match entry {
+                    Ok(entry) => untold.push(entry),
+                    Err(number) => gone.push(number),
+                }
+            }
+            if !gone.is_empty() {
+                tracing::warn!(count = gone.len(), "what happened to runs was deleted before it was told");
+                self.told(&gone).await?;
+            }
+            if !untold.is_empty() || gone.is_empty() {
+                return Ok(untold);
+            }
+        }
     }
 
     /// Takes entries that were told out of the outbox.
@@ -51,6 +67,9 @@ impl Store {
     /// # Errors
     /// [`super::StoreError::Query`]: they may be told again.
     pub async fn told(&self, numbers: &[i64]) -> Result<()> {
+        if numbers.is_empty() {
+            return Ok(());
+        }
         let mut tx = self.begin().await?;
         tx.take_out(numbers).await?;
         crash::around(Commit::Told, tx.commit()).await

@@ -2,12 +2,14 @@
 //!
 //! sqlx's types are bound to one database each, so a macro stands in for what a generic function can't say.
 
+mod answers;
 mod events;
 mod fan_outs;
 mod plain;
 mod plans;
 mod runs;
 
+pub(crate) use self::answers::impl_read_answers;
 pub(crate) use self::events::impl_plain_events;
 pub(crate) use self::fan_outs::{impl_fan_outs, impl_read_fan_outs};
 pub(crate) use self::plain::impl_plain;
@@ -17,7 +19,7 @@ pub(crate) use self::runs::{impl_read_runs, let_through};
 /// A work request with its delivery phase.
 pub(crate) const WORK_REQUEST: &str = "SELECT w.id, w.namespace, w.job, w.job_version, w.queue, w.schedule, w.due_at,
        w.origin, w.chained_from, w.parent, w.retry_of, w.status, d.phase, d.phase_at, d.hold, d.token, d.worker, d.attempt_until, w.attempt, w.input, w.resource,
-       w.percent, w.message, w.error_code, w.error_message, w.accepted_at, w.started_at, w.finished_at,
+       w.percent, w.message, w.error_code, w.error_message, d.expires_at, w.accepted_at, w.started_at, w.finished_at,
        f.total AS children_total, f.born AS children_born, f.succeeded AS children_succeeded,
        f.failed AS children_failed, f.canceled AS children_canceled, f.stopped AS children_stopped,
        f.policy AS children_policy, f.job AS children_job
@@ -38,6 +40,10 @@ pub(crate) const LOCKED: &str =
        d.phase, d.phase_at, d.hold, d.token, d.worker, d.attempt_until, d.sends, d.resends, d.attempt, d.failures, d.timeout_ms, d.seq,
        d.follow, d.priority, d.concurrency_key, d.rate_key, d.expires_at, d.doubt, d.operation_token, d.operation
 FROM deliveries d JOIN work_requests w USING (id) ";
+
+/// What a key was taken for.
+pub(crate) const TAKEN_KEY: &str = "SELECT fields, answer FROM idempotent_requests
+WHERE namespace = $1 AND caller = $2 AND operation = $3 AND key = $4";
 
 /// A live lease, of the delivery `d` and its work request `w`; conditions follow.
 pub(crate) const LEASE: &str =
@@ -72,32 +78,33 @@ pub(crate) mod prelude {
     pub(crate) use sqlx::types::Json;
     pub(crate) use uuid::Uuid;
 
-    pub(crate) use super::super::accept::IdempotencyKey;
     pub(crate) use super::super::backfills::{Backfill, BackfillStep, NewBackfill};
     pub(crate) use super::super::changes::{DefinitionKind, RecordedChange};
-    pub(crate) use super::super::database::NamePage;
+    pub(crate) use super::super::database::{NamePage, TakenKey};
     pub(crate) use super::super::definitions::{InForce, Versioned};
     pub(crate) use super::super::events_in::{RefusedRecord, SeenKey};
     pub(crate) use super::super::external::ExternalRow;
     pub(crate) use super::super::fan_outs::{FanOut, InputChunk, NewFanOut, OpenFanOut, UnfinishedChild};
     pub(crate) use super::super::fires::Fire;
     pub(crate) use super::super::follow::EndedRun;
+    pub(crate) use super::super::idempotency::IdempotencyKey;
     pub(crate) use super::super::leader::Generation;
-    pub(crate) use super::super::leases::{HeldLease, LateReport, Report};
+    pub(crate) use super::super::leases::HeldLease;
     pub(crate) use super::super::markers::Marker;
-    pub(crate) use super::super::outbox::Untold;
-    pub(crate) use super::super::requests::{ListFilter, QueueDepth};
+    pub(crate) use super::super::reports::{LateReport, Report};
+    pub(crate) use super::super::requests::{ListFilter, Order, QueueDepth, SortBy, Standing};
     pub(crate) use super::super::rows::{
         At, BackfillRow, ChangeRow, ChunkRow, DepthRow, EndedRow, EventRow, ExternalDbRow, FanOutRow, FireRow,
-        InForceRow, LateRow, LeaseRow, LogRow, MarkerRow, OpenFanOutRow, RefusedRow, ScheduleDbRow, UnfinishedRow,
-        UntoldRow, VersionedJobRow, WorkRequestRow, WorkerRow, all, number, priority, priority_column, status_column,
+        InForceRow, InOutbox, LateRow, LeaseRow, LogRow, MarkerRow, OpenFanOutRow, RefusedRow, ScheduleDbRow,
+        UnfinishedRow, UntoldRow, VersionedJobRow, WorkRequestRow, WorkerRow, all, number, priority, priority_column,
+        status_column,
     };
     pub(crate) use super::super::schedules::{ScheduleKey, ScheduleRow, just_before};
     pub(crate) use super::super::texts::clean;
     pub(crate) use super::super::waits::WaitFacts;
     pub(crate) use super::super::workers::{NewWorker, Worker};
     pub(crate) use super::super::{Result, step};
-    pub(crate) use super::{BACKFILL, LEASE, WORK_REQUEST, external_leases, id_floor};
+    pub(crate) use super::{BACKFILL, LEASE, TAKEN_KEY, WORK_REQUEST, external_leases, id_floor};
     pub(crate) use crate::broker::Route;
     pub(crate) use crate::cloud_event::RefusedEvent;
     pub(crate) use crate::definition::Job;

@@ -10,7 +10,51 @@ use crate::crash::{self, Commit};
 use crate::state::{Input, Refusal, Status};
 use crate::work_request::{HistoryEvent, LogLine, WorkRequest, WorkRequestId};
 
-/// Which work requests to list, newest first.
+/// By what work requests are ordered; among equal ones, by acceptance. Only acceptance has an index: all else sorts whatever
+/// the filter lets through.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SortBy {
+    /// When they were accepted.
+    #[default]
+    Accepted,
+    /// The text of the status.
+    Status,
+    /// The job's name.
+    Job,
+    /// When they started; those that have not come last.
+    Started,
+    /// When they ended; those that have not come last.
+    Finished,
+}
+
+impl SortBy {
+    /// What is compared, of the rows of the table `name`.
+    pub(crate) fn columns(self, name: &str) -> Vec<String> {
+        let time = |column| {
+            [format!("{name}.{column} IS NULL"), format!("coalesce({name}.{column}, {name}.accepted_at)")].to_vec()
+        };
+        let mut columns = match self {
+            Self::Accepted => Vec::new(),
+            Self::Status => vec![format!("{name}.status")],
+            Self::Job => vec![format!("{name}.job")],
+            Self::Started => time("started_at"),
+            Self::Finished => time("finished_at"),
+        };
+        columns.push(format!("{name}.id"));
+        columns
+    }
+}
+
+/// The order of a list; the newest come first unless it says otherwise.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Order {
+    /// What is compared.
+    pub by: SortBy,
+    /// The lowest first.
+    pub ascending: bool,
+}
+
+/// Which work requests to list.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ListFilter {
     /// The tenant.
@@ -19,6 +63,10 @@ pub struct ListFilter {
     pub job: Option<String>,
     /// Only called for by fires of this schedule.
     pub schedule: Option<String>,
+    /// Only this one.
+    pub id: Option<WorkRequestId>,
+    /// Only of a resource with this `name`; it has no index.
+    pub resource: Option<String>,
     /// Only children of this run.
     pub parent: Option<WorkRequestId>,
     /// Only in one of these states; empty means all.
@@ -29,6 +77,8 @@ pub struct ListFilter {
     pub accepted_before: Option<Timestamp>,
     /// Only behind this one: the last of the previous page.
     pub after: Option<WorkRequestId>,
+    /// In which order.
+    pub order: Order,
 }
 
 /// What became of a request to cancel.
@@ -64,6 +114,15 @@ pub struct QueueDepth {
     pub count: i64,
 }
 
+/// Where a run stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Its status.
+    pub status: Status,
+    /// The number of the last entry of its history, until it has ended.
+    pub last: Option<i32>,
+}
+
 impl Store {
     /// A work request of a namespace.
     ///
@@ -73,7 +132,7 @@ impl Store {
         self.db.work_request(namespace, id).await
     }
 
-    /// Up to `limit` work requests, newest first.
+    /// Up to `limit` work requests, in the filter's order.
     ///
     /// # Errors
     /// [`super::StoreError::Query`].
@@ -94,7 +153,23 @@ impl Store {
     /// # Errors
     /// [`super::StoreError::Query`].
     pub async fn output(&self, id: WorkRequestId) -> Result<Option<Value>> {
-        self.db.output(id).await
+        Ok(self.outputs(&[id]).await?.pop().map(|(_, output)| output))
+    }
+
+    /// What each of these runs has answered, of those that SUCCEEDED and have answered anything. A few hundred at most.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn outputs(&self, ids: &[WorkRequestId]) -> Result<Vec<(WorkRequestId, Value)>> {
+        if ids.is_empty() { Ok(Vec::new()) } else { self.db.outputs(ids).await }
+    }
+
+    /// Where each of these runs stands, of those that there are. A few hundred at most.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn standings(&self, ids: &[WorkRequestId]) -> Result<Vec<(WorkRequestId, Standing)>> {
+        if ids.is_empty() { Ok(Vec::new()) } else { self.db.standings(ids).await }
     }
 
     /// Up to `limit` entries of a history behind number `after`, in order.
@@ -103,6 +178,14 @@ impl Store {
     /// [`super::StoreError::Query`].
     pub async fn events(&self, id: WorkRequestId, after: i32, limit: i64) -> Result<Vec<HistoryEvent>> {
         self.db.events(id, after, limit).await
+    }
+
+    /// Up to `limit` entries of a history before number `before`, the last one first.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn events_before(&self, id: WorkRequestId, before: i32, limit: i64) -> Result<Vec<HistoryEvent>> {
+        self.db.events_before(id, before, limit).await
     }
 
     /// Up to `limit` log lines behind (attempt, number) `after`, in order.

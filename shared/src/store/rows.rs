@@ -81,6 +81,8 @@ pub(crate) struct Claimable {
     pub(crate) id: WorkRequestId,
     pub(crate) input: Value,
     pub(crate) accepted_at: Timestamp,
+    /// Left for whoever needs it.
+    pub(crate) questions: u32,
 }
 
 #[derive(FromRow)]
@@ -92,11 +94,14 @@ pub(crate) struct ClaimableRow {
 
 impl From<ClaimableRow> for Claimable {
     fn from(row: ClaimableRow) -> Self {
-        Self { id: WorkRequestId(row.id), input: row.input.0, accepted_at: row.accepted_at.0 }
+        Self { id: WorkRequestId(row.id), input: row.input.0, accepted_at: row.accepted_at.0, questions: 0 }
     }
 }
 
-fn malformed<E: Into<Box<dyn std::error::Error + Send + Sync>>>(what: &'static str) -> impl Fn(E) -> StoreError {
+/// Turns what a column holds and none of ours has written into an error.
+pub(crate) fn malformed<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+    what: &'static str,
+) -> impl Fn(E) -> StoreError {
     move |source| StoreError::Malformed { what, source: source.into() }
 }
 
@@ -317,6 +322,7 @@ pub(crate) struct WorkRequestRow {
     message: Option<String>,
     error_code: Option<String>,
     error_message: Option<String>,
+    expires_at: Option<At>,
     accepted_at: At,
     started_at: Option<At>,
     finished_at: Option<At>,
@@ -347,6 +353,7 @@ impl TryFrom<WorkRequestRow> for WorkRequest {
             percent,
             message: row.message,
             error: row.error_code.map(|code| RunError { code, message: row.error_message.unwrap_or_default() }),
+            expires_at: row.expires_at.filter(|_| row.attempt == 0).map(|at| at.0),
             accepted_at: row.accepted_at.0,
             started_at: row.started_at.map(|at| at.0),
             finished_at: row.finished_at.map(|at| at.0),
@@ -374,19 +381,27 @@ impl TryFrom<EventRow> for HistoryEvent {
 pub(crate) struct UntoldRow {
     number: i64,
     id: Uuid,
-    namespace: String,
-    job: String,
+    seq: i32,
+    namespace: Option<String>,
+    job: Option<String>,
     schedule: Option<String>,
-    #[sqlx(flatten)]
-    event: EventRow,
+    at: Option<At>,
+    what: Option<Json<Value>>,
 }
 
-impl TryFrom<UntoldRow> for Untold {
+/// An entry in the outbox; its number alone if there is no such entry, or run, any more.
+pub(crate) type InOutbox = std::result::Result<Untold, i64>;
+
+impl TryFrom<UntoldRow> for InOutbox {
     type Error = StoreError;
 
     fn try_from(row: UntoldRow) -> Result<Self> {
-        let UntoldRow { number, id, namespace, job, schedule, event } = row;
-        Ok(Self { number, id: WorkRequestId(id), namespace, job, schedule, event: event.try_into()? })
+        let UntoldRow { number, id, seq, namespace, job, schedule, at, what } = row;
+        let (Some(namespace), Some(job), Some(at), Some(what)) = (namespace, job, at, what) else {
+            return Ok(Err(number));
+        };
+        let event = EventRow { seq, at, what }.try_into()?;
+        Ok(Ok(Untold { number, id: WorkRequestId(id), namespace, job, schedule, event }))
     }
 }
 

@@ -7,8 +7,6 @@ use super::texts::json_without_nul;
 use super::{Result, Store};
 use crate::crash::{self, Commit};
 
-/// Inputs of a chunk: few, as the transaction that makes children of it may not take long.
-const CHUNK: usize = 100;
 /// Beyond so many bytes of JSON a chunk takes no further input.
 const CHUNK_BYTES: usize = 256 * 1024;
 /// Chunks that are kept in one transaction.
@@ -56,7 +54,9 @@ impl Staging {
 
     /// Takes an input, whose JSON has so many bytes. Nothing is kept yet.
     pub fn add(&mut self, input: Value, bytes: usize) {
-        if self.chunk.len() >= CHUNK || (!self.chunk.is_empty() && self.chunk_bytes + bytes > CHUNK_BYTES) {
+        // Few, as the transaction that makes children of a chunk may not take long.
+        let most = self.store.kind().births();
+        if self.chunk.len() >= most || (!self.chunk.is_empty() && self.chunk_bytes + bytes > CHUNK_BYTES) {
             self.complete();
         }
         self.chunk.push(json_without_nul(input));

@@ -40,6 +40,16 @@ jobs:
 }
 
 #[test]
+fn jobs_of_every_other_kind_need_another_queue() {
+    for other in
+        ["command: [cp]", "http: { url: 'http://a' }", "ssh: { host: h, user: u, command: [cp] }", "function: f"]
+    {
+        let told = faults(&jobs(&format!("  a: {{ external: {{}} }}\n  b: {{ {other} }}"))).to_string();
+        assert!(told.contains("shares the queue `default` with `b`"), "{other}: {told}");
+    }
+}
+
+#[test]
 fn a_queue_is_shared_across_files_and_namespaces() {
     let told = read_named([
         ("a.yaml", "version: 1\nnamespace: one\njobs: { a: { function: f } }\n"),

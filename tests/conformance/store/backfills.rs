@@ -20,7 +20,7 @@ on_both!(
     it_does_not_disturb_the_schedule,
 );
 
-async fn asked(bed: &Bed, id: &str) -> NewBackfill {
+pub(crate) async fn asked(bed: &Bed, id: &str) -> NewBackfill {
     let row = ping(bed).await;
     NewBackfill {
         key: row.key(),
@@ -64,12 +64,14 @@ async fn step(bed: &Bed, from: Timestamp, due_at: Timestamp) -> BackfillStep {
 async fn asked_for_twice_it_is_made_once(bed: Bed) {
     with_ping(&bed).await;
     let new = asked(&bed, "b").await;
-    let BackfillVerdict::New(made) = bed.store.create_backfill(new.clone()).await.unwrap() else { panic!("not new") };
+    let BackfillVerdict::New(made) = bed.store.create_backfill(new.clone(), None).await.unwrap() else {
+        panic!("not new")
+    };
     assert_eq!((made.status, made.asked.clone(), made.percent()), (BackfillStatus::Running, new.clone(), 0.0));
     assert!(made.cursor < new.from);
-    assert_eq!(bed.store.create_backfill(new.clone()).await.unwrap(), BackfillVerdict::Repeated(made));
+    assert_eq!(bed.store.create_backfill(new.clone(), None).await.unwrap(), BackfillVerdict::Repeated(made));
     let other = NewBackfill { to: after(new.to, 10), ..new };
-    assert!(matches!(bed.store.create_backfill(other).await.unwrap(), BackfillVerdict::Other(_)));
+    assert!(matches!(bed.store.create_backfill(other, None).await.unwrap(), BackfillVerdict::Other(_)));
     assert_eq!(bed.store.running_backfills().await.unwrap().len(), 1);
     assert_eq!(bed.store.backfills(&key("ping"), "", 10).await.unwrap().len(), 1);
     assert!(bed.store.backfills(&key("ping"), "b", 10).await.unwrap().is_empty());
@@ -78,7 +80,7 @@ async fn asked_for_twice_it_is_made_once(bed: Bed) {
 async fn of_several_planners_one_makes_a_step(bed: Bed) {
     with_ping(&bed).await;
     let new = asked(&bed, "b").await;
-    bed.store.create_backfill(new.clone()).await.unwrap();
+    bed.store.create_backfill(new.clone(), None).await.unwrap();
     let cursor = bed.store.backfill(&key("ping"), "b").await.unwrap().unwrap().cursor;
     let mut racing = JoinSet::new();
     for _ in 0..6 {
@@ -98,7 +100,7 @@ async fn of_several_planners_one_makes_a_step(bed: Bed) {
 async fn its_percentage_counts_what_is_over(bed: Bed) {
     with_ping(&bed).await;
     let new = asked(&bed, "b").await;
-    bed.store.create_backfill(new.clone()).await.unwrap();
+    bed.store.create_backfill(new.clone(), None).await.unwrap();
     let read = async || bed.store.backfill(&key("ping"), "b").await.unwrap().unwrap();
     assert!(bed.store.advance_backfill(step(&bed, read().await.cursor, new.from).await).await.unwrap());
     let backfill = read().await;
@@ -115,7 +117,7 @@ async fn its_percentage_counts_what_is_over(bed: Bed) {
 async fn canceled_it_makes_nothing_more_and_its_runs_end(bed: Bed) {
     with_ping(&bed).await;
     let new = asked(&bed, "b").await;
-    bed.store.create_backfill(new.clone()).await.unwrap();
+    bed.store.create_backfill(new.clone(), None).await.unwrap();
     let cursor = bed.store.backfill(&key("ping"), "b").await.unwrap().unwrap().cursor;
     let first = step(&bed, cursor, new.from).await;
     bed.store.advance_backfill(first.clone()).await.unwrap();
@@ -131,7 +133,7 @@ async fn canceled_it_makes_nothing_more_and_its_runs_end(bed: Bed) {
 async fn it_does_not_disturb_the_schedule(bed: Bed) {
     let row = with_ping(&bed).await;
     let new = asked(&bed, "b").await;
-    bed.store.create_backfill(new.clone()).await.unwrap();
+    bed.store.create_backfill(new.clone(), None).await.unwrap();
     let cursor = bed.store.backfill(&key("ping"), "b").await.unwrap().unwrap().cursor;
     bed.store.advance_backfill(step(&bed, cursor, new.from).await).await.unwrap();
     assert_eq!(ping(&bed).await, row);

@@ -114,6 +114,10 @@ impl Bed {
         }
     }
 
+    pub(crate) fn is_sqlite(&self) -> bool {
+        self.clock.is_some()
+    }
+
     /// Does to the database what no store does.
     pub(crate) async fn tamper(&self, sql: &str) {
         let sql = AssertSqlSafe(sql.to_owned());

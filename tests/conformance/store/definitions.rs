@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use reveille_shared::definition::{Definitions, Handler, Job, Overlap, Schedule, Timing};
+use reveille_shared::definition::{Definitions, ExternalWork, Handler, Job, Overlap, Schedule, Timing};
 use reveille_shared::duration::HumanDuration;
 use reveille_shared::store::{Applied, FireOutcome, FirePlan, OverlapRule, SkipReason, StoreError};
 use serde_json::json;
@@ -25,6 +25,7 @@ on_both!(
     a_bad_schedule_changes_nothing,
     planning_while_definitions_are_applied_keeps_the_cursor,
     names_are_paged_per_namespace,
+    queues_of_external_jobs_are_told_apart,
 );
 
 pub(crate) fn job(name: &str, description: &str) -> Job {
@@ -238,4 +239,25 @@ async fn names_are_paged_per_namespace(bed: Bed) {
     assert_eq!(names("b", 2).await, ["c"]);
     assert_eq!(bed.store.jobs("other", "", 10).await.unwrap().len(), 1);
     assert_eq!(bed.store.schedules(NAMESPACE, "s1", "", 10).await.unwrap().len(), 1);
+}
+
+async fn queues_of_external_jobs_are_told_apart(bed: Bed) {
+    let on = |name: &str, queue: &str, handler: Handler| Job { queue: queue.into(), handler, ..job(name, "") };
+    let external = || Handler::External(ExternalWork::default());
+    let own = || Handler::Function("noop".into());
+    let jobs = vec![
+        on("copy", "main", own()),
+        on("resize", "thumbs", external()),
+        on("blur", "thumbs", external()),
+        Job { namespace: "other".into(), ..on("shrink", "pictures", external()) },
+    ];
+    apply(&bed, &Definitions { revision: None, jobs, schedules: vec![] }, "d1").await;
+    assert_eq!(bed.store.external_queues().await.unwrap(), ["pictures", "thumbs"]);
+    assert_eq!(bed.store.queues().await.unwrap(), ["main", "pictures", "thumbs"]);
+    // A run of the old kind still waits in its queue, which is of the new kind's job from now on.
+    bed.accepted().await;
+    let jobs = vec![on("copy", "main", external()), on("resize", "thumbs", own())];
+    apply(&bed, &Definitions { revision: None, jobs, schedules: vec![] }, "d2").await;
+    assert_eq!(bed.store.external_queues().await.unwrap(), ["main"]);
+    assert_eq!(bed.store.queues().await.unwrap(), ["main", "thumbs"]);
 }

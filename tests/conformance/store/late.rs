@@ -16,6 +16,7 @@ on_both!(
     what_has_not_started_in_time_expires,
     what_has_started_does_not_expire,
     a_lost_attempt_is_asked_after_before_another_runs,
+    what_its_worker_broke_off_as_it_was_to_end_is_asked_after_at_once,
     a_cancel_that_nobody_answers_ends,
     many_are_canceled_at_once,
 );
@@ -123,14 +124,18 @@ async fn a_lost_attempt_is_asked_after_before_another_runs(bed: Bed) {
     assert_eq!(bed.report(&asking, deferred).await, Err(Refusal::Repeated));
     let asking = again().await;
     assert_eq!((asking.attempt, asking.failures, asking.doubt), (3, 1, true));
-    // Given up while it asks: the doubt stays.
-    bed.report(&asking, Outcome::Released).await.unwrap();
-    let asking = again().await;
-    assert!(asking.doubt);
+    assert_eq!(asking.questions, 1);
+    // Given up while it asks: the doubt stays, and that was no question.
+    let mut asking = asking;
+    for _ in 0..3 {
+        bed.report(&asking, Outcome::Released { doubt: false }).await.unwrap();
+        asking = again().await;
+        assert_eq!((asking.doubt, asking.questions), (true, 1));
+    }
     bed.report(&asking, Outcome::Verified { output: json!({"found": true}) }).await.unwrap();
     assert_eq!(bed.status(first.id).await, Status::Succeeded);
     assert_eq!(bed.store.output(first.id).await.unwrap(), Some(json!({"found": true})));
-    let Some(Happening::Succeeded { verified: true, attempt: 4, .. }) = bed.history(first.id).await.pop() else {
+    let Some(Happening::Succeeded { verified: true, attempt: 6, .. }) = bed.history(first.id).await.pop() else {
         panic!("{:?}", bed.history(first.id).await)
     };
 
@@ -139,6 +144,20 @@ async fn a_lost_attempt_is_asked_after_before_another_runs(bed: Bed) {
     lose(&bed, &second, true).await;
     bed.report(&again().await, failed(Some(Duration::ZERO))).await.unwrap();
     assert!(!again().await.doubt);
+}
+
+async fn what_its_worker_broke_off_as_it_was_to_end_is_asked_after_at_once(bed: Bed) {
+    let run = bed.running().await;
+    let again = async || bed.claim(&bed.take().await.remove(0).trigger).await.unwrap();
+    bed.report(&run, Outcome::Deferred { after: Duration::ZERO, reason: "x".into() }).await.unwrap();
+    let broken_off = again().await;
+    bed.report(&broken_off, Outcome::Released { doubt: true }).await.unwrap();
+    assert_eq!(bed.report(&broken_off, Outcome::Released { doubt: true }).await, Err(Refusal::Repeated));
+    let next = again().await;
+    assert_eq!((next.attempt, next.failures, next.doubt, next.questions), (3, 0, true, 0), "nothing counts");
+    assert!(matches!(bed.history(run.id).await[4], Happening::Released { attempt: 2, doubt: true, .. }));
+    bed.report(&next, failed(Some(Duration::ZERO))).await.unwrap();
+    assert!(!again().await.doubt, "it is known how that one ended");
 }
 
 async fn a_cancel_that_nobody_answers_ends(bed: Bed) {

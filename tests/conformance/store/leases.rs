@@ -194,7 +194,7 @@ async fn a_success_after_a_retry_shows_no_error(bed: Bed) {
 
 async fn a_release_is_no_failure(bed: Bed) {
     let run = bed.running().await;
-    bed.report(&run, Outcome::Released).await.unwrap();
+    bed.report(&run, Outcome::Released { doubt: false }).await.unwrap();
     assert_eq!(bed.status(run.id).await, Status::InProgress);
     let again = bed.claim(&bed.take().await.remove(0).trigger).await.unwrap();
     assert_eq!((again.attempt, again.failures), (2, 0));
@@ -202,7 +202,9 @@ async fn a_release_is_no_failure(bed: Bed) {
 }
 
 async fn a_report_can_be_repeated(bed: Bed) {
-    for outcome in [succeeded(), failed(None), failed(Some(Duration::ZERO)), Outcome::Stopped, Outcome::Released] {
+    for outcome in
+        [succeeded(), failed(None), failed(Some(Duration::ZERO)), Outcome::Stopped, Outcome::Released { doubt: false }]
+    {
         let run = bed.running().await;
         bed.report(&run, outcome.clone()).await.unwrap();
         let (before, history) = (bed.get(run.id).await, bed.history(run.id).await);
@@ -218,7 +220,7 @@ async fn a_report_can_be_repeated(bed: Bed) {
 
 async fn a_report_under_a_stale_token_changes_nothing(bed: Bed) {
     let first = bed.running().await;
-    bed.report(&first, Outcome::Released).await.unwrap();
+    bed.report(&first, Outcome::Released { doubt: false }).await.unwrap();
     let second = bed.claim(&bed.take().await.remove(0).trigger).await.unwrap();
     let before = bed.get(first.id).await;
     let stranger = Report { id: first.id, token: Uuid::from_u128(9), outcome: succeeded() };
@@ -273,7 +275,7 @@ async fn one_of_concurrent_endings_wins(bed: Bed) {
     for _ in 0..10 {
         let run = bed.running().await;
         let mut tasks = JoinSet::new();
-        for outcome in [succeeded(), failed(None), failed(Some(Duration::ZERO)), Outcome::Released] {
+        for outcome in [succeeded(), failed(None), failed(Some(Duration::ZERO)), Outcome::Released { doubt: false }] {
             let (store, id, token) = (bed.store.clone(), run.id, run.token);
             tasks.spawn(async move { store.report(vec![Report { id, token, outcome }]).await.unwrap()[0].is_ok() });
         }

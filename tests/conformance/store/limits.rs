@@ -7,15 +7,14 @@ use jiff::Timestamp;
 use reveille_shared::definition::{Priority, UniqueSpan};
 use reveille_shared::duration::HumanDuration;
 use reveille_shared::state::{Hold, Phase, Status};
-use reveille_shared::store::{
-    Acceptance, Claimed, IdempotencyKey, Limit, NewWorkRequest, Outcome, Outgoing, Report, UniqueKey,
-};
+use reveille_shared::store::{Acceptance, Claimed, Limit, NewWorkRequest, Outcome, Outgoing, Report, UniqueKey};
 use reveille_shared::work_request::WorkRequestId;
 use sqlx::{Connection as _, PgConnection};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::bed::{Bed, NAMESPACE, claim, failed, on_both, succeeded, worker};
+use crate::idempotency::named;
 
 on_both!(
     a_run_without_a_slot_is_held_and_the_end_of_another_lets_it_go,
@@ -334,10 +333,9 @@ async fn one_run_stands_for_all_that_are_the_same(bed: Bed) {
     bed.report(&run, succeeded()).await.unwrap();
     bed.store.cancel(NAMESPACE, second, "test".into()).await.unwrap();
     // Under an idempotency key the first answer stands, also when the run has ended since.
-    let key = |key: &str| IdempotencyKey { namespace: NAMESPACE.into(), key: key.into(), request_hash: "h".into() };
     let keyed = async |name| {
         let request = unique(&bed, "day 1", UniqueSpan::Running).await;
-        bed.store.accept(request, Some(&key(name))).await.unwrap()
+        bed.store.accept(request, Some(&named(name))).await.unwrap()
     };
     let Acceptance::New(third) = keyed("one").await else { panic!() };
     assert_eq!(keyed("two").await, Acceptance::Same(third));

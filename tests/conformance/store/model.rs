@@ -48,7 +48,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(succeeded()),
         4 => retry().prop_map(failed),
         1 => Just(Outcome::Stopped),
-        3 => Just(Outcome::Released),
+        3 => any::<bool>().prop_map(|doubt| Outcome::Released { doubt }),
         1 => Just(Outcome::Verified { output: serde_json::json!(1) }),
         4 => Just(Outcome::Parked { after: LONG, notes: serde_json::json!({ "at": 1 }) }),
         2 => Just(Outcome::Deferred { after: LONG, reason: "still running".into() }),
@@ -159,7 +159,7 @@ impl Model {
                     Outcome::Parked { after, .. } => Input::Park { token, after },
                     Outcome::Failed { error, retry } => Input::Fail { token, error, retry },
                     Outcome::Stopped => Input::Stopped { token },
-                    Outcome::Released => Input::Release { token },
+                    Outcome::Released { doubt } => Input::Release { token, doubt },
                     Outcome::Lost { error, retry, verify } => Input::Lose { token, error, retry, verify },
                     Outcome::Split { .. } => unreachable!("needs inputs: see fan_out.rs"),
                 };

@@ -10,12 +10,13 @@ on_both!(
     each_entry_is_told_in_the_order_of_its_run,
     what_nobody_wants_to_know_is_not_kept,
     an_entry_stays_until_it_was_told,
+    what_was_deleted_before_it_was_told_is_in_nobodys_way,
 );
 
 /// All that is to be told, by run.
 async fn untold(bed: &Bed) -> BTreeMap<WorkRequestId, Vec<Happening>> {
     let mut runs: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    let untold = bed.store.untold(1_000).await.unwrap();
+    let untold = bed.store.untold(0, 1_000).await.unwrap();
     assert!(untold.is_sorted_by_key(|entry| entry.number));
     for entry in untold {
         assert_eq!((entry.namespace.as_str(), entry.job.as_str()), (NAMESPACE, "copy"));
@@ -68,10 +69,36 @@ async fn what_nobody_wants_to_know_is_not_kept(bed: Bed) {
 async fn an_entry_stays_until_it_was_told(bed: Bed) {
     bed.store.tell_transitions(true).await.unwrap();
     let runs = [bed.accepted().await, bed.accepted().await];
-    let first = bed.store.untold(1).await.unwrap();
+    let first = bed.store.untold(0, 1).await.unwrap();
     assert_eq!((first.len(), first[0].id, first[0].event.seq), (1, runs[0], 1));
-    assert_eq!(bed.store.untold(1).await.unwrap(), first, "a look changes nothing");
+    assert_eq!(bed.store.untold(0, 1).await.unwrap(), first, "a look changes nothing");
+    let behind = bed.store.untold(first[0].number, 10).await.unwrap();
+    assert_eq!(behind.iter().map(|entry| entry.id).collect::<Vec<_>>(), [runs[1]]);
     bed.store.told(&[first[0].number]).await.unwrap();
     bed.store.told(&[first[0].number]).await.unwrap();
     assert_eq!(untold(&bed).await.keys().collect::<Vec<_>>(), [&runs[1]]);
+}
+
+async fn what_was_deleted_before_it_was_told_is_in_nobodys_way(bed: Bed) {
+    bed.store.tell_transitions(true).await.unwrap();
+    let gone = [bed.accepted().await, bed.accepted().await, bed.accepted().await];
+    let kept = bed.accepted().await;
+    let literal = |id: WorkRequestId| match bed.is_sqlite() {
+        true => format!("x'{}'", id.0.simple()),
+        false => format!("'{id}'"),
+    };
+    let ids = gone.map(literal).join(", ");
+    let [last, ..] = gone;
+    // As an operator deletes runs who knows of no outbox, or only what they have been through.
+    bed.tamper(&format!(
+        "DELETE FROM deliveries WHERE id IN ({ids}); DELETE FROM events WHERE work_request_id IN ({ids});
+         DELETE FROM work_requests WHERE id IN ({ids}) AND id <> {}",
+        literal(last)
+    ))
+    .await;
+    // Fewer at a time than are gone.
+    let told = bed.store.untold(0, 2).await.unwrap();
+    assert_eq!(told.iter().map(|entry| entry.id).collect::<Vec<_>>(), [kept]);
+    bed.store.told(&[told[0].number]).await.unwrap();
+    assert_eq!(bed.store.untold(0, 2).await.unwrap(), []);
 }

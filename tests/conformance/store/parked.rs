@@ -119,7 +119,7 @@ async fn a_lost_lease_or_a_release_parks_again_and_keeps_the_notes(bed: Bed) {
     assert_eq!(bed.report(&lost, succeeded()).await, Err(Refusal::StaleToken), "another one asks after it");
     let released = next_lease(&bed).await;
     assert_eq!((released.attempt, released.doubt, released.operation.clone()), (1, false, Some(json!({"step": 1}))));
-    bed.report(&released, Outcome::Released).await.unwrap();
+    bed.report(&released, Outcome::Released { doubt: false }).await.unwrap();
     let third = next_lease(&bed).await;
     assert_eq!((third.attempt, third.failures, third.operation.clone()), (1, 0, Some(json!({"step": 1}))));
     let told = bed.history(run.id).await;
@@ -226,7 +226,7 @@ async fn a_cancel_is_due_at_once_and_the_next_lease_is_told(bed: Bed) {
     let lease = next_lease(&bed).await;
     assert_eq!((lease.id, lease.canceling, lease.operation.clone()), (id, true, Some(json!({"step": 1}))));
     // Who drains meanwhile leaves it to the next one.
-    bed.report(&lease, Outcome::Released).await.unwrap();
+    bed.report(&lease, Outcome::Released { doubt: false }).await.unwrap();
     let lease = next_lease(&bed).await;
     assert!(lease.canceling);
     bed.report(&lease, Outcome::Stopped).await.unwrap();
@@ -270,7 +270,7 @@ async fn what_nobody_asks_after_ends_with_its_time(bed: Bed) {
     assert_eq!(bed.store.abandon(vec![loss(&lease, None, false)]).await.unwrap(), 0);
     let overdue = bed.store.overdue_leases(10).await.unwrap();
     assert_eq!(overdue.iter().map(|lease| lease.token).collect::<Vec<_>>(), [lease.token]);
-    bed.report(&lease, Outcome::Released).await.unwrap();
+    bed.report(&lease, Outcome::Released { doubt: false }).await.unwrap();
     assert_eq!(found().await, [(run.id, lease.token)], "under its last lease");
 
     assert_eq!(bed.store.abandon(vec![loss(&lease, Some(HOUR), true)]).await.unwrap(), 1);

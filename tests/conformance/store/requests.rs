@@ -75,7 +75,7 @@ async fn a_canceling_run_never_retries(bed: Bed) {
         cancel(&bed, run.id).await;
         match ending {
             "fail" => bed.report(&run, failed(retry)).await.unwrap(),
-            "release" => bed.report(&run, Outcome::Released).await.unwrap(),
+            "release" => bed.report(&run, Outcome::Released { doubt: false }).await.unwrap(),
             _ => {
                 let loss = Loss {
                     id: run.id,

@@ -8,6 +8,7 @@ use reveille_shared::work_request::{LogLine, RunError, Stream};
 use serde_json::json;
 
 use crate::bed::{Bed, NAMESPACE, on_both, succeeded};
+use crate::idempotency::named;
 
 /// NUL, quotes, a backslash before a `u0000` that is none, the edges of Unicode.
 const NASTY: &str = "a\0b'\"; DROP TABLE x; --\\u0000 \u{1} \u{fffd} \u{10ffff} ümlaut\r\n";
@@ -23,7 +24,7 @@ async fn nasty_texts_are_kept_or_cleaned_but_hold_up_nobody(bed: Bed) {
     request.input = json!({ NASTY: [NASTY, { "deep": NASTY }] });
     request.resource = Some(json!(NASTY));
     request.by = NASTY.into();
-    let key = IdempotencyKey { namespace: NAMESPACE.into(), key: cleaned(), request_hash: "h".into() };
+    let key = IdempotencyKey { key: cleaned(), fields: [(cleaned(), cleaned())].into(), ..named("k") };
     let id = request.id;
     assert_eq!(bed.store.accept(request, Some(&key)).await.unwrap(), Acceptance::New(id));
     let kept = bed.get(id).await;

@@ -48,7 +48,7 @@ async fn a_canceled_command_ends_with_all_of_its_tree() -> Result<()> {
     }
     for id in &ids {
         let run = api.wait_status(id, "CANCELED").await?;
-        ensure!(run["error"].is_null(), "to obey is no failure: {run}");
+        ensure!(run["lastError"].is_null(), "to obey is no failure: {run}");
     }
     ensure!(told.path().join("told").exists(), "it was killed before it had tidied up");
     are_gone(pids, Duration::from_secs(1)).await

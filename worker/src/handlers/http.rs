@@ -43,8 +43,9 @@ impl Caller {
     }
 
     /// Makes the request and captures the answer as `{"status": …, "body": …}`, with `"truncated": true` if the body
-    /// was cut. A stop drops the connection; if someone asked for it, the job's cancel call follows. What the call has
-    /// begun is asked after by later leases, with the notes of the one before.
+    /// was cut. A stop drops the connection; if someone asked for it, the job's cancel call follows. A call without an
+    /// answer is in doubt, unless no connection was made for it. What the call has begun is asked after by later leases,
+    /// with the notes of the one before.
     pub(crate) async fn call(&self, call: &HttpCall, run: &Run, variables: &Variables, notes: Option<Value>) -> Left {
         let left = match (notes, &call.follow) {
             (Some(notes), Some(follow)) => follow::go_on(self, call, follow, run, variables, notes).await,
@@ -72,7 +73,7 @@ impl Caller {
         {
             self.cancel(cancel, run, variables).await;
         }
-        Err(RunFailure::stopped())
+        Err(RunFailure::given_up())
     }
 
     async fn exchange(
@@ -89,9 +90,13 @@ impl Caller {
         if is_success && call.one_way {
             return Ok(Left::Ended(Ok(json!({ "status": status.as_u16() }))));
         }
-        let answer = Answer::read(response).await?;
+        let (answer, read) = Answer::read_some(response).await;
+        if !is_success {
+            // Its status says enough, even if its body is cut off.
+            return Err(answer.failure(run.sink.now()));
+        }
+        read?;
         match &call.follow {
-            _ if !is_success => Err(answer.failure(run.sink.now())),
             Some(follow) => follow::begun(call, follow, run, variables, &answer),
             None => Ok(Left::Ended(Ok(answer.output()))),
         }
@@ -234,9 +239,15 @@ fn with_headers(
     Ok(headers)
 }
 
+/// What could not be connected to, its TLS included, has been told nothing; all else may have heard the request.
 fn connection(error: reqwest::Error) -> RunFailure {
-    let code = if error.is_connect() { "HttpConnect" } else { "HttpConnection" };
-    RunFailure::retry(format!("no answer: {}", chain(&error.without_url()))).code(code)
+    let is_untold = error.is_connect();
+    let told = format!("no answer: {}", chain(&error.without_url()));
+    if is_untold {
+        RunFailure::retry(told).code("HttpConnect")
+    } else {
+        RunFailure::in_doubt(told).code("HttpConnection")
+    }
 }
 
 #[cfg(test)]

@@ -152,6 +152,11 @@ impl RunFailure {
     pub(crate) fn stopped() -> Self {
         Self::retry("stopped before its end").code("Stopped")
     }
+
+    /// The same, where what it has called for may go on.
+    pub(crate) fn given_up() -> Self {
+        Self { in_doubt: true, ..Self::stopped() }
+    }
 }
 
 impl<E: std::error::Error + 'static> From<E> for RunFailure {
@@ -168,6 +173,8 @@ pub type RunResult = Result<Value, RunFailure>;
 pub(crate) enum Left {
     /// The attempt has ended.
     Ended(RunResult),
+    /// It was told to stop before it had begun anything.
+    Untouched,
     /// What it has begun elsewhere goes on, and the next lease asks after it.
     Parked {
         /// How long to wait before that.
@@ -212,7 +219,7 @@ impl Handlers {
             #[cfg(feature = "ssh")]
             Handler::Ssh(call) => {
                 let lease = self.guards.lease.clone();
-                Left::Ended(Box::pin(ssh::run(call, &run, &self.variables, &self.policy, lease)).await)
+                Box::pin(ssh::run(call, &run, &self.variables, &self.policy, lease)).await
             }
             #[cfg(not(feature = "ssh"))]
             Handler::Ssh(_) => Left::Ended(Err(RunFailure::retry("this worker was built without ssh").code("NoSsh"))),

@@ -22,7 +22,7 @@ use self::remote::{Attempt, Remote};
 use self::script::Script;
 use super::env::Variables;
 use super::template::Renderer;
-use super::{Run, RunFailure, RunResult};
+use super::{Left, Run, RunFailure};
 use crate::policy::Policy;
 
 /// Runs the command to its end, and answers with `{"exitCode": …}`. After a stop its tree is sent SIGTERM, then SIGKILL;
@@ -33,7 +33,18 @@ pub(crate) async fn run(
     variables: &Variables,
     policy: &Policy,
     lease: watch::Receiver<Instant>,
-) -> RunResult {
+) -> Left {
+    let left = attempt(call, run, variables, policy, lease).await;
+    left.unwrap_or_else(|failure| Left::Ended(Err(failure)))
+}
+
+async fn attempt(
+    call: &SshCall,
+    run: &Run,
+    variables: &Variables,
+    policy: &Policy,
+    lease: watch::Receiver<Instant>,
+) -> Result<Left, RunFailure> {
     let renderer = Renderer::new(run, variables);
     let target = target(call, &renderer)?;
     policy.ssh(&target.user, &target.host, target.port)?;
@@ -47,10 +58,10 @@ pub(crate) async fn run(
     };
     let remote = tokio::select! {
         biased;
-        () = run.stop.cancelled() => return Err(RunFailure::stopped()),
+        () = run.stop.cancelled() => return Ok(Left::Untouched),
         started = timeout_at(begin_by, starting) => started.map_err(|_| outcome::too_slow(call, &target))??,
     };
-    remote.until_end(&Attempt { call, run, script, begin_by, target: &target }).await
+    Ok(Left::Ended(remote.until_end(&Attempt { call, run, script, begin_by, target: &target }).await))
 }
 
 fn target(call: &SshCall, renderer: &Renderer<'_>) -> Result<Target, RunFailure> {

@@ -5,10 +5,10 @@ use reveille_shared::store::{Acceptance, IdempotencyKey, NewFanOut, NewWorkReque
 use reveille_shared::work_request::{MAX_INPUT, WorkRequestId};
 use serde_json::Value;
 
-use super::trigger::key_reused;
 use crate::api::ApiState;
 use crate::api::body::{BodyFields, holds_nul, kind};
 use crate::api::error::Problem;
+use crate::api::idempotency;
 
 /// The largest body of a trigger, in bytes: all inputs, and room for what stands between them.
 pub(super) const MOST_BYTES: usize = MAX_BYTES + 1024 * 1024;
@@ -87,6 +87,6 @@ pub(crate) async fn accept(
     state.store.discard_inputs(batch).await?;
     match acceptance {
         Acceptance::New(id) | Acceptance::Repeated(id) | Acceptance::Same(id) => Ok(id),
-        Acceptance::KeyReused => Err(key_reused()),
+        Acceptance::KeyReused(fields) => Err(idempotency::reused(fields)),
     }
 }

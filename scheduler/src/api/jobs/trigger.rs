@@ -1,24 +1,25 @@
 //! `POST /v1/jobs/{job}/trigger`
 
-use axum::Json;
-use axum::extract::{FromRequestParts, State};
-use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
 use reveille_shared::definition::Job;
 use reveille_shared::duration::HumanDuration;
 use reveille_shared::fan_out::FailPolicy;
 use reveille_shared::store::{Acceptance, IdempotencyKey, NewWorkRequest, Staging, Versioned};
 use reveille_shared::work_request::{MAX_INPUT, WorkRequestId};
-use serde_json::{Value, json};
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::{fan_out, find};
 use crate::api::ApiState;
 use crate::api::body::{Body, BodyFields, FromBody};
 use crate::api::error::{Fault, Problem};
-use crate::api::extract::{Namespace, Segment};
+use crate::api::extract::{Base, Namespace, Segment, is_name};
+use crate::api::idempotency::{self, Fields, Key, KeyHeaders};
+use crate::api::work_requests::started;
 use crate::api::work_requests::view::View;
-use crate::api::work_requests::{self, Base, follow};
+use crate::handover::Handover;
 use crate::plan;
 
 /// The largest JSON text of a resource, in bytes.
@@ -71,38 +72,12 @@ impl FromBody for Trigger {
     }
 }
 
-/// The caller's name for the request, if it gave one.
-#[derive(Debug)]
-pub(crate) struct Key(pub(crate) Option<String>);
-
-impl<S: Send + Sync> FromRequestParts<S> for Key {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let mut given = parts.headers.get_all("idempotency-key").iter();
-        let Some(value) = given.next() else { return Ok(Self(None)) };
-        let visible = value.to_str().ok().filter(|key| key.bytes().all(|byte| byte.is_ascii_graphic()));
-        match visible.filter(|key| (1..=255).contains(&key.len())) {
-            Some(key) if given.next().is_none() => Ok(Self(Some(key.to_owned()))),
-            _ => {
-                let message = "must be given once, with 1 to 255 visible ASCII characters".to_owned();
-                let fault = Fault { field: "Idempotency-Key".to_owned(), message };
-                Err(Problem::invalid(StatusCode::BAD_REQUEST, vec![fault]))
-            }
-        }
-    }
-}
-
 /// Runs a job
 ///
 /// The answer comes as soon as the run is durably recorded; it says where to follow it.
 #[utoipa::path(
     post, path = "/v1/jobs/{job}/trigger", tag = "jobs", operation_id = "triggerJob",
-    params(
-        ("job" = String, Path, description = "The job's name"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Names the request: repeated under the same key it \
-            gives the same work request", min_length = 1, max_length = 255, pattern = "^[!-~]{1,255}$"),
-    ),
+    params(("job" = String, Path, description = "The job's name"), KeyHeaders),
     request_body(content = Option<Trigger>, content_type = "application/json"),
     responses(
         (status = 202, body = View, description = "Accepted: it will reach an end",
@@ -123,12 +98,19 @@ pub(crate) async fn trigger_job(
     State(state): State<ApiState>,
     Namespace(namespace): Namespace,
     Segment(name): Segment,
-    Key(key): Key,
+    key: Key,
     base: Base,
     Body(body): Body<Trigger>,
-) -> Result<(StatusCode, HeaderMap, Json<View>), Problem> {
+) -> Result<Response, Problem> {
+    if !is_name(&name) {
+        return Err(Problem::not_found("job", &name));
+    }
+    let key = key.of(&namespace, format!("POST /v1/jobs/{name}/trigger"), fields(&body));
+    // What was accepted before is answered before all checks: the job may have changed since.
+    if let Some(id) = idempotency::earlier(&state, key.as_ref()).await? {
+        return started(&state, &namespace, &id, &base).await;
+    }
     let job = find(&state, &namespace, &name).await?;
-    let key = key.map(|key| IdempotencyKey { key, request_hash: hash(&name, &body), namespace: namespace.clone() });
     let id = match body.inputs {
         Some(inputs) => {
             let request =
@@ -142,9 +124,7 @@ pub(crate) async fn trigger_job(
         }
         None => accept(&state, &job, body, key.as_ref()).await?,
     };
-    let accepted = work_requests::find(&state, &namespace, &id.to_string()).await?;
-    let headers = follow(&base, &accepted);
-    Ok((StatusCode::ACCEPTED, headers, Json(View::new(accepted, state.clock.now()))))
+    started(&state, &namespace, &id.to_string(), &base).await
 }
 
 /// Accepts one run.
@@ -166,24 +146,28 @@ async fn accept(
         let fault = Fault { field: "input".to_owned(), message: refused.message };
         return Err(Problem::invalid(StatusCode::UNPROCESSABLE_ENTITY, vec![fault]));
     }
-    match state.store.accept(request, key).await? {
+    let acceptance = match state.handover.as_ref().and_then(Handover::place) {
+        None => state.store.accept(request, key).await?,
+        Some(place) => {
+            let (acceptance, sent) = state.store.accept_and_send(request, key).await?;
+            place.hand_over(sent.into_iter().collect());
+            acceptance
+        }
+    };
+    match acceptance {
         Acceptance::New(id) | Acceptance::Repeated(id) | Acceptance::Same(id) => Ok(id),
-        Acceptance::KeyReused => Err(key_reused()),
+        Acceptance::KeyReused(fields) => Err(idempotency::reused(fields)),
     }
 }
 
-pub(super) fn key_reused() -> Problem {
-    let message = "this Idempotency-Key was used for another request: use a fresh one";
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "IdempotencyKeyReused", message)
-}
-
-/// Tells this request from another one: by its meaning, not by its spelling.
-fn hash(job: &str, body: &Trigger) -> String {
-    let delay = body.delay.map(HumanDuration::as_millis);
-    let mut meaning = json!({"job": job, "input": body.input, "delay": delay, "resource": body.resource});
-    if let Some(inputs) = &body.inputs {
-        meaning["inputs"] = inputs.iter().map(|(input, _)| input.clone()).collect();
-        meaning["fail"] = body.fail.unwrap_or_default().to_json();
-    }
-    blake3::hash(meaning.to_string().as_bytes()).to_hex().to_string()
+/// Tells this request from another one.
+fn fields(body: &Trigger) -> Fields {
+    let inputs = body.inputs.as_ref();
+    let fail = inputs.map(|_| body.fail.unwrap_or_default().to_json());
+    Fields::default()
+        .with_input(body.input.as_ref())
+        .with("delay", body.delay.map(|delay| delay.as_millis().into()))
+        .with("resource", body.resource.clone())
+        .with_list("inputs", inputs.map(|inputs| inputs.iter().map(|(input, _)| input)))
+        .with("fail", fail)
 }

@@ -4,19 +4,22 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse as _, Response};
 use jiff::{SignedDuration, Timestamp};
-use reveille_shared::store::{FireOutcome, ScheduleRow, Versioned};
+use reveille_shared::store::{ByHand, Fire, FireOutcome, ScheduleRow, StoreError, Versioned};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::fire_view::FireView;
-use super::{find, note};
+use super::{find, key, note};
 use crate::api::ApiState;
 use crate::api::body::{Body, BodyFields, FromBody};
+use crate::api::dialects::azure;
 use crate::api::error::Problem;
-use crate::api::extract::{BeforeVerb, Namespace};
-use crate::api::work_requests;
+use crate::api::extract::{Base, BeforeVerb, Namespace};
+use crate::api::idempotency::{self, Fields, Key, KeyHeaders};
+use crate::api::known::Known;
 use crate::api::work_requests::view::View;
 use crate::plan;
 
@@ -53,7 +56,7 @@ pub(crate) struct Triggered {
 /// Beside its due times: those stay as they are. Exclusions, pauses and runs of earlier fires do not hold it up.
 #[utoipa::path(
     post, path = "/v1/schedules/{schedule}:trigger", tag = "schedules", operation_id = "triggerSchedule",
-    params(("schedule" = String, Path, description = "The schedule's name")),
+    params(("schedule" = String, Path, description = "The schedule's name"), KeyHeaders),
     request_body(content = Option<Trigger>, content_type = "application/json"),
     responses(
         (status = 202, body = Triggered, description = "Accepted: each run will reach an end"),
@@ -61,15 +64,26 @@ pub(crate) struct Triggered {
         (status = 409, description = "`JobMissing`: a job that it calls is not in force"),
         (status = 413, description = "The body has more than 1 MiB"),
         (status = 415, description = "The body is not application/json"),
-        (status = 422, description = "A member of the body is wrong"),
+        (status = 422, description = "A member of the body is wrong, or the key was used for another request"),
     )
 )]
 pub(crate) async fn trigger_schedule(
     State(state): State<ApiState>,
     Namespace(namespace): Namespace,
     BeforeVerb(name): BeforeVerb,
+    idempotency: Key,
+    base: Base,
     Body(body): Body<Trigger>,
-) -> Result<(StatusCode, Json<Triggered>), Problem> {
+) -> Result<Response, Problem> {
+    let operation = format!("POST /v1/schedules/{name}:trigger");
+    let schedule = key(&namespace, &name)?;
+    let fields = Fields::default().with("by", Some(body.by.as_str().into()));
+    let idempotency = idempotency.of(&namespace, operation, fields);
+    if let Some(at) = idempotency::earlier(&state, idempotency.as_ref()).await? {
+        let malformed = |error| StoreError::Malformed { what: "idempotency key", source: Box::new(error) };
+        let at = at.parse::<Timestamp>().map_err(malformed)?;
+        return answer(&state, state.store.fired_by_hand(&schedule, at).await?, &base).await;
+    }
     let row = find(&state, &namespace, &name).await?;
     let jobs = jobs(&state, &row).await?;
     let now = state.store.now().await?;
@@ -77,18 +91,35 @@ pub(crate) async fn trigger_schedule(
     let now = Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now);
     for later in 0..MOST_TRIES {
         let at = now.saturating_add(SignedDuration::from_millis(later)).unwrap_or(now);
-        let (mut fire, requests) = plan::fire_by_hand(&row, &jobs, &body.by, at);
-        let Some(ids) = state.store.fire_by_hand(fire.clone(), requests).await? else { continue };
-        let mut views = Vec::with_capacity(ids.len());
-        for id in &ids {
-            let accepted = work_requests::find(&state, &namespace, &id.to_string()).await?;
-            views.push(View::new(accepted, state.clock.now()));
+        let (fire, requests) = plan::fire_by_hand(&row, &jobs, &body.by, at);
+        match state.store.fire_by_hand(fire.clone(), requests, idempotency.as_ref()).await? {
+            ByHand::Collides => {}
+            ByHand::Fired(ids) => {
+                return answer(&state, Fire { outcome: FireOutcome::Triggered(ids), ..fire }, &base).await;
+            }
+            ByHand::Repeated(fire) => return answer(&state, *fire, &base).await,
+            ByHand::KeyReused(fields) => return Err(idempotency::reused(fields)),
         }
-        fire.outcome = FireOutcome::Triggered(ids);
-        let triggered = Triggered { fire: FireView::from(fire), work_requests: views };
-        return Ok((StatusCode::ACCEPTED, Json(triggered)));
     }
     Err(Problem::unavailable("too many ask for this schedule at the same instant; try again", 1))
+}
+
+/// The answer about a fire that is recorded. If it calls for one run, its headers say how to follow that.
+async fn answer(state: &ApiState, fire: Fire, base: &Base) -> Result<Response, Problem> {
+    let ids = match &fire.outcome {
+        FireOutcome::Triggered(ids) => ids.as_slice(),
+        FireOutcome::Skipped(..) => &[],
+    };
+    let mut runs = Vec::with_capacity(ids.len());
+    for id in ids {
+        runs.push(Known::load(state, &fire.key.namespace, &id.to_string()).await?);
+    }
+    let headers = match &runs[..] {
+        [run] => azure::headers(base, run),
+        _ => HeaderMap::new(),
+    };
+    let triggered = Triggered { fire: FireView::from(fire), work_requests: runs.into_iter().map(View::from).collect() };
+    Ok((StatusCode::ACCEPTED, headers, Json(triggered)).into_response())
 }
 
 async fn jobs(

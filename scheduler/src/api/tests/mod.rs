@@ -2,13 +2,18 @@
 
 mod backfills;
 mod definitions;
+mod dialects;
 mod external;
 mod fan_out;
+mod heavy;
+mod idempotency;
 mod lists;
 mod lives;
+mod polling;
 mod probes;
 mod refusals;
 mod schedules;
+mod stream;
 mod triggers;
 
 use std::sync::Arc;
@@ -90,6 +95,8 @@ impl Api {
             address: HOST.parse().unwrap(),
             whole: Arc::default(),
             events: Arc::new(crate::events_in::EventsIn::new(store.clone())),
+            handover: None,
+            polling: Arc::default(),
         };
         // Beside what the scheduler serves, a handler that panics.
         let broken = Router::new().route("/broken", axum::routing::get(async || -> &'static str { panic!("broken") }));

@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use axum::http::Method;
+use reveille_shared::store::ByHand;
 use serde_json::{Value, json};
 
 use super::{Answer, Api};
@@ -80,7 +81,8 @@ async fn a_page_may_end_between_two_entries_of_one_instant() {
         let at = now + jiff::SignedDuration::from_secs(later);
         let (mut fire, requests) = crate::plan::fire_by_hand(&row, std::slice::from_ref(&job), "test", at);
         fire.origin = origin.parse().unwrap();
-        assert!(api.store.fire_by_hand(fire, requests).await.unwrap().is_some());
+        let recorded = api.store.fire_by_hand(fire, requests, None).await.unwrap();
+        assert!(matches!(recorded, ByHand::Fired(_)), "{recorded:?}");
     }
     let mut seen = Vec::new();
     let mut path = format!("{OFTEN}/fires?limit=1");

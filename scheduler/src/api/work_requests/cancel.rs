@@ -1,15 +1,14 @@
 //! `DELETE /v1/workRequests/{id}`
 
-use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
-use reveille_shared::store::Cancellation;
+use axum::response::Response;
 
+use super::accepted;
 use super::view::View;
-use super::{Base, find, follow};
 use crate::api::ApiState;
 use crate::api::error::Problem;
-use crate::api::extract::{Namespace, Segment};
+use crate::api::extract::{Base, Namespace, Segment};
+use crate::api::known::Known;
 
 /// Cancels what waits at once, and asks what runs to stop
 #[utoipa::path(
@@ -26,18 +25,6 @@ pub(crate) async fn cancel_work_request(
     Namespace(namespace): Namespace,
     Segment(id): Segment,
     base: Base,
-) -> Result<(StatusCode, HeaderMap, Json<View>), Problem> {
-    let known = find(&state, &namespace, &id).await?;
-    match state.store.cancel(&namespace, known.id, "api".to_owned()).await? {
-        Cancellation::Canceled | Cancellation::Canceling => {
-            let request = find(&state, &namespace, &id).await?;
-            let headers = follow(&base, &request);
-            Ok((StatusCode::ACCEPTED, headers, Json(View::new(request, state.clock.now()))))
-        }
-        Cancellation::Ended => {
-            // Not `IncorrectState`: clients would take that for something that passes, and try again for minutes.
-            Err(Problem::new(StatusCode::CONFLICT, "Conflict", format!("work request {} has ended", known.id)))
-        }
-        Cancellation::Unknown => Err(Problem::not_found("work request", &id)),
-    }
+) -> Result<Response, Problem> {
+    Ok(accepted(&base, Known::cancel(&state, &namespace, &id).await?))
 }

@@ -129,7 +129,7 @@ pub(crate) async fn cancel_work_requests(
         status: body.status,
         accepted_after: body.accepted_after,
         accepted_before: body.accepted_before,
-        after: None,
+        ..ListFilter::default()
     };
     let mut answer = Answer { dry_run: body.dry_run, ..Answer::default() };
     loop {

@@ -43,7 +43,7 @@ impl From<LateReport> for LateView {
             Outcome::Parked { .. } => view("parked"),
             Outcome::Split { output, .. } => Self { output: Some(output), ..view("split") },
             Outcome::Stopped => view("canceled"),
-            Outcome::Released => view("released"),
+            Outcome::Released { .. } => view("released"),
             Outcome::Lost { error, .. } => Self { error: Some(error.into()), ..view("lost") },
         }
     }

@@ -8,13 +8,13 @@ use reveille_shared::state::Status;
 use reveille_shared::store::ListFilter;
 use reveille_shared::work_request::WorkRequestId;
 use utoipa::IntoParams;
-use uuid::Uuid;
 
 use super::view::{StatusName, View};
 use crate::api::ApiState;
 use crate::api::error::Problem;
 use crate::api::extract::{FromQuery, Name, Namespace, Query, QueryFields};
-use crate::api::page::{List, Page};
+use crate::api::known::Known;
+use crate::api::page::Page;
 use crate::api::time::Instant;
 
 /// Which work requests.
@@ -75,7 +75,7 @@ pub(crate) async fn list_work_requests(
     Query(query): Query<Filter>,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let mut filter = ListFilter {
+    let filter = ListFilter {
         namespace,
         job: query.job.map(|Name(job)| job),
         schedule: query.schedule.map(|Name(schedule)| schedule),
@@ -83,12 +83,8 @@ pub(crate) async fn list_work_requests(
         status: query.status,
         accepted_after: query.accepted_after,
         accepted_before: query.accepted_before,
-        after: None,
+        ..ListFilter::default()
     };
-    let list = List::of(&("workRequests", &filter));
-    filter.after = list.place(query.page.as_deref(), |bytes| Uuid::from_slice(bytes).ok().map(WorkRequestId))?;
-    let found = state.store.work_requests(&filter, i64::from(query.limit) + 1).await?;
-    let page = Page::cut(found, query.limit, &list, |last| last.id.0.as_bytes().to_vec());
-    let now = state.clock.now();
-    Ok(page.map(|request| View::new(request, now)).answer(&uri))
+    let page = Known::list(&state, filter, query.limit, query.page.as_deref()).await?;
+    Ok(page.map(View::from).answer(&uri))
 }

@@ -2,16 +2,16 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use reveille_shared::state::Status;
 use serde_json::Value;
 
+use super::accepted;
 use super::view::View;
-use super::{Base, find, follow};
 use crate::api::ApiState;
+use crate::api::dialects::azure;
 use crate::api::error::Problem;
-use crate::api::extract::{Namespace, Segment};
+use crate::api::extract::{Base, Namespace, Segment};
+use crate::api::known::Known;
 
 /// What a run has answered
 #[utoipa::path(
@@ -30,21 +30,13 @@ pub(crate) async fn get_result(
     Segment(id): Segment,
     base: Base,
 ) -> Result<Response, Problem> {
-    let request = find(&state, &namespace, &id).await?;
-    let failed = |code: &str, message: &str| Err(Problem::new(StatusCode::CONFLICT, code, message));
-    match request.status {
-        Status::Succeeded => {
-            let output = state.store.output(request.id).await?.unwrap_or(Value::Null);
-            Ok(Json(output).into_response())
-        }
-        Status::Canceled => failed("Canceled", "the work request was canceled"),
-        Status::Failed => match &request.error {
-            Some(error) => failed(&error.code, &error.message),
-            None => failed("Failed", "the work request failed"),
-        },
-        Status::Accepted | Status::InProgress | Status::Canceling => {
-            let headers = follow(&base, &request);
-            Ok((StatusCode::ACCEPTED, headers, Json(View::new(request, state.clock.now()))).into_response())
-        }
+    let known = Known::load(&state, &namespace, &id).await?;
+    if let Some(problem) = azure::no_result(&known) {
+        return Err(problem);
     }
+    if !known.request.status.is_terminal() {
+        return Ok(accepted(&base, known));
+    }
+    let output = state.store.output(known.request.id).await?.unwrap_or(Value::Null);
+    Ok(Json(output).into_response())
 }

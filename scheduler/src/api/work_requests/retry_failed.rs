@@ -1,19 +1,19 @@
 //! `POST /v1/workRequests/{id}:retryFailed`
 
-use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
+use axum::response::Response;
 use reveille_shared::state::Status;
-use reveille_shared::store::{FanOut, IdempotencyKey, NewWorkRequest, Staging};
+use reveille_shared::store::{FanOut, NewWorkRequest, Staging};
 use reveille_shared::work_request::WorkRequestId;
 
 use super::view::View;
-use super::{Base, find, follow};
+use super::{find, started};
 use crate::api::ApiState;
 use crate::api::error::Problem;
-use crate::api::extract::{BeforeVerb, Namespace};
+use crate::api::extract::{Base, BeforeVerb, Namespace};
+use crate::api::idempotency::{self, Fields, Key, KeyHeaders};
 use crate::api::jobs;
-use crate::api::jobs::trigger::Key;
 use crate::plan;
 
 /// Children that are read at once.
@@ -25,11 +25,7 @@ const PAGE: i64 = 500;
 /// CANCELED, and those that were not made any more as the run was stopped.
 #[utoipa::path(
     post, path = "/v1/workRequests/{id}:retryFailed", tag = "workRequests", operation_id = "retryFailedChildren",
-    params(
-        ("id" = String, Path, description = "The work request's id"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Names the request: repeated under the same key it \
-            gives the same work request", min_length = 1, max_length = 255, pattern = "^[!-~]{1,255}$"),
-    ),
+    params(("id" = String, Path, description = "The work request's id"), KeyHeaders),
     responses(
         (status = 202, body = View, description = "Accepted: the new work request, with `retryOf`",
             headers(
@@ -48,10 +44,14 @@ pub(crate) async fn retry_failed(
     State(state): State<ApiState>,
     Namespace(namespace): Namespace,
     BeforeVerb(id): BeforeVerb,
-    Key(key): Key,
+    key: Key,
     base: Base,
-) -> Result<(StatusCode, HeaderMap, Json<View>), Problem> {
+) -> Result<Response, Problem> {
     let old = find(&state, &namespace, &id).await?;
+    let key = key.of(&namespace, format!("POST /v1/workRequests/{}:retryFailed", old.id), Fields::default());
+    if let Some(id) = idempotency::earlier(&state, key.as_ref()).await? {
+        return started(&state, &namespace, &id, &base).await;
+    }
     let conflict =
         |message: &str| Problem::new(StatusCode::CONFLICT, "Conflict", format!("work request {id} {message}"));
     let Some(fan_out) = state.store.fan_out(old.id).await? else { return Err(conflict("has no children")) };
@@ -74,17 +74,10 @@ pub(crate) async fn retry_failed(
     if staging.given().0 == 0 {
         return Err(conflict("has no children left that did not succeed, or their inputs are not kept any more"));
     }
-    let key = key.map(|key| IdempotencyKey {
-        key,
-        request_hash: format!("retryFailed {}", old.id),
-        namespace: namespace.clone(),
-    });
     let accepted =
         jobs::fan_out::accept(&state, request, staging, (fan_out.job, child.version, fan_out.policy), key.as_ref())
             .await?;
-    let accepted = find(&state, &namespace, &accepted.to_string()).await?;
-    let headers = follow(&base, &accepted);
-    Ok((StatusCode::ACCEPTED, headers, Json(View::new(accepted, now))))
+    started(&state, &namespace, &accepted.to_string(), &base).await
 }
 
 /// The inputs of those that did not succeed.

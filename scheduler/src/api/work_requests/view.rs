@@ -11,6 +11,8 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::api::dialects::oci;
+use crate::api::known::Known;
 use crate::api::time::Instant;
 
 /// One run of one job.
@@ -70,9 +72,15 @@ pub(crate) struct View {
     /// What the run creates or changes, as the caller named it.
     #[serde(skip_serializing_if = "Option::is_none")]
     resource: Option<Value>,
-    /// Why it FAILED, or why the last attempt did.
+    /// Why it FAILED or was CANCELED.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<ErrorView>,
+    /// Why the last attempt failed, of a run that has not FAILED.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_error: Option<ErrorView>,
+    /// Not started by then, it FAILS; absent once it has started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<Instant>,
     /// When it was accepted.
     time_accepted: Instant,
     /// When the first attempt started.
@@ -81,6 +89,12 @@ pub(crate) struct View {
     /// When it reached its terminal state.
     #[serde(skip_serializing_if = "Option::is_none")]
     time_finished: Option<Instant>,
+    /// The same as `job`, for OCI's clients.
+    operation_type: String,
+    /// The same as `namespace`, for OCI's clients.
+    compartment_id: String,
+    /// `resource` as OCI's clients read it, if it has a `type` and a `name`.
+    resources: Vec<oci::Resource>,
     /// Where to read more.
     links: Links,
 }
@@ -166,24 +180,20 @@ impl From<RunError> for ErrorView {
     }
 }
 
-impl View {
-    /// The same, with what is known of a limit that holds it.
-    pub(crate) fn held(request: WorkRequest, wait: Option<Wait>, now: Timestamp) -> Self {
-        let view = Self::new(request, now);
-        let waiting_for = wait.map(|wait| limit(&wait)).or(view.waiting_for);
-        Self { waiting_for, ..view }
-    }
-
-    /// What callers see of a work request at `now`.
-    pub(crate) fn new(request: WorkRequest, now: Timestamp) -> Self {
+impl From<Known> for View {
+    fn from(known: Known) -> Self {
+        let failure = known.failure();
+        let Known { request, wait, now, .. } = known;
         let at = format!("/v1/workRequests/{}", request.id);
         let origin = request.fire.as_ref().map(|fire| fire.origin.to_string());
-        let waiting_for = waiting_for(&request, now);
+        let waiting_for = wait.map(|wait| limit(&wait)).or_else(|| waiting_for(&request, now));
+        let resources = oci::resources(&request);
+        let last_error = request.error.filter(|_| request.status != Status::Failed);
         let (schedule, scheduled_for) = request.fire.map(|fire| (fire.schedule, Instant(fire.due_at))).unzip();
         Self {
             id: request.id.to_string(),
-            namespace: request.namespace,
-            job: request.job,
+            namespace: request.namespace.clone(),
+            job: request.job.clone(),
             job_version: request.job_version,
             queue: request.queue,
             schedule,
@@ -200,7 +210,12 @@ impl View {
             waiting_for,
             input: request.input,
             resource: request.resource,
-            error: request.error.map(ErrorView::from),
+            error: failure.map(ErrorView::from),
+            last_error: last_error.map(ErrorView::from),
+            expires_at: request.expires_at.map(Instant),
+            operation_type: request.job,
+            compartment_id: request.namespace,
+            resources,
             time_accepted: request.accepted_at.into(),
             time_started: request.started_at.map(Instant),
             time_finished: request.finished_at.map(Instant),
@@ -260,7 +275,7 @@ pub(crate) struct EventView {
     #[schema(value_type = EventType)]
     r#type: &'static str,
     /// The same in words.
-    message: String,
+    pub(crate) message: String,
     /// Which attempt it is about; 0 if none was opened.
     #[serde(skip_serializing_if = "Option::is_none")]
     attempt: Option<u32>,
@@ -331,10 +346,14 @@ impl From<HistoryEvent> for EventView {
                     format!("attempt {attempt} failed, the next is due at {}: {error}", Instant(retry_at)),
                 )
             },
-            Happening::Released { attempt, .. } => Self {
-                attempt: Some(attempt),
-                ..view("released", format!("the worker handed attempt {attempt} back; another one starts anew"))
-            },
+            Happening::Released { attempt, doubt, token: _ } => {
+                let told = if doubt {
+                    format!("the worker broke attempt {attempt} off; another one asks whether it took effect")
+                } else {
+                    format!("the worker handed attempt {attempt} back; another one starts anew")
+                };
+                Self { attempt: Some(attempt), ..view("released", told) }
+            }
             Happening::Deferred { attempt, reason, retry_at, .. } => Self {
                 attempt: Some(attempt),
                 retry_at: Some(retry_at.into()),
@@ -383,25 +402,22 @@ impl From<HistoryEvent> for EventView {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Failure)]
 pub(crate) struct FailureView {
-    /// Its place in the history.
-    #[serde(skip)]
-    pub(crate) seq: i32,
     /// A stable word for programs.
-    code: String,
+    pub(crate) code: String,
     /// For people.
-    message: String,
+    pub(crate) message: String,
     /// When it was recorded.
-    timestamp: Instant,
+    pub(crate) timestamp: Instant,
     /// Which attempt failed; 0 if none was opened.
     attempt: u32,
 }
 
 impl FailureView {
     /// The failure that an event tells of, if it does.
-    pub(crate) fn of(HistoryEvent { seq, at, what }: HistoryEvent) -> Option<Self> {
+    pub(crate) fn of(HistoryEvent { at, what, .. }: HistoryEvent) -> Option<Self> {
         match what {
             Happening::AttemptFailed { attempt, error, .. } | Happening::Failed { attempt, error, .. } => {
-                Some(Self { seq, code: error.code, message: error.message, timestamp: at.into(), attempt })
+                Some(Self { code: error.code, message: error.message, timestamp: at.into(), attempt })
             }
             _ => None,
         }

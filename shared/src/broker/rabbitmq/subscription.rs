@@ -7,16 +7,18 @@ use super::consumer::{Consumer, Fate, Message};
 use super::topology::plain_name;
 use crate::broker::{Delivery, Subscription};
 use crate::telemetry::chain;
-use crate::trigger;
+use crate::trigger::{self, Malformed};
 
 /// A worker's view of its queues.
 pub(super) struct RabbitSubscription {
     consumer: Consumer,
+    /// It was said that there are schedulers of a later release.
+    is_told: bool,
 }
 
 impl RabbitSubscription {
     pub(super) fn new(consumer: Consumer) -> Self {
-        Self { consumer }
+        Self { consumer, is_told: false }
     }
 }
 
@@ -30,7 +32,18 @@ impl Subscription for RabbitSubscription {
                 Ok(triggers) => return Some(Delivery { triggers, redelivered, session, tag }),
                 Err(malformed) => {
                     let queue = plain_name(delivery.routing_key.as_str());
-                    warn!(queue, error = chain(&malformed), "not a trigger: moved to the dead letters");
+                    match malformed {
+                        // Its scheduler sends it again, until a worker has it that can read it.
+                        Malformed::Newer(_) if self.is_told => {}
+                        Malformed::Newer(_) => {
+                            self.is_told = true;
+                            let error = chain(&malformed);
+                            warn!(queue, error, "triggers like this one are left for workers of a later release");
+                        }
+                        Malformed::NotATrigger(_) => {
+                            warn!(queue, error = chain(&malformed), "not a trigger: moved to the dead letters");
+                        }
+                    }
                     metrics::counter!("reveille_unreadable_messages_total").increment(1);
                     self.consumer.settle([(session, tag)].into_iter(), Fate::Reject).await;
                 }

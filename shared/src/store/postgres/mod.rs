@@ -17,7 +17,10 @@ use tokio::task::JoinSet;
 
 use super::database::{Database, Tx};
 use super::reads::prelude::*;
-use super::reads::{impl_fan_outs, impl_plain, impl_plain_events, impl_read_fan_outs, impl_read_plans, impl_read_runs};
+use super::reads::{
+    impl_fan_outs, impl_plain, impl_plain_events, impl_read_answers, impl_read_fan_outs, impl_read_plans,
+    impl_read_runs,
+};
 use super::{Hint, Kind, SCHEMA, StoreError};
 
 /// The channel on which processes give each other a hint.
@@ -49,6 +52,7 @@ pub(crate) struct PgTx {
 
 impl_read_plans!(Postgres, sqlx::Postgres);
 impl_read_runs!(Postgres, sqlx::Postgres);
+impl_read_answers!(Postgres, sqlx::Postgres);
 impl_read_fan_outs!(Postgres, sqlx::Postgres);
 impl_plain!(PgTx, " FOR SHARE");
 impl_fan_outs!(PgTx, " FOR UPDATE");

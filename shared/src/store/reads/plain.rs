@@ -6,19 +6,17 @@ macro_rules! impl_plain {
     ($tx:ty, $for_share:literal) => {
         #[async_trait::async_trait]
         impl $crate::store::database::Plain for $tx {
-            async fn take_key(
-                &mut self,
-                key: &IdempotencyKey,
-                id: WorkRequestId,
-            ) -> Result<Option<(WorkRequestId, String)>> {
+            async fn take_key(&mut self, key: &IdempotencyKey, answer: &str) -> Result<Option<TakenKey>> {
                 let taken = sqlx::query(
-                    "INSERT INTO idempotency_keys (namespace, key, request_hash, work_request_id, taken_at)
-                     VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+                    "INSERT INTO idempotent_requests (namespace, caller, operation, key, fields, answer, taken_at)
+                     VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
                 )
                 .bind(&key.namespace)
+                .bind(&key.caller)
+                .bind(&key.operation)
                 .bind(&key.key)
-                .bind(&key.request_hash)
-                .bind(id.0)
+                .bind(Json(&key.fields))
+                .bind(answer)
                 .bind(At(self.now))
                 .execute(&mut *self.tx)
                 .await
@@ -26,21 +24,21 @@ macro_rules! impl_plain {
                 if taken.rows_affected() == 1 {
                     return Ok(None);
                 }
-                let (id, hash): (Uuid, String) = sqlx::query_as(
-                    "SELECT work_request_id, request_hash FROM idempotency_keys WHERE namespace = $1 AND key = $2",
-                )
-                .bind(&key.namespace)
-                .bind(&key.key)
-                .fetch_one(&mut *self.tx)
-                .await
-                .map_err(step("read an idempotency key"))?;
-                Ok(Some((WorkRequestId(id), hash)))
+                let (Json(fields), answer) = sqlx::query_as(TAKEN_KEY)
+                    .bind(&key.namespace)
+                    .bind(&key.caller)
+                    .bind(&key.operation)
+                    .bind(&key.key)
+                    .fetch_one(&mut *self.tx)
+                    .await
+                    .map_err(step("read an idempotency key"))?;
+                Ok(Some((fields, answer)))
             }
 
             async fn purge_keys(&mut self, before: Timestamp, limit: i64) -> Result<u64> {
                 let purged = sqlx::query(
-                    "DELETE FROM idempotency_keys WHERE (namespace, key) IN
-                     (SELECT namespace, key FROM idempotency_keys WHERE taken_at < $1 LIMIT $2)",
+                    "DELETE FROM idempotent_requests WHERE (namespace, caller, operation, key) IN
+                     (SELECT namespace, caller, operation, key FROM idempotent_requests WHERE taken_at < $1 LIMIT $2)",
                 )
                 .bind(At(before))
                 .bind(limit)
@@ -287,6 +285,18 @@ macro_rules! impl_plain {
                     .await
                     .map_err(step("read a status"))?;
                 status.map(|status| status_column(&status)).transpose()
+            }
+
+            async fn latest(&mut self, id: WorkRequestId, limit: i64) -> Result<Vec<HistoryEvent>> {
+                let rows: Vec<EventRow> = sqlx::query_as(
+                    "SELECT seq, at, what FROM events WHERE work_request_id = $1 ORDER BY seq DESC LIMIT $2",
+                )
+                .bind(id.0)
+                .bind(limit)
+                .fetch_all(&mut *self.tx)
+                .await
+                .map_err(step("read the end of a history"))?;
+                all(rows)
             }
 
             async fn tell_transitions(&mut self, wanted: bool) -> Result<()> {

@@ -10,6 +10,12 @@ macro_rules! let_through {
         if let Some(schedule) = &$filter.schedule {
             $query.push(" AND w.schedule = ").push_bind(schedule);
         }
+        if let Some(id) = $filter.id {
+            $query.push(" AND w.id = ").push_bind(id.0);
+        }
+        if let Some(resource) = &$filter.resource {
+            $query.push(" AND w.resource ->> 'name' = ").push_bind(resource);
+        }
         if let Some(parent) = $filter.parent {
             $query.push(" AND w.parent = ").push_bind(parent.0);
         }
@@ -67,10 +73,20 @@ macro_rules! impl_read_runs {
             async fn work_requests(&self, filter: &ListFilter, limit: i64) -> Result<Vec<WorkRequest>> {
                 let mut query = sqlx::QueryBuilder::<$db>::new(WORK_REQUEST);
                 $crate::store::reads::let_through!(query, filter);
+                let Order { by, ascending } = filter.order;
                 if let Some(last) = filter.after {
-                    query.push(" AND w.id < ").push_bind(last.0);
+                    let beyond = if ascending { " > " } else { " < " };
+                    if by == SortBy::Accepted {
+                        query.push(" AND w.id").push(beyond).push_bind(last.0);
+                    } else {
+                        query.push(" AND (").push(by.columns("w").join(", ")).push(")").push(beyond).push("(SELECT ");
+                        query.push(by.columns("x").join(", ")).push(" FROM work_requests x WHERE x.id = ");
+                        query.push_bind(last.0).push(")");
+                    }
                 }
-                query.push(" ORDER BY w.id DESC LIMIT ").push_bind(limit);
+                let direction = if ascending { "" } else { " DESC" };
+                let order: Vec<_> = by.columns("w").iter().map(|column| format!("{column}{direction}")).collect();
+                query.push(" ORDER BY ").push(order.join(", ")).push(" LIMIT ").push_bind(limit);
                 let rows: Vec<WorkRequestRow> =
                     query.build_query_as().fetch_all(&self.read).await.map_err(step("list work requests"))?;
                 all(rows)
@@ -152,16 +168,6 @@ macro_rules! impl_read_runs {
                 .await
                 .map_err(step("read how long runs took"))?;
                 Ok(took.into_iter().map(|(start, end)| end.0.duration_since(start.0)).collect())
-            }
-
-            async fn output(&self, id: WorkRequestId) -> Result<Option<Value>> {
-                let output: Option<Option<Json<Value>>> =
-                    sqlx::query_scalar("SELECT output FROM work_requests WHERE id = $1")
-                        .bind(id.0)
-                        .fetch_optional(&self.read)
-                        .await
-                        .map_err(step("read an output"))?;
-                Ok(output.flatten().map(|json| json.0))
             }
 
             async fn events(&self, id: WorkRequestId, after: i32, limit: i64) -> Result<Vec<HistoryEvent>> {
@@ -280,14 +286,15 @@ macro_rules! impl_read_runs {
                     .map_err(step("look whether transitions are told"))
             }
 
-            async fn untold(&self, limit: i64) -> Result<Vec<Untold>> {
+            async fn untold(&self, after: i64, limit: i64) -> Result<Vec<InOutbox>> {
                 let rows: Vec<UntoldRow> = sqlx::query_as(
-                    "SELECT o.number, o.work_request_id AS id, w.namespace, w.job, w.schedule, e.seq, e.at, e.what
-                     FROM (SELECT number, work_request_id, seq FROM outbox ORDER BY number LIMIT $1) AS o
-                     JOIN events e ON e.work_request_id = o.work_request_id AND e.seq = o.seq
-                     JOIN work_requests w ON w.id = o.work_request_id
+                    "SELECT o.number, o.work_request_id AS id, o.seq, w.namespace, w.job, w.schedule, e.at, e.what
+                     FROM (SELECT number, work_request_id, seq FROM outbox WHERE number > $1 ORDER BY number LIMIT $2) AS o
+                     LEFT JOIN events e ON e.work_request_id = o.work_request_id AND e.seq = o.seq
+                     LEFT JOIN work_requests w ON w.id = o.work_request_id
                      ORDER BY o.number",
                 )
+                .bind(after)
                 .bind(limit)
                 .fetch_all(&self.read)
                 .await

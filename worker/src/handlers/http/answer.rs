@@ -26,15 +26,29 @@ pub(super) struct Answer {
 
 impl Answer {
     /// Reads the body up to what is kept, and no further.
-    pub(super) async fn read(mut response: Response) -> Result<Self, RunFailure> {
+    pub(super) async fn read(response: Response) -> Result<Self, RunFailure> {
+        let (answer, read) = Self::read_some(response).await;
+        read.map(|()| answer)
+    }
+
+    /// The same, with what has come of a body that is cut off, and why it was.
+    pub(super) async fn read_some(mut response: Response) -> (Self, Result<(), RunFailure>) {
         let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
-        let (mut body, mut truncated) = (Vec::new(), false);
-        while !truncated && let Some(chunk) = response.chunk().await.map_err(connection)? {
-            let room = MAX_BODY - body.len();
-            truncated = chunk.len() > room;
-            body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        let mut answer = Self { status, headers, body: Vec::new(), truncated: false };
+        while !answer.truncated {
+            match response.chunk().await {
+                Ok(Some(chunk)) => answer.keep(&chunk),
+                Ok(None) => break,
+                Err(error) => return (answer, Err(connection(error))),
+            }
         }
-        Ok(Self { status, headers, body, truncated })
+        (answer, Ok(()))
+    }
+
+    fn keep(&mut self, chunk: &[u8]) {
+        let room = MAX_BODY - self.body.len();
+        self.truncated = chunk.len() > room;
+        self.body.extend_from_slice(&chunk[..chunk.len().min(room)]);
     }
 
     /// As a run's output.

@@ -99,7 +99,7 @@ pub(super) async fn go_on(
     if run.is_canceled() {
         return Ok(Left::Ended(pursuit.cancel(&notes).await));
     }
-    Err(RunFailure::stopped())
+    Ok(Left::Untouched)
 }
 
 /// One lease's part in following an operation.

@@ -187,7 +187,7 @@ async fn who_never_comes_to_an_end_is_left_when_time_is_over() {
             tokio::time::sleep(Duration::from_millis(1200)).await;
             run.handle.stop(Why::TimedOut);
         });
-        assert_eq!(result, Err(RunFailure::stopped()));
+        assert_eq!(result, Err(RunFailure::given_up()));
         assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
     }
 }
@@ -219,7 +219,7 @@ async fn stopped(base: &str, why: Why, cancel: CancelCall) -> Vec<String> {
         tokio::time::sleep(Duration::from_millis(50)).await;
         run.handle.stop(why);
     });
-    assert_eq!(result, Err(RunFailure::stopped()), "whatever became of the cancel call");
+    assert_eq!(result, Err(RunFailure::given_up()), "whatever became of the cancel call");
     lines(&mut notes).into_iter().filter(|line| line.stream == Stream::System).map(|line| line.text).collect()
 }
 
@@ -267,7 +267,7 @@ async fn a_stop_drops_the_request() {
         tokio::time::sleep(Duration::from_millis(50)).await;
         stop.cancel();
     });
-    assert_eq!(result, Err(RunFailure::stopped()));
+    assert_eq!(result, Err(RunFailure::given_up()));
 }
 
 #[tokio::test]
@@ -287,12 +287,58 @@ async fn broken_servers_are_worth_a_retry_and_show_no_secret() {
     });
     for bytes in garbage {
         let failure = call(&get_call(format!("http://{address}/${{env:TOKEN}}"))).await.unwrap_err();
-        assert!(failure.retryable && failure.code == "HttpConnection", "{bytes:?}: {failure:?}");
+        assert!(failure.in_doubt && failure.code == "HttpConnection", "{bytes:?}: {failure:?}");
         assert!(!failure.message.contains("s3cret"), "{failure:?}");
     }
     while tasks.join_next().await.is_some() {}
     let refused = call(&get_call(format!("http://{address}/${{env:TOKEN}}"))).await.unwrap_err();
     assert!(refused.retryable && refused.code == "HttpConnect" && !refused.message.contains("s3cret"), "{refused:?}");
+}
+
+/// Reads a little of whatever comes, answers with these bytes, and hangs up; again and again.
+async fn curt(answer: &'static [u8]) -> (String, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        loop {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let _ = socket.read(&mut [0; 1024]).await.unwrap();
+            socket.write_all(answer).await.unwrap();
+        }
+    });
+    (address, tasks)
+}
+
+#[tokio::test]
+async fn only_what_may_have_been_heard_is_in_doubt() {
+    let (silent, _hangs_up) = curt(b"").await;
+    let cut_off = |status: &str| format!("HTTP/1.1 {status}\r\ncontent-length: 100\r\n\r\nshort").leak().as_bytes();
+    let (good, _cuts_off) = curt(cut_off("200 OK")).await;
+    let (bad, _breaks) = curt(cut_off("503 Service Unavailable")).await;
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nobody = gone.local_addr().unwrap();
+    drop(gone);
+    for (url, code, in_doubt) in [
+        (format!("http://{silent}/"), "HttpConnection", true),
+        (format!("http://{good}/"), "HttpConnection", true),
+        (format!("http://{bad}/"), "HttpStatus", false),
+        (format!("http://{nobody}/"), "HttpConnect", false),
+        // It speaks no TLS, and hangs up in the middle of the handshake.
+        (format!("https://{silent}/"), "HttpConnect", false),
+        (format!("https://{good}/"), "HttpConnect", false),
+    ] {
+        for one_way in [false, true] {
+            let made = call(&HttpCall { one_way, method: "POST".into(), ..get_call(url.clone()) }).await;
+            if one_way && url.contains(&good) && url.starts_with("http:") {
+                assert_eq!(made, Ok(json!({"status": 200})), "its status is all that is wanted");
+                continue;
+            }
+            let failure = made.unwrap_err();
+            assert!(failure.retryable, "{url}: {failure:?}");
+            assert_eq!((failure.code.as_str(), failure.in_doubt), (code, in_doubt), "{url}: {failure:?}");
+        }
+    }
 }
 
 #[tokio::test]

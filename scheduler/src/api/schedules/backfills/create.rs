@@ -9,6 +9,7 @@ use reveille_shared::due::{DueTimes, Stretch};
 use reveille_shared::store::{Backfill, BackfillVerdict, NewBackfill, just_before};
 use reveille_shared::work_request::WorkRequestId;
 use serde::Serialize;
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::view::View;
@@ -16,6 +17,7 @@ use crate::api::ApiState;
 use crate::api::body::{Body, BodyFields, FromBody};
 use crate::api::error::{Fault, Problem};
 use crate::api::extract::{BeforeVerb, Name, Namespace};
+use crate::api::idempotency::{self, Fields, Key, KeyHeaders};
 use crate::api::schedules::{due_times, find, key, note};
 use crate::api::time::Instant;
 
@@ -94,7 +96,7 @@ struct DryRun {
 /// excluded day. The schedule itself goes on as ever.
 #[utoipa::path(
     post, path = "/v1/schedules/{schedule}:backfill", tag = "schedules", operation_id = "backfillSchedule",
-    params(("schedule" = String, Path, description = "The schedule's name")),
+    params(("schedule" = String, Path, description = "The schedule's name"), KeyHeaders),
     request_body(content = Ask, content_type = "application/json"),
     responses(
         (status = 200, body = DryRun, description = "What would be done, as `dryRun` asked"),
@@ -104,16 +106,24 @@ struct DryRun {
         (status = 413, description = "The body has more than 1 MiB"),
         (status = 415, description = "The body is not application/json"),
         (status = 422, description = "A member of the body is wrong: the range is reversed, ends in the future, holds no \
-            due time or more than 100,000"),
+            due time or more than 100,000; or the key was used for another request"),
     )
 )]
 pub(crate) async fn backfill(
     State(state): State<ApiState>,
     Namespace(namespace): Namespace,
     BeforeVerb(name): BeforeVerb,
+    idempotency: Key,
     Body(ask): Body<Ask>,
 ) -> Result<Response, Problem> {
     let key = key(&namespace, &name)?;
+    let operation = format!("POST /v1/schedules/{name}:backfill");
+    // To ask what would be done needs no name: nothing is.
+    let idempotency = idempotency.of(&namespace, operation, fields(&ask)).filter(|_| !ask.dry_run);
+    if let Some(id) = idempotency::earlier(&state, idempotency.as_ref()).await? {
+        let known = state.store.backfill(&key, &id).await?.ok_or_else(|| Problem::not_found("backfill", &id))?;
+        return answer(&ask, known);
+    }
     // What was asked for before is answered before all checks: the schedule may have changed since.
     if let (Some(id), false) = (&ask.id, ask.dry_run)
         && let Some(known) = state.store.backfill(&key, id).await?
@@ -142,11 +152,23 @@ pub(crate) async fn backfill(
         by: ask.by.clone(),
         reason: ask.reason.clone(),
     };
-    match state.store.create_backfill(new).await? {
+    match state.store.create_backfill(new, idempotency.as_ref()).await? {
         BackfillVerdict::New(made) | BackfillVerdict::Repeated(made) | BackfillVerdict::Other(made) => {
             answer(&ask, *made)
         }
+        BackfillVerdict::KeyReused(fields) => Err(idempotency::reused(fields)),
     }
+}
+
+/// Tells this request from another one.
+fn fields(ask: &Ask) -> Fields {
+    Fields::default()
+        .with("from", Some(ask.from.to_string().into()))
+        .with("to", Some(ask.to.to_string().into()))
+        .with("maxParallel", Some(ask.max_parallel.into()))
+        .with("id", ask.id.clone().map(Value::from))
+        .with("by", Some(ask.by.clone().into()))
+        .with("reason", ask.reason.clone().map(Value::from))
 }
 
 /// The due times that are asked for.

@@ -118,6 +118,7 @@ async fn lead_run(call: &HttpCall, run: &Run, told: &mut tokio::sync::mpsc::Rece
     let result = loop {
         match caller.call(call, run, &variables, kept.last().cloned()).await {
             Left::Ended(result) => break result,
+            Left::Untouched => panic!("nobody stops it"),
             Left::Parked { after, notes } => {
                 waits.push(u64::try_from(after.as_millis()).unwrap());
                 kept.push(notes);

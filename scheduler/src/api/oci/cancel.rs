@@ -1,0 +1,39 @@
+//! `DELETE /20190415/workRequests/{id}`
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+
+use crate::api::ApiState;
+use crate::api::dialects::oci::View;
+use crate::api::error::Problem;
+use crate::api::extract::{Namespace, Segment};
+use crate::api::known::Known;
+use crate::api::polling::Tagged;
+
+/// Cancels a work request, for OCI's clients
+///
+/// What waits is canceled at once, and what runs is asked to stop.
+#[utoipa::path(
+    delete, path = "/20190415/workRequests/{id}", tag = "oci", operation_id = "cancelOciWorkRequest",
+    params(
+        ("id" = String, Path, description = "The work request's id"),
+        ("If-Match" = Option<String>, Header, description = "`ETag` of what is meant"),
+    ),
+    responses(
+        (status = 202, description = "It is CANCELED, or CANCELING until its worker has stopped it"),
+        (status = 404, description = "There is none of this id in the namespace"),
+        (status = 409, description = "It has ended"),
+        (status = 412, description = "It is another one than `If-Match` says"),
+    )
+)]
+pub(crate) async fn cancel_oci_work_request(
+    State(state): State<ApiState>,
+    Namespace(namespace): Namespace,
+    Segment(id): Segment,
+    asked: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    let known = Known::load(&state, &namespace, &id).await?;
+    Tagged::new(&View::full(&known)).must_match(&asked)?;
+    Known::cancel(&state, &namespace, &id).await?;
+    Ok(StatusCode::ACCEPTED)
+}

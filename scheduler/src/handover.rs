@@ -1,0 +1,189 @@
+//! What the planner and the API of a process hand to its dispatcher: triggers that are marked as sent already, so that they
+//! need not be found and marked by it first.
+
+use reveille_shared::store::Outgoing;
+use tokio::sync::mpsc;
+
+/// Batches that a planner may be ahead of the dispatcher.
+const PLANNED: usize = 4;
+/// Triggers that callers may be ahead of it.
+const ASKED_FOR: usize = 256;
+/// The most triggers of callers in one batch.
+const BATCH: usize = ASKED_FOR;
+
+/// What a dispatcher is told.
+#[derive(Debug)]
+pub enum Handed {
+    /// These triggers are marked as sent, and to be published.
+    Sent(Vec<Outgoing>),
+    /// Some may be, and nobody knows which: the answer to the commit was lost, or nobody was there to hear it.
+    Unknown,
+}
+
+/// The side of those who hand over.
+#[derive(Debug, Clone)]
+pub struct Handover(mpsc::Sender<Handed>);
+
+/// A place with the dispatcher, taken before triggers are marked as sent. Dropped unused, some may have been.
+#[derive(Debug)]
+pub struct Place<'a>(Option<mpsc::Permit<'a, Handed>>);
+
+/// The dispatcher's side.
+#[derive(Debug)]
+pub struct Intake {
+    planned: mpsc::Receiver<Handed>,
+    asked_for: mpsc::Receiver<Handed>,
+    /// Among what callers handed over were some that nobody knows.
+    unknown: bool,
+}
+
+/// Who hands over: the planner, callers; and to whom.
+#[must_use]
+pub fn channels() -> (Handover, Handover, Intake) {
+    let (planner, planned) = mpsc::channel(PLANNED);
+    let (callers, asked_for) = mpsc::channel(ASKED_FOR);
+    (Handover(planner), Handover(callers), Intake { planned, asked_for, unknown: false })
+}
+
+impl Handover {
+    /// A place, if the dispatcher has room.
+    #[must_use]
+    pub fn place(&self) -> Option<Place<'_>> {
+        self.0.try_reserve().ok().map(|permit| Place(Some(permit)))
+    }
+}
+
+impl Place<'_> {
+    /// Hands over all that was marked.
+    pub fn hand_over(mut self, sent: Vec<Outgoing>) {
+        if let Some(permit) = self.0.take()
+            && !sent.is_empty()
+        {
+            permit.send(Handed::Sent(sent));
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if let Some(permit) = self.0.take() {
+            permit.send(Handed::Unknown);
+        }
+    }
+}
+
+impl Intake {
+    /// What is there: a batch of the planner first, else all of the callers' as one batch.
+    pub fn try_next(&mut self) -> Option<Handed> {
+        if let Ok(handed) = self.planned.try_recv() {
+            return Some(handed);
+        }
+        if std::mem::take(&mut self.unknown) {
+            return Some(Handed::Unknown);
+        }
+        let first = self.asked_for.try_recv().ok()?;
+        Some(self.collect(first))
+    }
+
+    /// The same as soon as there is something; none when nobody hands over any more. Nothing is lost when it is given up.
+    pub async fn next(&mut self) -> Option<Handed> {
+        if let Some(handed) = self.try_next() {
+            return Some(handed);
+        }
+        tokio::select! {
+            biased;
+            Some(handed) = self.planned.recv() => Some(handed),
+            Some(first) = self.asked_for.recv() => Some(self.collect(first)),
+            else => None,
+        }
+    }
+
+    /// Takes nothing new; what was handed over, or has a place, can still be had.
+    pub fn close(&mut self) {
+        self.planned.close();
+        self.asked_for.close();
+    }
+
+    /// Triggers of callers come one by one, and go to the broker together.
+    fn collect(&mut self, first: Handed) -> Handed {
+        let Handed::Sent(mut batch) = first else { return first };
+        while batch.len() < BATCH
+            && let Ok(next) = self.asked_for.try_recv()
+        {
+            match next {
+                Handed::Sent(sent) => batch.extend(sent),
+                Handed::Unknown => self.unknown = true,
+            }
+        }
+        Handed::Sent(batch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use reveille_shared::broker::Route;
+    use reveille_shared::definition::Priority;
+    use reveille_shared::trigger::{self, Trigger};
+    use reveille_shared::work_request::WorkRequestId;
+
+    use super::*;
+
+    fn outgoing(n: u32) -> Outgoing {
+        let id = WorkRequestId::new(Timestamp::UNIX_EPOCH);
+        Outgoing {
+            route: Route { queue: "default".into(), priority: Priority::Normal },
+            trigger: Trigger { v: trigger::VERSION, id, n, namespace: "default".into(), job: "job".into() },
+            due_at: Timestamp::UNIX_EPOCH,
+            fire: None,
+        }
+    }
+
+    fn numbers(handed: Option<Handed>) -> Vec<u32> {
+        match handed {
+            Some(Handed::Sent(batch)) => batch.iter().map(|out| out.trigger.n).collect(),
+            Some(Handed::Unknown) => vec![0],
+            None => Vec::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_planner_goes_first_and_callers_go_together() {
+        let (planner, callers, mut intake) = channels();
+        for n in 1..=3 {
+            callers.place().unwrap().hand_over(vec![outgoing(n)]);
+        }
+        callers.place().unwrap().hand_over(Vec::new());
+        planner.place().unwrap().hand_over(vec![outgoing(8), outgoing(9)]);
+        assert_eq!(numbers(intake.next().await), [8, 9]);
+        assert_eq!(numbers(intake.next().await), [1, 2, 3]);
+        assert!(intake.try_next().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_place_that_is_dropped_is_told_and_none_is_lost_when_it_closes() {
+        let (planner, callers, mut intake) = channels();
+        callers.place().unwrap().hand_over(vec![outgoing(1)]);
+        drop(callers.place().unwrap());
+        callers.place().unwrap().hand_over(vec![outgoing(2)]);
+        let late = planner.place().unwrap();
+        intake.close();
+        assert!(callers.place().is_none());
+        assert_eq!(numbers(intake.next().await), [1, 2]);
+        assert_eq!(numbers(intake.next().await), [0]);
+        late.hand_over(vec![outgoing(3)]);
+        assert_eq!(numbers(intake.next().await), [3]);
+        assert!(intake.next().await.is_none());
+    }
+
+    #[test]
+    fn who_has_no_room_gives_no_place() {
+        let (planner, _callers, mut intake) = channels();
+        for n in 0..4 {
+            planner.place().unwrap().hand_over(vec![outgoing(n)]);
+        }
+        assert!(planner.place().is_none());
+        assert_eq!(numbers(intake.try_next()), [0]);
+        assert!(planner.place().is_some());
+    }
+}

@@ -1,0 +1,253 @@
+//! How attempts end, and what they say until then: told by their workers under their leases (I3).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::fan_outs::{self, NoSplit};
+use super::texts::{error_without_nul, json_without_nul, without_nul};
+use super::transition::{Batch, Hints};
+use super::{Result, Store};
+use crate::crash::{self, Commit};
+use crate::fan_out::FailPolicy;
+use crate::state::{Input, Refusal};
+use crate::work_request::{LogLine, RunError, WorkRequestId};
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "camelCase")]
+pub enum Outcome {
+    /// The business logic took effect.
+    Succeeded {
+        /// What it answered; at most [`crate::work_request::MAX_OUTPUT`] bytes of JSON.
+        output: Value,
+    },
+    /// Nothing was run: an attempt that was lost is known to have taken effect.
+    Verified {
+        /// What was found, likewise.
+        output: Value,
+    },
+    /// Nothing was run: whether an attempt that was lost took effect is to be asked again.
+    Deferred {
+        /// How long to wait.
+        after: Duration,
+        /// What was found.
+        reason: String,
+    },
+    /// What the attempt has begun elsewhere goes on, and is to be asked after.
+    Parked {
+        /// How long to wait before that.
+        after: Duration,
+        /// What whoever asks needs to know: no secret.
+        notes: Value,
+    },
+    /// It took effect, and calls for other runs, its children; it ends as they do.
+    Split {
+        /// What it answered, likewise.
+        output: Value,
+        /// What the children run: a job of the same namespace.
+        job: String,
+        /// What failed ones mean for it.
+        fail: FailPolicy,
+        /// How many they are. Their inputs were staged under the lease's token, see [`super::Staging`].
+        children: u32,
+    },
+    /// It did not.
+    Failed {
+        /// Why.
+        error: RunError,
+        /// How long to wait before the next attempt, where the retry policy grants one.
+        retry: Option<Duration>,
+    },
+    /// It was stopped because someone had asked.
+    Stopped,
+    /// It was given up unfinished, for another worker to start anew.
+    Released {
+        /// It was broken off in its course: whether it took effect is to be asked first.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        doubt: bool,
+    },
+    /// It was broken off, by whatever came between: nobody knows whether it took effect.
+    Lost {
+        /// What is known.
+        error: RunError,
+        /// How long to wait before the next attempt, where the job's policies grant one.
+        retry: Option<Duration>,
+        /// Whether it took effect is to be asked first, even where no retry is granted.
+        verify: bool,
+    },
+}
+
+/// The end of an attempt.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// The work request.
+    pub id: WorkRequestId,
+    /// The lease.
+    pub token: Uuid,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// A run's own word on how far it is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Progress {
+    /// The work request.
+    pub id: WorkRequestId,
+    /// The lease.
+    pub token: Uuid,
+    /// 0 to 100; never goes down within the work request.
+    pub percent: f32,
+    /// A few words.
+    pub message: Option<String>,
+}
+
+/// What a worker has reported under a lease that had ended: evidence of what became of that attempt. It has changed
+/// nothing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LateReport {
+    /// The lease.
+    pub token: Uuid,
+    /// When it came.
+    pub at: Timestamp,
+    /// What it says.
+    pub outcome: Outcome,
+}
+
+impl Store {
+    /// Records how attempts ended, one answer for each report in order. `Err(Repeated)` is as good as `Ok`: the first
+    /// answer stands. `Err(StaleToken)` and `Err(Ended)`: the lease was lost; the report is kept as evidence, unless it
+    /// says no more than that, and has changed nothing.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`]: repeat the same reports, as the commit may have gone through.
+    pub async fn report(&self, reports: Vec<Report>) -> Result<Vec<std::result::Result<(), Refusal>>> {
+        let mut tx = self.begin().await?;
+        let mut batch = Batch::lock_ids(&mut *tx, reports.iter().map(|report| report.id)).await?;
+        let mut hints = Hints::default();
+        let mut verdicts = Vec::with_capacity(reports.len());
+        let mut stale = Vec::new();
+        for (index, report) in reports.into_iter().enumerate() {
+            let Report { id, token, outcome } = report.clone();
+            let mut noted = None;
+            let mut children = None;
+            let (input, output) = match outcome {
+                Outcome::Succeeded { output } => {
+                    (Input::Succeed { token, verified: false }, Some(json_without_nul(output)))
+                }
+                Outcome::Verified { output } => {
+                    (Input::Succeed { token, verified: true }, Some(json_without_nul(output)))
+                }
+                Outcome::Deferred { after, reason } => {
+                    (Input::Defer { token, after, reason: without_nul(reason) }, None)
+                }
+                Outcome::Parked { after, notes } => {
+                    noted = Some(json_without_nul(notes));
+                    (Input::Park { token, after }, None)
+                }
+                Outcome::Split { output, job, fail, children: total } => {
+                    let namespace = batch.get(id).map(|row| row.namespace.clone()).unwrap_or_default();
+                    let output = Some(json_without_nul(output));
+                    match fan_outs::split(&mut *tx, &namespace, id, (&job, fail, token, total)).await? {
+                        Ok(new) => {
+                            children = Some(new);
+                            (Input::Split { token: Some(token), children: total }, output)
+                        }
+                        Err(NoSplit::Empty) => (Input::Succeed { token, verified: false }, output),
+                        Err(NoSplit::Failed(error)) => (Input::Fail { token, error, retry: None }, None),
+                    }
+                }
+                Outcome::Failed { error, retry } => {
+                    (Input::Fail { token, error: error_without_nul(error), retry }, None)
+                }
+                Outcome::Stopped => (Input::Stopped { token }, None),
+                Outcome::Released { doubt } => (Input::Release { token, doubt }, None),
+                Outcome::Lost { error, retry, verify } => {
+                    (Input::Lose { token, error: error_without_nul(error), retry, verify }, None)
+                }
+            };
+            verdicts.push(match batch.apply(id, &input) {
+                Ok(row) => {
+                    row.output = output;
+                    row.notes = noted.or_else(|| row.notes.take());
+                    hints.after(row);
+                    // One that was canceled meanwhile has ended.
+                    if let Some((new, depth)) = children.filter(|_| !row.is_done()) {
+                        let namespace = row.namespace.clone();
+                        tx.insert_fan_out(id, &namespace, &new, depth).await?;
+                        hints.grow();
+                    }
+                    Ok(())
+                }
+                Err(refusal) => {
+                    stale.push((index, report));
+                    Err(refusal)
+                }
+            });
+        }
+        batch.save(&mut *tx).await?;
+        if !stale.is_empty() {
+            let pairs: Vec<_> = stale.iter().map(|(_, report)| (report.id.0, report.token)).collect();
+            let ended = tx.ended_under(&pairs).await?;
+            for (index, report) in stale {
+                if ended.contains(&(report.id.0, report.token)) {
+                    verdicts[index] = Err(Refusal::Repeated);
+                } else if !matches!(report.outcome, Outcome::Lost { .. }) {
+                    // That nobody knows is no evidence.
+                    tx.keep_late(&report).await?;
+                }
+            }
+        }
+        crash::around(Commit::Report, tx.commit()).await?;
+        hints.give(self);
+        Ok(verdicts)
+    }
+
+    /// What was reported on a run under leases that had ended, the first to come first.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn late_reports(&self, id: WorkRequestId) -> Result<Vec<LateReport>> {
+        self.db.late_reports(id).await
+    }
+
+    /// Keeps what runs say about their progress; what comes under a stale token changes nothing.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn progress(&self, progress: &[Progress]) -> Result<()> {
+        let mut tx = self.begin().await?;
+        tx.save_progress(&latest(progress)).await?;
+        crash::around(Commit::Progress, tx.commit()).await
+    }
+
+    /// Keeps lines that runs have printed. Repeating it is harmless.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn append_logs(&self, lines: &[(WorkRequestId, LogLine)]) -> Result<()> {
+        let mut tx = self.begin().await?;
+        tx.append_logs(lines).await?;
+        crash::around(Commit::Lines, tx.commit()).await
+    }
+}
+
+/// One entry for each lease, in one order for all, so that two batches can't deadlock: the highest percentage that
+/// makes sense and the last words.
+fn latest(progress: &[Progress]) -> Vec<Progress> {
+    let mut latest: BTreeMap<(WorkRequestId, Uuid), Progress> = BTreeMap::new();
+    for Progress { id, token, percent, message } in progress {
+        let entry =
+            latest.entry((*id, *token)).or_insert(Progress { id: *id, token: *token, percent: 0.0, message: None });
+        // Not a number says nothing.
+        entry.percent = entry.percent.max(*percent).min(100.0);
+        if let Some(message) = message {
+            entry.message = Some(without_nul(message.clone()));
+        }
+    }
+    latest.into_values().collect()
+}
