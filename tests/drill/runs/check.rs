@@ -122,7 +122,7 @@ pub(crate) fn run(story: &Story, asked: Option<&Asked>, suffered: &[Suffered]) -
     if let Some(job) = jobs::find(&story.job) {
         outcome(story, job, asked, &mut findings);
         in_time(story, job, &mut findings);
-        again::once_effective(story, job, suffered, &mut findings);
+        again::once_effective(story, job, &mut findings);
         followed::to_its_end(story, job, suffered, &mut findings);
     }
     alone::one_at_a_time(story, suffered, &mut findings);

@@ -1,16 +1,14 @@
 //! Whether runs that may not be begun anew blindly have been. Pure.
 
 use super::{Breach, Findings, is_loss};
-use crate::faults::What as Trouble;
 use crate::jobs::Job;
 use crate::ledger::What;
 use crate::legal::Event;
 use crate::records::Story;
-use crate::trouble::Suffered;
 
 /// What asks is not begun anew after an attempt that was broken off when it had taken effect; what fails when it is lost is
 /// not begun anew after one that was broken off when it had begun.
-pub(super) fn once_effective(story: &Story, job: &Job, suffered: &[Suffered], findings: &mut Findings) {
+pub(super) fn once_effective(story: &Story, job: &Job, findings: &mut Findings) {
     if !job.asks && !job.fails_when_lost {
         return;
     }
@@ -22,7 +20,7 @@ pub(super) fn once_effective(story: &Story, job: &Job, suffered: &[Suffered], fi
         let Some(attempt) = started.attempt().filter(|attempt| has_written(*attempt, What::Start, i64::MAX)) else {
             continue;
         };
-        let before = story.history.iter().filter(|event| was_broken_off(story, event, suffered)).find_map(|event| {
+        let before = story.history.iter().filter(|event| was_broken_off(event)).find_map(|event| {
             event.attempt().filter(|before| *before < attempt && has_written(*before, telling, started.at_us))
         });
         if let Some(before) = before {
@@ -32,18 +30,11 @@ pub(super) fn once_effective(story: &Story, job: &Job, suffered: &[Suffered], fi
     }
 }
 
-/// Whether an attempt ends here that was not to end by itself. What its worker hands back as it is told to end is no loss.
-fn was_broken_off(story: &Story, event: &Event, suffered: &[Suffered]) -> bool {
+/// Whether an attempt ends here that was not to end by itself, also if its worker was told to end.
+fn was_broken_off(event: &Event) -> bool {
     match event.kind() {
         "attemptFailed" => event.what["error"]["code"].as_str().is_some_and(is_loss),
-        "released" => {
-            let worker = event.attempt().and_then(|attempt| story.workers.get(&attempt));
-            let stops = suffered.iter().filter(|one| one.what == Trouble::Stop);
-            !stops.filter(|one| worker.is_some_and(|worker| one.whom.name() == *worker)).any(|one| {
-                let to_us = one.to_us + i64::try_from(one.healed.as_micros()).unwrap_or(i64::MAX / 2);
-                (one.from_us..=to_us).contains(&event.at_us)
-            })
-        }
+        "released" => true,
         _ => false,
     }
 }
@@ -54,6 +45,7 @@ mod tests {
 
     use super::super::samples::{breaches, entry, froze};
     use super::*;
+    use crate::faults::What as Trouble;
 
     #[test]
     fn what_had_taken_effect_when_it_was_lost_is_not_run_again() {
@@ -83,11 +75,12 @@ mod tests {
     }
 
     #[test]
-    fn what_was_broken_off_and_given_back_counts_as_lost_unless_its_worker_was_told_to_end() {
+    fn what_was_broken_off_and_given_back_counts_as_lost() {
         let released = |story: &mut Story| story.history[2].what = json!({"type": "released", "attempt": 1});
         assert_eq!(breaches("once", &[], released), [Breach::Again]);
-        assert_eq!(breaches("once", &[froze(Trouble::Freeze, 2, 6)], released), [Breach::Again]);
-        assert_eq!(breaches("once", &[froze(Trouble::Stop, 2, 6)], released), [], "it was to end");
+        for trouble in [Trouble::Freeze, Trouble::Stop] {
+            assert_eq!(breaches("once", &[froze(trouble, 2, 6)], released), [Breach::Again]);
+        }
         assert_eq!(breaches("asked", &[], released), [], "it had not taken effect");
         let not_begun = |story: &mut Story| {
             released(story);
