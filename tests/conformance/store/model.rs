@@ -78,7 +78,7 @@ struct Model {
     told: Vec<Happening>,
     /// The claims made so far, the last one last.
     claims: Vec<Claim>,
-    /// Tokens under which an attempt was reported.
+    /// Tokens under which something was reported that the history tells.
     reported: BTreeSet<Uuid>,
 }
 
@@ -163,9 +163,11 @@ impl Model {
                     Outcome::Lost { error, retry, verify } => Input::Lose { token, error, retry, verify },
                     Outcome::Split { .. } => unreachable!("needs inputs: see fan_out.rs"),
                 };
+                let told = self.told.len();
                 let mut expected = self.apply(&input);
                 if expected.is_ok() {
-                    self.reported.insert(token);
+                    // That an operation still goes on is told once: later tokens that found it so leave no trace.
+                    self.reported.extend((self.told.len() > told).then_some(token));
                 } else if self.reported.contains(&token) {
                     expected = Err(Refusal::Repeated);
                 }

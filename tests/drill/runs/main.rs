@@ -220,7 +220,9 @@ async fn judge(
     );
     let faulty = found.iter().filter(|(_, findings)| !findings.breaches.is_empty()).count();
     if faulty > 0 || !violations.is_empty() {
-        bail!("{faulty} runs and {} other things are not as they must be", violations.len());
+        // Again, as the logs come in between.
+        let first = violations.first().map_or("see above", String::as_str);
+        bail!("{faulty} runs and {} other things are not as they must be: {first}", violations.len());
     }
     println!(
         "0 lost, 0 stuck, 0 executed by two at once, 0 beyond a limit, 0 run again after their effect, \
