@@ -94,7 +94,7 @@ pub(crate) async fn stories(database: &mut PgConnection, ledger: Vec<Entry>) -> 
         "SELECT id, job, status, attempt, error_code, coalesce(input->>'key', k.key) AS key,
                 coalesce((input->>'doomed')::boolean, false) AS doomed, parent, schedule, input->>'tenant' AS tenant,
                 chained_from
-         FROM work_requests w LEFT JOIN idempotency_keys k ON k.work_request_id = w.id ORDER BY id",
+         FROM work_requests w LEFT JOIN idempotent_requests k ON k.answer = w.id::text ORDER BY id",
     )
     .fetch_all(&mut *database)
     .await?;
