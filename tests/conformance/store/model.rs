@@ -166,8 +166,9 @@ impl Model {
                 let told = self.told.len();
                 let mut expected = self.apply(&input);
                 if expected.is_ok() {
-                    // That an operation still goes on is told once: later tokens that found it so leave no trace.
-                    self.reported.extend((self.told.len() > told).then_some(token));
+                    // What is lost, or told only once as an operation goes on, leaves no trace of its token.
+                    let names_it = |what: &Happening| serde_json::to_value(what).unwrap()["token"] == token.to_string();
+                    self.reported.extend(self.told[told..].iter().any(names_it).then_some(token));
                 } else if self.reported.contains(&token) {
                     expected = Err(Refusal::Repeated);
                 }
