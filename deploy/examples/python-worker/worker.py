@@ -46,10 +46,11 @@ def work(run, tell, check):
     return {"steps": steps, "by": NAME}
 
 
-def post(path, body, namespace, content_type="application/json"):
-    """One request: the status and the answer. Repeated until the API answers; 5xx and 429 are no answer."""
+def post(path, body, namespace, content_type="application/json", check=lambda: None):
+    """One request: the status and the answer. Repeated until the API answers, or `check` raises; 5xx and 429 are no answer."""
     headers = {"Content-Type": content_type, "X-Reveille-Namespace": namespace}
     while True:
+        check()
         request = urllib.request.Request(API + path, json.dumps(body).encode(), headers)
         try:
             try:
@@ -84,7 +85,11 @@ class Run(threading.Thread):
         event = {"specversion": "1.0", "id": str(uuid.uuid4()), "source": f"/workers/{NAME}",
                  "type": f"io.reveille.run.{kind}", "time": datetime.now(timezone.utc).isoformat(),
                  "leasetoken": self.token, "data": data}
-        status, answer = post(self.path + "/events", event, self.claimed["namespace"], "application/cloudevents+json")
+        # How the run goes may be left untold when it is time to stop, how it ended may not.
+        check = self.check if kind in ("progress", "log", "output") else lambda: None
+        status, answer = post(
+            self.path + "/events", event, self.claimed["namespace"], "application/cloudevents+json", check
+        )
         if status == 409 and answer["code"] == "StaleToken":
             self.lost.set()
         elif answer.get("canceling"):

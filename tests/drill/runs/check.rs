@@ -23,6 +23,9 @@ mod samples;
 
 pub(crate) use self::limits::Peak;
 
+/// How long an attempt may take, in microseconds.
+const TIMEOUT_US: i64 = 60_000_000;
+
 /// What is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Breach {
@@ -187,6 +190,8 @@ fn outcome(story: &Story, job: &Job, asked: Option<&Asked>, findings: &mut Findi
         "FAILED" if job.expires.is_some() && code == Some("Expired") => true,
         "FAILED" if job.is_refused => code == Some("Refused"),
         "FAILED" if story.children.is_some() => true,
+        // A lost attempt of which the reconciler learns late, on a busy machine, is past its time first.
+        "FAILED" if job.fails_when_lost && code == Some("Timeout") => was_past_its_time(story),
         "FAILED" => is_doomed || (job.fails_when_lost && code.is_some_and(is_loss)),
         "CANCELED" => canceled,
         _ => true,
@@ -198,6 +203,13 @@ fn outcome(story: &Story, job: &Job, asked: Option<&Asked>, findings: &mut Findi
     if job.is_refused && !story.ledger.is_empty() {
         findings.add(Breach::Outcome, "no worker may run it, and it was begun".to_owned());
     }
+}
+
+/// Whether the last attempt was open for longer than its time-out.
+fn was_past_its_time(story: &Story) -> bool {
+    let last = |kind: &str| story.history.iter().rev().find(|event| event.kind() == kind).map(|event| event.at_us);
+    let open = last("failed").zip(last("started")).map(|(ended, began)| ended - began);
+    open.is_some_and(|open| open >= TIMEOUT_US)
 }
 
 /// Whether this is the code of an attempt that was broken off, so that nobody knows what became of it.
@@ -298,6 +310,12 @@ mod tests {
         };
         assert_eq!(breaches("once", &[], failed("Lost")), []);
         assert_eq!(breaches("once", &[], failed("ExitCode")), [Breach::Outcome]);
+        assert_eq!(breaches("once", &[], failed("Timeout")), [Breach::Outcome], "after four seconds");
+        let late = |story: &mut Story| {
+            failed("Timeout")(story);
+            story.history[2].at_us += TIMEOUT_US;
+        };
+        assert_eq!(breaches("once", &[], late), []);
         assert_eq!(breaches("short", &[], failed("Lost")), [Breach::Outcome]);
     }
 

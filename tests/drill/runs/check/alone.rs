@@ -3,6 +3,7 @@
 use super::{Breach, Findings, followed};
 use crate::faults::What as Trouble;
 use crate::jobs::{self, Handler};
+use crate::ledger::What;
 use crate::records::Story;
 use crate::trouble::Suffered;
 
@@ -19,7 +20,9 @@ pub(super) fn one_at_a_time(story: &Story, suffered: &[Suffered], findings: &mut
         let of = |wanted: u32| story.ledger.iter().filter(move |entry| entry.attempt == wanted);
         let next = story.ledger.iter().find(|entry| entry.attempt > attempt).map(|entry| entry.at_us);
         let beyond = |limit: Option<i64>| -> Vec<i64> {
-            let late = of(attempt).filter(|entry| limit.is_some_and(|limit| entry.at_us > limit));
+            // That it gives up is no work: what there was before it has told of itself every tenth of a second.
+            let works = of(attempt).filter(|entry| entry.what != What::Failed);
+            let late = works.filter(|entry| limit.is_some_and(|limit| entry.at_us > limit));
             late.map(|entry| entry.at_us).collect()
         };
         for (limit, breach) in [(next, Breach::Twice), (end, Breach::Orphan)] {
@@ -80,6 +83,12 @@ mod tests {
     use super::super::samples::{breaches, entry, froze, story};
     use super::*;
     use crate::ledger::What;
+
+    #[test]
+    fn whoever_only_gives_up_works_no_more() {
+        let gives_up = |story: &mut Story| story.ledger.push(entry(6_500_000, 1, What::Failed));
+        assert_eq!(breaches("short", &[], gives_up), []);
+    }
 
     #[test]
     fn whoever_works_beside_the_next_attempt_is_found() {
