@@ -36,6 +36,9 @@ const MOST_TRIGGERS: u32 = 20;
 /// Somewhat longer than a run of job `fleeting` may wait.
 const EXPIRY: Duration = Duration::from_millis(600);
 
+/// By then lost messages have been missed. Those that are lost as a scheduler begins to lead are not: it sends them again, and
+/// others have to be lost.
+const MISSED: Duration = Duration::from_secs(25);
 /// How often a process is told to stop before it has to have passed the point.
 const MOST_STOPS: u32 = 5;
 
@@ -240,14 +243,18 @@ async fn provoke(world: &mut World, pid: Pid, dies: Dies, load: Load) -> Result<
             world.change_is_in_force().await?;
         },
         Load::BrokerIsCut => world.stack.broker_proxy.as_ref().context("a proxy")?.cut().await,
-        Load::MessagesAreLost => lose_messages(world).await?,
-        Load::MessagesWereLost => {
+        Load::MessagesAreLost => loop {
             lose_messages(world).await?;
-            loop {
+            tokio::time::sleep(MISSED).await;
+        },
+        Load::MessagesWereLost => loop {
+            lose_messages(world).await?;
+            let lost = Instant::now();
+            while lost.elapsed() < MISSED {
                 tamper(world, "UPDATE markers SET sent_at = sent_at - interval '1 hour'").await?;
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
-        }
+        },
         Load::Backlog => {
             ask_for_backlog(world);
             world.insist().await?;
