@@ -116,6 +116,7 @@ mod tests {
         let goes_on = |story: &mut Story| {
             story.history[4].what = json!({"type": "canceled", "attempt": 1});
             story.ledger[2].at_us = 9_000_000;
+            story.ledger.push(entry(8_900_000, 1, What::Tick));
         };
         assert_eq!(of_canceled(&[], goes_on), (vec![], 1));
         let without_cancel = |story: &mut Story| {
