@@ -107,16 +107,17 @@ impl Follower {
 
     /// The next entry, as soon as there is one; none after the last, when the run is gone, or when the process stops.
     async fn follow(&mut self) -> Result<Option<HistoryEvent>, StoreError> {
+        let mut has_changed = false;
         while !self.status.is_terminal() {
             if let Some(event) = self.read().await? {
                 return Ok(Some(event));
             }
-            let (polling, store) = (&self.state.polling, &self.state.store);
-            let has_changed = polling.change(store, self.whose.id, Seen::Entry(self.last), LONGEST_WAIT).await?;
-            let is_gone = has_changed && store.standings(&[self.whose.id]).await?.is_empty();
-            if is_gone || polling.is_stopping() {
+            let ApiState { polling, store, .. } = &self.state;
+            // What has changed and has nothing to tell is gone.
+            if has_changed || polling.is_stopping() {
                 break;
             }
+            has_changed = polling.change(store, self.whose.id, Seen::Entry(self.last), LONGEST_WAIT).await?;
         }
         Ok(None)
     }
