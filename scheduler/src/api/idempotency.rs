@@ -71,10 +71,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Key {
 }
 
 impl Key {
-    /// The key of a request to `operation`: the method, and the path with its parameters.
-    pub(crate) fn of(self, namespace: &str, operation: String, fields: Fields) -> Option<IdempotencyKey> {
+    /// The key of a request to `operation`: the method, and the path with its parameters. Only a request that has a name
+    /// is hashed: `fields` may be of 33 MiB.
+    pub(crate) fn of(
+        self,
+        namespace: &str,
+        operation: String,
+        fields: impl FnOnce() -> Fields,
+    ) -> Option<IdempotencyKey> {
         let (namespace, caller) = (namespace.to_owned(), CALLER.to_owned());
-        self.0.map(|key| IdempotencyKey { namespace, caller, operation, key, fields: fields.0 })
+        self.0.map(|key| IdempotencyKey { namespace, caller, operation, key, fields: fields().0 })
     }
 }
 

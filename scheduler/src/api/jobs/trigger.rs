@@ -105,7 +105,7 @@ pub(crate) async fn trigger_job(
     if !is_name(&name) {
         return Err(Problem::not_found("job", &name));
     }
-    let key = key.of(&namespace, format!("POST /v1/jobs/{name}/trigger"), fields(&body));
+    let key = key.of(&namespace, format!("POST /v1/jobs/{name}/trigger"), || fields(&body));
     // What was accepted before is answered before all checks: the job may have changed since.
     if let Some(id) = idempotency::earlier(&state, key.as_ref()).await? {
         return started(&state, &namespace, &id, &base).await;

@@ -77,7 +77,7 @@ pub(crate) async fn trigger_schedule(
 ) -> Result<Response, Problem> {
     let operation = format!("POST /v1/schedules/{name}:trigger");
     let schedule = key(&namespace, &name)?;
-    let fields = Fields::default().with("by", Some(body.by.as_str().into()));
+    let fields = || Fields::default().with("by", Some(body.by.as_str().into()));
     let idempotency = idempotency.of(&namespace, operation, fields);
     if let Some(at) = idempotency::earlier(&state, idempotency.as_ref()).await? {
         let malformed = |error| StoreError::Malformed { what: "idempotency key", source: Box::new(error) };

@@ -48,7 +48,7 @@ pub(crate) async fn retry_failed(
     base: Base,
 ) -> Result<Response, Problem> {
     let old = find(&state, &namespace, &id).await?;
-    let key = key.of(&namespace, format!("POST /v1/workRequests/{}:retryFailed", old.id), Fields::default());
+    let key = key.of(&namespace, format!("POST /v1/workRequests/{}:retryFailed", old.id), Fields::default);
     if let Some(id) = idempotency::earlier(&state, key.as_ref()).await? {
         return started(&state, &namespace, &id, &base).await;
     }

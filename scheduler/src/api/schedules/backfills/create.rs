@@ -119,7 +119,7 @@ pub(crate) async fn backfill(
     let key = key(&namespace, &name)?;
     let operation = format!("POST /v1/schedules/{name}:backfill");
     // To ask what would be done needs no name: nothing is.
-    let idempotency = idempotency.of(&namespace, operation, fields(&ask)).filter(|_| !ask.dry_run);
+    let idempotency = idempotency.of(&namespace, operation, || fields(&ask)).filter(|_| !ask.dry_run);
     if let Some(id) = idempotency::earlier(&state, idempotency.as_ref()).await? {
         let known = state.store.backfill(&key, &id).await?.ok_or_else(|| Problem::not_found("backfill", &id))?;
         return answer(&ask, known);
