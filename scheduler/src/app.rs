@@ -19,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::announce::{self, Announcer};
+use crate::api::access::Access;
+use crate::api::access::ring::{self, KeyRing, Uses};
 use crate::api::polling::Polling;
 use crate::api::{self, ApiState};
 use crate::definitions::{self, FolderWatch, Seen};
@@ -37,7 +39,7 @@ use crate::{dead_letters, events_in, telemetry};
 /// What a scheduler is told beside where the database and the broker are.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Settings {
-    /// Where the API, the dashboard, /metrics, /livez and /readyz are served: a loopback address, as callers need no key
+    /// Where the API, the dashboard, /metrics, /livez and /readyz are served
     #[arg(long, env = "REVEILLE_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
     pub listen: SocketAddr,
 
@@ -92,7 +94,7 @@ pub async fn start(
 ) -> anyhow::Result<Running> {
     let has = |role| settings.roles.contains(&role);
     // Bound first, so that a taken port leaves nothing behind.
-    let listener = if has(Role::Api) { Some(bind(settings.listen).await?) } else { None };
+    let listener = if has(Role::Api) { Some(bind(settings.listen, settings.embedded).await?) } else { None };
     let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
     let metrics = telemetry::metrics().context("can't set up metrics")?;
     if settings.embedded {
@@ -128,10 +130,11 @@ pub async fn start(
     let stop = lifecycle.soft.clone();
     lifecycle.spawn("housekeeping", async move { Ok(housekeeping::run(ticks, stop).await?) });
     if let (Some(listener), Some(address)) = (listener, address) {
+        let access = parts.access(lifecycle, settings.embedded);
         let Parts { store, clock, status, events, .. } = parts;
         let whole = Arc::default();
         let (handover, polling) = (for_callers, Arc::new(Polling::new(lifecycle.soft.clone())));
-        let state = ApiState { store, clock, status, metrics, address, whole, events, handover, polling };
+        let state = ApiState { store, clock, status, metrics, address, access, whole, events, handover, polling };
         let router = api::router(state);
         let (soft, hard) = (lifecycle.soft.clone(), lifecycle.hard.clone());
         lifecycle.spawn("api", async move {
@@ -143,9 +146,9 @@ pub async fn start(
     Ok(Running { address, status })
 }
 
-async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+async fn bind(address: SocketAddr, is_open: bool) -> anyhow::Result<TcpListener> {
     ensure!(
-        address.ip().is_loopback(),
+        !is_open || address.ip().is_loopback(),
         "will not listen on {address}: callers need no key, so that only a loopback address such as 127.0.0.1 is safe"
     );
     TcpListener::bind(address).await.with_context(|| format!("can't listen on {address}"))
@@ -162,6 +165,16 @@ struct Parts {
 }
 
 impl Parts {
+    /// Whether callers need keys: where everything is one process on loopback, they don't.
+    fn access(&self, lifecycle: &mut Lifecycle, is_open: bool) -> Access {
+        if is_open {
+            return Access::Open;
+        }
+        let ring = Arc::new(KeyRing::default());
+        self.spawn_quietly(lifecycle, Uses { ring: Arc::clone(&ring), store: self.store.clone() }, ring::PERIOD);
+        Access::Keys(ring)
+    }
+
     /// Hears the hints of other processes.
     fn listen(&self, lifecycle: &mut Lifecycle) {
         let (store, stop) = (self.store.clone(), self.stop.clone());

@@ -48,6 +48,10 @@ list! {
         AdvanceBackfill,
         /// The end of a backfill and its runs.
         CancelBackfill,
+        /// An API key is made, or is another from then on.
+        ChangeKey,
+        /// API keys were used.
+        KeysUsed,
         /// A work request that was asked for.
         Accept,
         /// Inputs of children to be.

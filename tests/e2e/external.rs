@@ -41,6 +41,7 @@ fn worker_at(stack: &Stack, name: &str, api: SocketAddr) -> Result<Process> {
         .env("QUEUE", "thumbnails")
         .env("WORKER_NAME", name)
         .env("GRACE", "1")
+        .env("REVEILLE_KEY", harness::key::text())
         .env("REVEILLE_URL", format!("http://{api}"))
         .env("REVEILLE_BROKER_URL", broker)
         .start()

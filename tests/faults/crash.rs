@@ -232,6 +232,9 @@ async fn provoke(world: &mut World, pid: Pid, dies: Dies, load: Load) -> Result<
         }
         Load::FireByHand => drop(world.call(Method::POST, "/v1/schedules/second:trigger", &json!({}), &[202]).await?),
         Load::PauseAndResume => world.pause_and_resume().await?,
+        Load::Keys => loop {
+            world.change_a_key().await?;
+        },
         Load::Backfill => drop(world.backfill("done").await?),
         Load::CanceledBackfill => {
             let id = world.backfill("canceled").await?;

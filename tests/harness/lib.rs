@@ -16,6 +16,7 @@
 
 pub mod callee;
 pub mod client;
+pub mod key;
 pub mod ports;
 pub mod postgres;
 pub mod process;

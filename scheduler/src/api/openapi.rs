@@ -4,6 +4,7 @@
 //! added here, once. `scheduler/openapi.json` is a committed copy that a test keeps up to date.
 
 use axum::Router;
+use axum::http::Method;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::{get, post};
 use serde_json::{Value, json};
@@ -11,14 +12,18 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::access::{OPEN, rule};
 use super::extract::{NAME_PATTERN, NAMESPACE_HEADER};
-use super::{ApiState, definitions, error, google, jobs, oci, operations, schedules, verbs, work_requests};
+use super::{
+    ApiState, audit, definitions, error, google, jobs, keys, oci, operations, schedules, verbs, work_requests,
+};
 use crate::transition::Transition;
 
 /// Refusals that any operation can answer with.
-const COMMON: [(&str, &str); 5] = [
+const COMMON: [(&str, &str); 6] = [
     ("400", "A parameter is wrong, or the request has no Host"),
-    ("403", "Web pages of other origins may not call"),
+    ("401", "There is no good key"),
+    ("403", "The key may not do this; or, where none is needed, web pages of other origins may not call"),
     ("421", "The Host is not this service's loopback address"),
     ("500", "An internal error"),
     ("503", "Not now: try again after Retry-After"),
@@ -34,6 +39,8 @@ const COMMON: [(&str, &str); 5] = [
         schedules::resume::resume_schedule,
         schedules::trigger::trigger_schedule,
         schedules::backfills::create::backfill,
+        keys::rotate::rotate_key,
+        keys::revoke::revoke_key,
         work_requests::claim::claim_work_request,
         work_requests::heartbeat::heartbeat,
         work_requests::retry_failed::retry_failed,
@@ -46,6 +53,7 @@ const COMMON: [(&str, &str); 5] = [
         (name = "schedules", description = "When jobs run by themselves"),
         (name = "definitions", description = "Jobs and schedules as a whole, as files hold them"),
         (name = "workRequests", description = "The durable record of each run"),
+        (name = "keys", description = "Who may call, and who changed what"),
         (name = "workers", description = "For workers in other languages"),
         (name = "operations", description = "For those who run the service"),
         (name = "oci", description = "Work requests as Oracle's clients read them"),
@@ -88,6 +96,11 @@ fn api() -> OpenApiRouter<ApiState> {
         .routes(routes!(google::list::list_operations))
         .routes(routes!(google::get::get_operation))
         .route("/v1/operations/{id}", post(google::post))
+        .routes(routes!(keys::list::list_keys, keys::create::create_key))
+        .routes(routes!(keys::get::get_key))
+        .route("/v1/keys/{prefix}", post(verbs::of_key))
+        .routes(routes!(keys::whoami::whoami))
+        .routes(routes!(audit::list_audit))
         .routes(routes!(operations::workers::list_workers))
         .routes(routes!(operations::queues::list_queues))
         .routes(routes!(operations::refused_events::list_refused_events))
@@ -111,10 +124,16 @@ fn text(document: utoipa::openapi::OpenApi) -> String {
     oci::complete(&mut document);
     let paths = document["paths"].as_object_mut().into_iter().flatten();
     for (path, methods) in paths {
-        for operation in methods.as_object_mut().into_iter().flatten().map(|(_, operation)| operation) {
-            complete(path, operation);
+        for (method, operation) in methods.as_object_mut().into_iter().flatten() {
+            complete(method, path, operation);
         }
     }
+    document["components"]["securitySchemes"] = json!({
+        "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        "googleApiKey": {"type": "apiKey", "in": "header", "name": "x-goog-api-key"},
+        "bearer": {"type": "http", "scheme": "bearer"},
+    });
+    document["security"] = json!([{"apiKey": []}, {"googleApiKey": []}, {"bearer": []}]);
     // What is read with `FromBody` refuses members that it does not know.
     for body in [
         "TriggerRequest",
@@ -128,6 +147,8 @@ fn text(document: utoipa::openapi::OpenApi) -> String {
         "ClaimRequest",
         "HeartbeatRequest",
         "WaitOperationRequest",
+        "KeyRequest",
+        "RotateRequest",
     ] {
         document["components"]["schemas"][body]["additionalProperties"] = json!(false);
     }
@@ -135,9 +156,22 @@ fn text(document: utoipa::openapi::OpenApi) -> String {
 }
 
 /// Adds to an operation what holds for all of them.
-fn complete(path: &str, operation: &mut Value) {
-    let knows_no_tenant =
-        ["/v1/workers", "/v1/queues", "/v1/refusedEvents", "/v1/definitions:plan", "/v1/definitions:apply"];
+fn complete(method: &str, path: &str, operation: &mut Value) {
+    let is_open = OPEN.contains(&path);
+    if is_open {
+        operation["security"] = json!([]);
+    } else {
+        let method = Method::from_bytes(method.to_uppercase().as_bytes()).expect("the router knows the method");
+        operation["x-reveille-role"] = json!(rule(&method, path).role);
+    }
+    let knows_no_tenant = [
+        "/v1/whoami",
+        "/v1/workers",
+        "/v1/queues",
+        "/v1/refusedEvents",
+        "/v1/definitions:plan",
+        "/v1/definitions:apply",
+    ];
     if (path.starts_with("/v1/") || path.starts_with("/20")) && !knows_no_tenant.contains(&path) {
         let header = json!({
             "name": NAMESPACE_HEADER, "in": "header", "description": "The tenant; default is `default`",
@@ -149,6 +183,9 @@ fn complete(path: &str, operation: &mut Value) {
         }
     }
     for (status, description) in COMMON {
+        if is_open && status == "401" {
+            continue;
+        }
         if operation["responses"].get(status).is_none() {
             operation["responses"][status] = json!({"description": description});
         }
@@ -159,6 +196,10 @@ fn complete(path: &str, operation: &mut Value) {
         if status.as_str() >= "400" && response.get("content").is_none() {
             let problem = json!({"schema": {"$ref": "#/components/schemas/Problem"}});
             response["content"] = json!({ error::PROBLEM_JSON: problem });
+        }
+        if status == "401" {
+            response["headers"]["WWW-Authenticate"] =
+                json!({"schema": {"type": "string"}, "description": "How to show a key"});
         }
         if status == "503" {
             let seconds = json!({"schema": {"type": "integer", "minimum": 1}, "description": "Seconds"});
@@ -203,7 +244,7 @@ mod tests {
                 assert!(operation["responses"]["503"]["headers"]["Retry-After"].is_object(), "{method} {path}");
             }
         }
-        assert_eq!(ids.len(), 57);
+        assert_eq!(ids.len(), 64);
         let text = document.to_string();
         for reference in text.split("\"#/components/schemas/").skip(1) {
             let name = reference.split('"').next().unwrap();

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::error::{Problem, printable};
 use super::extract::Segment;
+use super::keys::{revoke, rotate};
 use super::schedules::{backfills, pause, resume, trigger};
 use super::work_requests::{claim, heartbeat, retry_failed};
 use super::{ApiState, google};
@@ -30,6 +31,20 @@ pub(crate) async fn of_schedule(State(state): State<ApiState>, Segment(text): Se
         unknown => {
             return unknown_verb("a schedule", unknown, ":pause, :resume, :trigger and :backfill");
         }
+    };
+    response.extensions_mut().insert(Pattern(pattern));
+    response
+}
+
+/// The same for keys.
+pub(crate) async fn of_key(State(state): State<ApiState>, Segment(text): Segment, request: Request) -> Response {
+    let Some((_, verb)) = text.rsplit_once(':') else {
+        return nothing_to_post("GET,HEAD");
+    };
+    let (pattern, mut response) = match verb {
+        "rotate" => ("/v1/keys/{prefix}:rotate", rotate::rotate_key.call(request, state).await),
+        "revoke" => ("/v1/keys/{prefix}:revoke", revoke::revoke_key.call(request, state).await),
+        unknown => return unknown_verb("a key", unknown, ":rotate and :revoke"),
     };
     response.extensions_mut().insert(Pattern(pattern));
     response

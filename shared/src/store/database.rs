@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::accept::NewWorkRequest;
 use super::backfills::{Backfill, BackfillStep, NewBackfill};
-use super::changes::{Change, DefinitionKind, RecordedChange};
+use super::changes::{Change, DefinitionKind, NamedChange, RecordedChange};
 use super::definitions::{InForce, Versioned};
 use super::events_in::{RefusedRecord, SeenKey};
 use super::external::ExternalRow;
@@ -20,6 +20,7 @@ use super::fan_outs::{FanOut, InputChunk, NewFanOut, OpenFanOut, UnfinishedChild
 use super::fires::{CursorMove, Fire};
 use super::follow::EndedRun;
 use super::idempotency::IdempotencyKey;
+use super::keys::ApiKey;
 use super::leader::Generation;
 use super::leases::HeldLease;
 use super::limits::{Limit, LimitRow};
@@ -40,7 +41,9 @@ use crate::work_request::{HistoryEvent, LogLine, WorkRequest, WorkRequestId};
 
 /// The way to write, and what else differs.
 #[async_trait]
-pub(crate) trait Database: ReadPlans + ReadRuns + ReadAnswers + ReadFanOuts + Send + Sync + 'static {
+pub(crate) trait Database:
+    ReadPlans + ReadRuns + ReadAnswers + ReadFanOuts + ReadKeys + Send + Sync + 'static
+{
     fn kind(&self) -> Kind;
     async fn now(&self) -> Result<Timestamp>;
     async fn begin(&self) -> Result<Box<dyn Tx>>;
@@ -74,6 +77,8 @@ pub(crate) trait ReadPlans {
         before: i64,
         limit: i64,
     ) -> Result<Vec<RecordedChange>>;
+
+    async fn changes_of_namespace(&self, namespace: &str, before: i64, limit: i64) -> Result<Vec<NamedChange>>;
 
     /// Schedules with held fires and no other unended run of a fire.
     async fn held_schedules(&self) -> Result<Vec<ScheduleKey>>;
@@ -139,6 +144,14 @@ pub(crate) trait ReadFanOuts {
     -> Result<Vec<UnfinishedChild>>;
 }
 
+/// Reads of API keys, likewise.
+#[async_trait]
+pub(crate) trait ReadKeys {
+    async fn key(&self, prefix: &str) -> Result<Option<ApiKey>>;
+    /// Up to `limit` keys behind a prefix that hold `part` in their prefix or name.
+    async fn keys(&self, after: &str, part: &str, limit: i64) -> Result<Vec<ApiKey>>;
+}
+
 /// Where a page of names starts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum NamePage<'a> {
@@ -173,7 +186,7 @@ pub(crate) enum Which<'a> {
 /// [`Plain`] statements are the same text in both databases; [`Runs`] and [`Plans`] are the batches, in which
 /// each does what it is good at.
 #[async_trait]
-pub(crate) trait Tx: Plain + PlainEvents + Events + Runs + Plans + Limits + FanOuts + Send {
+pub(crate) trait Tx: Plain + PlainEvents + Events + Runs + Plans + Limits + FanOuts + Keys + Send {
     /// The database's clock when the transaction began.
     fn now(&self) -> Timestamp;
     async fn commit(self: Box<Self>) -> Result<()>;
@@ -334,6 +347,15 @@ pub(crate) trait FanOuts {
     async fn awaited(&mut self, parent: WorkRequestId) -> Result<bool>;
     /// How many children have SUCCEEDED, FAILED, and were CANCELED, by their own rows.
     async fn count_children(&mut self, parent: WorkRequestId) -> Result<[u32; 3]>;
+}
+
+/// Single statements about API keys.
+#[async_trait]
+pub(crate) trait Keys {
+    async fn lock_key(&mut self, prefix: &str) -> Result<Option<ApiKey>>;
+    /// Keeps a new key, or what has changed of one that is locked.
+    async fn put_key(&mut self, key: &ApiKey) -> Result<()>;
+    async fn key_used(&mut self, prefix: &str, at: Timestamp) -> Result<()>;
 }
 
 /// Single statements.

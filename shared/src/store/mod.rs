@@ -9,7 +9,7 @@
 //! - [`backfills`](self): fires of a past range.
 //! - [`follow`](self): what follows the end of a run.
 //! - [`fan_outs`](self), [`staging`](self): runs with children, and the inputs of these.
-//! - [`changes`](self): who changed which definition.
+//! - [`changes`](self): who changed what; [`keys`](self): who may call.
 //! - [`dispatch`](self): which triggers go out now; [`markers`](self): which of them are lost.
 //! - [`limits`](self), [`unique`](self): which runs have to wait, and which are the same; [`waits`](self): for how long.
 //! - [`leases`](self): claim, lose; [`reports`](self): how attempts end, and what they say until then (I3).
@@ -34,6 +34,7 @@ mod fan_outs;
 mod fires;
 mod follow;
 mod idempotency;
+mod keys;
 mod leader;
 mod leases;
 mod limits;
@@ -62,7 +63,7 @@ use tokio::sync::Notify;
 
 pub use self::accept::{Acceptance, NewWorkRequest};
 pub use self::backfills::{Backfill, BackfillStatus, BackfillStep, BackfillVerdict, NewBackfill};
-pub use self::changes::{Action, DefinitionKind, RecordedChange};
+pub use self::changes::{Action, DefinitionKind, NamedChange, RecordedChange};
 use self::database::{Database, Tx};
 pub use self::definitions::{Applied, ChangeSet, InForce, Versioned};
 pub use self::dispatch::Outgoing;
@@ -75,6 +76,7 @@ pub use self::fires::{
 };
 pub use self::follow::{EndedRun, FollowUp, Followed};
 pub use self::idempotency::{Earlier, IdempotencyKey};
+pub use self::keys::{ApiKey, By, EVERYWHERE, KeyStanding, NewKey};
 pub use self::leader::Generation;
 pub use self::leases::{Claim, Claimed, HeldLease, Loss};
 pub use self::limits::Limit;
@@ -92,7 +94,7 @@ use crate::crash::{self, Act};
 use crate::work_request::WorkRequestId;
 
 /// The schema that this build writes: the number of its last migration.
-pub const SCHEMA: i64 = 8;
+pub const SCHEMA: i64 = 9;
 
 /// The durable truth. Cheap to clone.
 #[derive(Clone)]

@@ -5,6 +5,7 @@
 mod answers;
 mod events;
 mod fan_outs;
+mod keys;
 mod plain;
 mod plans;
 mod runs;
@@ -12,6 +13,7 @@ mod runs;
 pub(crate) use self::answers::impl_read_answers;
 pub(crate) use self::events::impl_plain_events;
 pub(crate) use self::fan_outs::{impl_fan_outs, impl_read_fan_outs};
+pub(crate) use self::keys::{impl_keys, impl_read_keys};
 pub(crate) use self::plain::impl_plain;
 pub(crate) use self::plans::impl_read_plans;
 pub(crate) use self::runs::{impl_read_runs, let_through};
@@ -69,7 +71,18 @@ pub(crate) fn id_floor(at: jiff::Timestamp, hours: i64) -> uuid::Uuid {
     uuid::Uuid::from_u128(u128::from(millis.unsigned_abs()) << 80)
 }
 
-pub(crate) use external_leases;
+/// API keys; conditions follow.
+macro_rules! api_keys {
+    ($conditions:literal) => {
+        concat!(
+            "SELECT prefix, name, access, hash, previous_hash, previous_until, version, created_at, created_by, expires_at,
+                    revoked_at, last_used_at FROM api_keys ",
+            $conditions
+        )
+    };
+}
+
+pub(crate) use {api_keys, external_leases};
 
 /// The imports that both macros' expansions need.
 pub(crate) mod prelude {
@@ -79,7 +92,7 @@ pub(crate) mod prelude {
     pub(crate) use uuid::Uuid;
 
     pub(crate) use super::super::backfills::{Backfill, BackfillStep, NewBackfill};
-    pub(crate) use super::super::changes::{DefinitionKind, RecordedChange};
+    pub(crate) use super::super::changes::{DefinitionKind, NamedChange, RecordedChange};
     pub(crate) use super::super::database::{NamePage, TakenKey};
     pub(crate) use super::super::definitions::{InForce, Versioned};
     pub(crate) use super::super::events_in::{RefusedRecord, SeenKey};
@@ -88,6 +101,7 @@ pub(crate) mod prelude {
     pub(crate) use super::super::fires::Fire;
     pub(crate) use super::super::follow::EndedRun;
     pub(crate) use super::super::idempotency::IdempotencyKey;
+    pub(crate) use super::super::keys::ApiKey;
     pub(crate) use super::super::leader::Generation;
     pub(crate) use super::super::leases::HeldLease;
     pub(crate) use super::super::markers::Marker;
@@ -95,16 +109,16 @@ pub(crate) mod prelude {
     pub(crate) use super::super::requests::{ListFilter, Order, QueueDepth, SortBy, Standing};
     pub(crate) use super::super::rows::{
         At, BackfillRow, ChangeRow, ChunkRow, DepthRow, EndedRow, EventRow, ExternalDbRow, FanOutRow, FireRow,
-        InForceRow, InOutbox, LateRow, LeaseRow, LogRow, MarkerRow, OpenFanOutRow, RefusedRow, ScheduleDbRow,
-        UnfinishedRow, UntoldRow, VersionedJobRow, WorkRequestRow, WorkerRow, all, number, priority, priority_column,
-        status_column,
+        InForceRow, InOutbox, KeyRow, LateRow, LeaseRow, LogRow, MarkerRow, NamedChangeRow, OpenFanOutRow, RefusedRow,
+        ScheduleDbRow, UnfinishedRow, UntoldRow, VersionedJobRow, WorkRequestRow, WorkerRow, all, number, priority,
+        priority_column, status_column,
     };
     pub(crate) use super::super::schedules::{ScheduleKey, ScheduleRow, just_before};
     pub(crate) use super::super::texts::clean;
     pub(crate) use super::super::waits::WaitFacts;
     pub(crate) use super::super::workers::{NewWorker, Worker};
     pub(crate) use super::super::{Result, step};
-    pub(crate) use super::{BACKFILL, LEASE, TAKEN_KEY, WORK_REQUEST, external_leases, id_floor};
+    pub(crate) use super::{BACKFILL, LEASE, TAKEN_KEY, WORK_REQUEST, api_keys, external_leases, id_floor};
     pub(crate) use crate::broker::Route;
     pub(crate) use crate::cloud_event::RefusedEvent;
     pub(crate) use crate::definition::Job;

@@ -15,6 +15,7 @@ mod fires;
 mod follow;
 mod history;
 mod idempotency;
+mod keys;
 mod late;
 mod leases;
 mod limits;

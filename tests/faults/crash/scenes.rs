@@ -68,6 +68,8 @@ pub(super) enum Load {
     PauseAndResume,
     Backfill,
     CanceledBackfill,
+    /// API keys are made, rotated and revoked, and used.
+    Keys,
     /// The folder is changed under its eyes.
     FolderChanges,
     /// The broker is out of reach.
@@ -111,6 +113,8 @@ fn of_commit(commit: Commit) -> Scene {
         Commit::FireByHand => (Scheduler, Nothing, Load::FireByHand),
         Commit::CreateBackfill | Commit::AdvanceBackfill => (Scheduler, Nothing, Load::Backfill),
         Commit::CancelBackfill => (Scheduler, Nothing, Load::CanceledBackfill),
+        Commit::ChangeKey => (Scheduler, Nothing, Load::Keys),
+        Commit::KeysUsed => (SchedulerOnly, Nothing, Load::Keys),
         Commit::Accept => (Scheduler, Nothing, Load::Asks),
         Commit::StageInputs | Commit::AcceptFanOut | Commit::Bear | Commit::Settle => {
             (Scheduler, Nothing, Load::FanOuts)

@@ -234,6 +234,23 @@ impl World {
         self.call(Method::POST, "/v1/schedules/pulse:resume", &json!({}), &[200, 409]).await.map(drop)
     }
 
+    /// Makes a key, rotates and revokes it: each is recorded once, whatever dies in between.
+    pub(super) async fn change_a_key(&self) -> Result<()> {
+        let made = self.call(Method::POST, "/v1/keys", &json!({"name": "made", "role": "viewer"}), &[201]).await?;
+        let prefix = made["prefix"].as_str().context("a prefix")?;
+        let rotated = self.call(Method::POST, &format!("/v1/keys/{prefix}:rotate"), &json!({}), &[200]).await?;
+        ensure!(rotated["key"] != made["key"], "it has the secret that it had");
+        let revoked = self.call(Method::POST, &format!("/v1/keys/{prefix}:revoke"), &json!({}), &[200]).await?;
+        ensure!(revoked["state"] == "revoked", "{revoked}");
+        let audit = self.call(Method::GET, "/v1/audit?limit=100", &json!({}), &[200]).await?;
+        let of_it = audit["items"].as_array().context("items")?.iter().filter(|change| change["name"] == prefix);
+        let actions: Vec<_> = of_it.map(|change| change["action"].as_str().unwrap_or_default()).collect();
+        // A rotation whose answer was lost is done again: that is another one.
+        let known = actions.first() == Some(&"revoked") && actions.last() == Some(&"created");
+        ensure!(known && actions[1..actions.len() - 1].iter().all(|action| *action == "rotated"), "{actions:?}");
+        Ok(())
+    }
+
     /// Asks for a backfill; one that is to be canceled would take much longer than that.
     pub(super) async fn backfill(&mut self, end: &'static str) -> Result<String> {
         self.number += 1;

@@ -1,5 +1,6 @@
 //! The whole router against a real SQLite store.
 
+mod access;
 mod backfills;
 mod definitions;
 mod dialects;
@@ -33,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 use uuid::Uuid;
 
+use super::access::Access;
 use super::{ApiState, openapi, surround};
 use crate::status::Status;
 
@@ -79,6 +81,10 @@ struct Played {
 
 impl Api {
     async fn new() -> Self {
+        Self::with(Access::Open).await
+    }
+
+    async fn with(access: Access) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", folder.path().display());
         let store = Store::connect(&url, "test", Arc::new(SystemClock)).await.unwrap();
@@ -93,6 +99,7 @@ impl Api {
             status: Arc::clone(&status),
             metrics: PrometheusBuilder::new().build_recorder().handle(),
             address: HOST.parse().unwrap(),
+            access,
             whole: Arc::default(),
             events: Arc::new(crate::events_in::EventsIn::new(store.clone())),
             handover: None,

@@ -16,8 +16,9 @@ use reveille_shared::work_request::{HistoryEvent, WorkRequest};
 
 use super::find;
 use crate::api::ApiState;
+use crate::api::access::Tenant;
 use crate::api::error::Problem;
-use crate::api::extract::{Namespace, Segment};
+use crate::api::extract::Segment;
 use crate::api::polling::{LONGEST_WAIT, Seen};
 use crate::transition::{Transition, Whose, status_from};
 
@@ -48,11 +49,11 @@ const BATCH: i64 = 100;
 )]
 pub(crate) async fn stream_work_request(
     State(state): State<ApiState>,
-    Namespace(namespace): Namespace,
+    tenant: Tenant,
     Segment(id): Segment,
     asked: HeaderMap,
 ) -> Result<Response, Problem> {
-    let request = find(&state, &namespace, &id).await?;
+    let request = find(&state, &tenant, &id).await?;
     let seen = asked.get(LAST_EVENT_ID).and_then(|seen| seen.to_str().ok()?.parse().ok());
     let follower = Follower::begin(state, &request, seen.unwrap_or(0)).await?;
     if follower.status.is_terminal() {

@@ -5,6 +5,7 @@ use axum::body::Body as RawBody;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
+use reveille_shared::access::Names;
 use reveille_shared::cloud_event::{CloudEvent, MAX_MESSAGE, Message, RefusedEvent};
 use reveille_shared::run_event::RunEvent;
 use reveille_shared::state::{Phase, Status};
@@ -15,9 +16,10 @@ use utoipa::ToSchema;
 use super::find;
 use super::heartbeat::LeaseView;
 use crate::api::ApiState;
+use crate::api::access::Tenant;
 use crate::api::body::read_body;
 use crate::api::error::Problem;
-use crate::api::extract::{Namespace, Segment};
+use crate::api::extract::Segment;
 
 /// What HTTP's binding of CloudEvents puts before the name of an attribute.
 const PREFIX: &str = "ce-";
@@ -78,11 +80,14 @@ struct EventError {
 )]
 pub(crate) async fn tell_events(
     State(state): State<ApiState>,
-    Namespace(namespace): Namespace,
+    tenant: Tenant,
     Segment(id): Segment,
     headers: HeaderMap,
     body: RawBody,
 ) -> Result<Json<Taken>, Problem> {
+    if tenant.jobs != Names::All {
+        find(&state, &tenant, &id).await?;
+    }
     let message = match read_body(&headers, body, MAX_MESSAGE).await {
         Ok(body) => read(&headers, &body),
         Err(problem) if problem.status() == StatusCode::PAYLOAD_TOO_LARGE => {
@@ -92,7 +97,8 @@ pub(crate) async fn tell_events(
         Err(problem) => return Err(problem),
     };
     let is_batch = matches!(message, Message::Batch(_));
-    let came: Vec<Incoming> = message.into_events().into_iter().map(|event| place(event, &namespace, &id)).collect();
+    let came: Vec<Incoming> =
+        message.into_events().into_iter().map(|event| place(event, &tenant.namespace, &id)).collect();
     let names: Vec<_> = came.iter().map(name).collect();
     let token = came.iter().flatten().map(|event| event.token).next();
     let verdicts = state.events.take(Via::Rest, came).await?;
@@ -101,7 +107,7 @@ pub(crate) async fn tell_events(
     }
     let mut lease = None;
     if let Some(token) = token
-        && let Ok(request) = find(&state, &namespace, &id).await
+        && let Ok(request) = find(&state, &tenant, &id).await
         && let Phase::Leased(held) = request.phase
         && held.token == token
     {

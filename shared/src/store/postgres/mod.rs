@@ -18,8 +18,8 @@ use tokio::task::JoinSet;
 use super::database::{Database, Tx};
 use super::reads::prelude::*;
 use super::reads::{
-    impl_fan_outs, impl_plain, impl_plain_events, impl_read_answers, impl_read_fan_outs, impl_read_plans,
-    impl_read_runs,
+    impl_fan_outs, impl_keys, impl_plain, impl_plain_events, impl_read_answers, impl_read_fan_outs, impl_read_keys,
+    impl_read_plans, impl_read_runs,
 };
 use super::{Hint, Kind, SCHEMA, StoreError};
 
@@ -53,9 +53,11 @@ pub(crate) struct PgTx {
 impl_read_plans!(Postgres, sqlx::Postgres);
 impl_read_runs!(Postgres, sqlx::Postgres);
 impl_read_answers!(Postgres, sqlx::Postgres);
+impl_read_keys!(Postgres);
 impl_read_fan_outs!(Postgres, sqlx::Postgres);
 impl_plain!(PgTx, " FOR SHARE");
 impl_fan_outs!(PgTx, " FOR UPDATE");
+impl_keys!(PgTx, " FOR UPDATE");
 impl_plain_events!(PgTx);
 
 impl Postgres {

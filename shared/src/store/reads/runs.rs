@@ -7,6 +7,13 @@ macro_rules! let_through {
         if let Some(job) = &$filter.job {
             $query.push(" AND w.job = ").push_bind(job);
         }
+        if let Some(jobs) = $filter.jobs.listed() {
+            let mut list = $query.push(" AND w.job IN (").separated(", ");
+            for job in jobs {
+                list.push_bind(job);
+            }
+            $query.push(")");
+        }
         if let Some(schedule) = &$filter.schedule {
             $query.push(" AND w.schedule = ").push_bind(schedule);
         }

@@ -17,8 +17,8 @@ use sqlx::{ConnectOptions as _, Connection as _, Transaction};
 use super::database::{Database, Tx};
 use super::reads::prelude::*;
 use super::reads::{
-    impl_fan_outs, impl_plain, impl_plain_events, impl_read_answers, impl_read_fan_outs, impl_read_plans,
-    impl_read_runs,
+    impl_fan_outs, impl_keys, impl_plain, impl_plain_events, impl_read_answers, impl_read_fan_outs, impl_read_keys,
+    impl_read_plans, impl_read_runs,
 };
 use super::{Hint, Kind, SCHEMA, StoreError};
 use crate::clock::Clock;
@@ -46,10 +46,12 @@ pub(crate) struct SqliteTx {
 impl_read_plans!(Sqlite, sqlx::Sqlite);
 impl_read_runs!(Sqlite, sqlx::Sqlite);
 impl_read_answers!(Sqlite, sqlx::Sqlite);
+impl_read_keys!(Sqlite);
 impl_read_fan_outs!(Sqlite, sqlx::Sqlite);
 // The only writer needs no locks.
 impl_plain!(SqliteTx, "");
 impl_fan_outs!(SqliteTx, "");
+impl_keys!(SqliteTx, "");
 impl_plain_events!(SqliteTx);
 
 impl Sqlite {
