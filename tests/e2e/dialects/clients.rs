@@ -20,10 +20,11 @@ fn folder() -> PathBuf {
 #[tokio::test(flavor = "multi_thread")]
 async fn others_clients_follow_runs_unmodified() -> Result<()> {
     let Some(python) = clients().await? else { return Ok(()) };
-    let stack = super::stack(Stack::embedded()).start().await?;
+    let stack = super::stack(Stack::postgres_rabbit()).start().await?;
     let base = super::base(&stack)?;
     for script in ["with_oci.py", "with_azure.py", "with_google.py"] {
-        let output = run(Command::new(&python).arg(folder().join(script)).arg(&base), LIMIT).await?;
+        let output =
+            run(Command::new(&python).arg(folder().join(script)).arg(&base).arg(harness::key::text()), LIMIT).await?;
         let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         ensure!(output.status.success(), "{script}: {said}");
         say(&said);
