@@ -12,7 +12,7 @@ use reveille_shared::broker::Broker;
 use reveille_shared::clock::Clock;
 use reveille_shared::lifecycle::Lifecycle;
 use reveille_shared::periodic::{self, Pass, Vitals};
-use reveille_shared::store::{Generation, Hint, Store};
+use reveille_shared::store::{Generation, Hint, KeyRing, KeyUses, Store};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -20,7 +20,6 @@ use uuid::Uuid;
 
 use crate::announce::{self, Announcer};
 use crate::api::access::Access;
-use crate::api::access::ring::{self, KeyRing, Uses};
 use crate::api::polling::Polling;
 use crate::api::{self, ApiState};
 use crate::definitions::{self, FolderWatch, Seen};
@@ -171,7 +170,8 @@ impl Parts {
             return Access::Open;
         }
         let ring = Arc::new(KeyRing::default());
-        self.spawn_quietly(lifecycle, Uses { ring: Arc::clone(&ring), store: self.store.clone() }, ring::PERIOD);
+        let uses = KeyUses::new(Arc::clone(&ring), self.store.clone());
+        self.spawn_quietly(lifecycle, uses, KeyUses::PERIOD);
         Access::Keys(ring)
     }
 

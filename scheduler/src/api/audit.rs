@@ -89,7 +89,7 @@ pub(crate) async fn list_audit(
     Query(asked): Query<Asked>,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    if asked.everywhere && caller.grant.namespaces != Names::All {
+    if asked.everywhere && caller.grant().namespaces != Names::All {
         return Err(forbidden("this concerns all namespaces, and the key is for some only"));
     }
     let namespace = if asked.everywhere { EVERYWHERE } else { &tenant.namespace };

@@ -127,6 +127,12 @@ pub struct Grant {
 }
 
 impl Grant {
+    /// Of whoever is not known: nothing of anybody's.
+    #[must_use]
+    pub const fn nothing() -> Self {
+        Self { role: Role::Viewer, namespaces: Names::Only(BTreeSet::new()), jobs: Names::Only(BTreeSet::new()) }
+    }
+
     /// Everything, everywhere.
     #[must_use]
     pub const fn everything() -> Self {
@@ -138,6 +144,19 @@ impl Grant {
     pub fn covers(&self, other: &Self) -> bool {
         self.role >= other.role && self.namespaces.cover(&other.namespaces) && self.jobs.cover(&other.jobs)
     }
+}
+
+/// Headers that hold nothing but a key; the first that is there counts.
+const KEY_HEADERS: [&str; 2] = ["x-api-key", "x-goog-api-key"];
+
+/// The text that a request shows as its key: `headers` gives the values of a header. Other schemes of `Authorization` than
+/// `Bearer` are other services' concern: some clients sign each request for whoever asks.
+pub fn key_shown<'a, I: Iterator<Item = &'a [u8]>>(headers: impl Fn(&'static str) -> I) -> Option<&'a str> {
+    if let Some(value) = KEY_HEADERS.into_iter().find_map(|name| headers(name).next()) {
+        return Some(std::str::from_utf8(value).unwrap_or_default().trim());
+    }
+    let schemes = headers("authorization").filter_map(|value| std::str::from_utf8(value).ok()?.split_once(' '));
+    schemes.into_iter().find(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, text)| text.trim())
 }
 
 #[cfg(test)]
@@ -154,6 +173,28 @@ mod tests {
     fn grant() -> impl Strategy<Value = Grant> {
         let role = (0..3usize).prop_map(|at| Role::ALL[at]);
         (role, names(), names()).prop_map(|(role, namespaces, jobs)| Grant { role, namespaces, jobs })
+    }
+
+    #[test]
+    fn a_key_is_found_where_clients_put_it() {
+        let signature = ("authorization", "Signature version=\"1\",keyId=\"x\"");
+        for (pairs, found) in [
+            (&[("x-api-key", "a")][..], Some("a")),
+            (&[("x-goog-api-key", " a ")], Some("a")),
+            (&[("authorization", "Bearer a")], Some("a")),
+            (&[("authorization", "bearer a")], Some("a")),
+            (&[("x-api-key", "a"), ("authorization", "Bearer b")], Some("a")),
+            (&[signature, ("x-api-key", "a")], Some("a")),
+            (&[signature, ("authorization", "Bearer a")], Some("a")),
+            (&[signature], None),
+            (&[("authorization", "Basic YTpi")], None),
+            (&[("authorization", "Bearer")], None),
+            (&[("x-api-key", "")], Some("")),
+            (&[], None),
+        ] {
+            let values = |name| pairs.iter().filter(move |(own, _)| *own == name).map(|(_, value)| value.as_bytes());
+            assert_eq!(key_shown(values), found, "{pairs:?}");
+        }
     }
 
     proptest! {

@@ -9,7 +9,7 @@
 //! - [`backfills`](self): fires of a past range.
 //! - [`follow`](self): what follows the end of a run.
 //! - [`fan_outs`](self), [`staging`](self): runs with children, and the inputs of these.
-//! - [`changes`](self): who changed what; [`keys`](self): who may call.
+//! - [`changes`](self): who changed what; [`keys`](self), [`key_ring`](self): who may call.
 //! - [`dispatch`](self): which triggers go out now; [`markers`](self): which of them are lost.
 //! - [`limits`](self), [`unique`](self): which runs have to wait, and which are the same; [`waits`](self): for how long.
 //! - [`leases`](self): claim, lose; [`reports`](self): how attempts end, and what they say until then (I3).
@@ -34,6 +34,7 @@ mod fan_outs;
 mod fires;
 mod follow;
 mod idempotency;
+mod key_ring;
 mod keys;
 mod leader;
 mod leases;
@@ -76,6 +77,7 @@ pub use self::fires::{
 };
 pub use self::follow::{EndedRun, FollowUp, Followed};
 pub use self::idempotency::{Earlier, IdempotencyKey};
+pub use self::key_ring::{Found, KeyRing, KeyUses};
 pub use self::keys::{ApiKey, By, EVERYWHERE, KeyStanding, NewKey};
 pub use self::leader::Generation;
 pub use self::leases::{Claim, Claimed, HeldLease, Loss};

@@ -123,7 +123,7 @@ pub(crate) async fn create_key(
         namespaces: ask.namespaces.unwrap_or_else(|| Names::only([tenant.namespace])),
         jobs: ask.jobs.unwrap_or_default(),
     };
-    if !caller.grant.covers(&grant) {
+    if !caller.grant().covers(&grant) {
         return Err(forbidden(
             "a key can't give away more than it has: the role, namespaces and jobs must be within its own",
         ));

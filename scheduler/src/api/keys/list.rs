@@ -36,7 +36,7 @@ pub(crate) async fn list_keys(
         let read = state.store.keys(&after, &asked.search, CHUNK).await?;
         let Some(last) = read.last() else { break };
         after.clone_from(&last.prefix);
-        found.extend(read.into_iter().filter(|key| is_visible(&caller.grant, key)));
+        found.extend(read.into_iter().filter(|key| is_visible(caller.grant(), key)));
     }
     found.truncate(usize::from(asked.limit) + 1);
     let now = state.clock.now();

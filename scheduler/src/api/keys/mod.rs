@@ -17,7 +17,7 @@ use super::error::Problem;
 
 /// The key of this prefix, if the caller may know of it: one that is for namespaces of its own only.
 async fn find(state: &ApiState, caller: &Caller, prefix: &str) -> Result<ApiKey, Problem> {
-    let key = state.store.key(prefix).await?.filter(|key| is_visible(&caller.grant, key));
+    let key = state.store.key(prefix).await?.filter(|key| is_visible(caller.grant(), key));
     key.ok_or_else(|| unknown(prefix))
 }
 

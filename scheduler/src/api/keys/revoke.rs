@@ -34,7 +34,7 @@ pub(crate) async fn revoke_key(
     Body(note): Body<Note>,
 ) -> Result<Json<View>, Problem> {
     let key = find(&state, &caller, &prefix).await?;
-    if !caller.grant.covers(&key.grant) {
+    if !caller.grant().covers(&key.grant) {
         return Err(forbidden("the key may do more than the caller's"));
     }
     let by = caller.actor(note.by.as_deref());

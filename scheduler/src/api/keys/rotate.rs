@@ -70,7 +70,7 @@ pub(crate) async fn rotate_key(
     Body(ask): Body<Ask>,
 ) -> Result<Json<Revealed>, Problem> {
     let key = find(&state, &caller, &prefix).await?;
-    if !caller.grant.covers(&key.grant) {
+    if !caller.grant().covers(&key.grant) {
         return Err(forbidden("the key may do more than the caller's"));
     }
     let overlap = ask.overlap.map_or(OVERLAP, |time| SignedDuration::try_from(time.get()).unwrap_or(OVERLAP));

@@ -36,13 +36,13 @@ pub(crate) struct Whoami {
 )]
 pub(crate) async fn whoami(State(state): State<ApiState>, caller: Caller) -> Json<Whoami> {
     let listed = |names: &reveille_shared::access::Names| names.listed().map(|names| names.iter().cloned().collect());
-    let (prefix, name) = caller.key().map(|(prefix, name)| (prefix.to_owned(), name.to_owned())).unzip();
+    let (prefix, name) = caller.key().map(|key| (key.prefix.clone(), key.name.clone())).unzip();
     Json(Whoami {
         access: if matches!(state.access, Access::Open) { "open" } else { "keys" },
         prefix,
         name,
-        role: caller.grant.role.as_str(),
-        namespaces: listed(&caller.grant.namespaces),
-        jobs: listed(&caller.grant.jobs),
+        role: caller.grant().role.as_str(),
+        namespaces: listed(&caller.grant().namespaces),
+        jobs: listed(&caller.grant().jobs),
     })
 }

@@ -103,7 +103,7 @@ pub(crate) async fn ready(State(state): State<ApiState>, caller: Caller) -> Resu
     let timezone_data = timezone_data();
     let timezone_data = TimezoneDataView { version: timezone_data.version, source: timezone_data.source };
     let mut faults = state.status.faults();
-    if caller.grant.namespaces != Names::All {
+    if caller.grant().namespaces != Names::All {
         parts.iter_mut().for_each(|part| part.detail.clear());
         faults.clear();
     }

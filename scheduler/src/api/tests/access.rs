@@ -2,11 +2,10 @@
 
 use axum::http::Method;
 use reveille_shared::access::{Grant, KeyText, Names, Role};
-use reveille_shared::store::NewKey;
+use reveille_shared::store::{KeyRing, NewKey};
 use serde_json::json;
 
 use super::*;
-use crate::api::access::ring::KeyRing;
 
 const OTHER: &str = "
 version: 1
