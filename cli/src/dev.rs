@@ -97,6 +97,7 @@ pub(crate) async fn run(arguments: Arguments, guard: Guard, output: &mut Output)
     }
     let address = start(&arguments, guard, &schedules, &definitions, &mut lifecycle).await?;
     let scene = banner::Scene { address, data: &arguments.data_dir, schedules: &schedules, definitions: &definitions };
+    lifecycle.heed_signals().map_err(|error| other(format!("can't listen for signals: {error}")))?;
     // Nobody needs to read it.
     let _ = output.text(&scene.text()).and_then(|()| output.finish());
     Ok(Exit::Process(lifecycle.run(GRACE).await))

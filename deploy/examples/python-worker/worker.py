@@ -48,8 +48,7 @@ def work(run, tell, check):
 
 
 def post(path, body, namespace, content_type="application/json", check=lambda: None):
-    """One request: the status and the answer. Repeated until the API answers, or `check` raises; 5xx, 429 and a key
-    that will not do are no answer."""
+    """One request: the status and the answer. Repeated until the API answers, or `check` raises; 5xx and 429 are no answer."""
     headers = {"Content-Type": content_type, "X-Reveille-Namespace": namespace}
     if KEY:
         headers["X-API-Key"] = KEY
@@ -62,7 +61,7 @@ def post(path, body, namespace, content_type="application/json", check=lambda: N
             except urllib.error.HTTPError as error:
                 answered = error
             with answered:
-                if answered.status < 500 and answered.status not in (401, 403, 429):
+                if answered.status < 500 and answered.status != 429:
                     return answered.status, json.load(answered)
         except (OSError, ValueError, http.client.HTTPException):
             pass  # no answer, or half of one
