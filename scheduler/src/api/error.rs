@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::Request;
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -11,6 +11,8 @@ use reveille_shared::telemetry;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
+
+use super::verbs;
 
 /// Media type of every error answer.
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
@@ -218,6 +220,9 @@ pub(crate) async fn all_errors_are_problems(request: Request, next: Next) -> Res
     };
     let (mut parts, _) = response.into_parts();
     let mut response = problem.into_response();
+    if let (StatusCode::METHOD_NOT_ALLOWED, Some(allowed)) = (status, verbs::allowed(&path)) {
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    }
     parts.headers.remove(CONTENT_TYPE);
     parts.headers.remove(axum::http::header::CONTENT_LENGTH);
     response.headers_mut().extend(parts.headers);

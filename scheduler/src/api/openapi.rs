@@ -7,6 +7,7 @@ use axum::Router;
 use axum::http::Method;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::{get, post};
+use reveille_shared::fan_out::MAX_CHILDREN;
 use serde_json::{Value, json};
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -18,6 +19,10 @@ use super::{
     ApiState, audit, definitions, error, google, jobs, keys, oci, operations, schedules, verbs, work_requests,
 };
 use crate::transition::Transition;
+
+/// Members of bodies that hold one line of text, and what such a line looks like.
+const LINES: [&str; 3] = ["by", "reason", "worker"];
+const LINE_PATTERN: &str = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$";
 
 /// Refusals that any operation can answer with.
 const COMMON: [(&str, &str); 6] = [
@@ -135,6 +140,7 @@ fn text(document: utoipa::openapi::OpenApi) -> String {
     });
     document["security"] = json!([{"apiKey": []}, {"googleApiKey": []}, {"bearer": []}]);
     // What is read with `FromBody` refuses members that it does not know.
+    let schemas = &mut document["components"]["schemas"];
     for body in [
         "TriggerRequest",
         "TriggerScheduleRequest",
@@ -150,8 +156,30 @@ fn text(document: utoipa::openapi::OpenApi) -> String {
         "KeyRequest",
         "RotateRequest",
     ] {
-        document["components"]["schemas"][body]["additionalProperties"] = json!(false);
+        schemas[body]["additionalProperties"] = json!(false);
+        for name in LINES {
+            if let Some(line) = schemas[body]["properties"].get_mut(name) {
+                line["pattern"] = json!(LINE_PATTERN);
+                line["minLength"] = json!(1);
+            }
+        }
     }
+    let description = schemas["TriggerRequest"]["properties"]["fail"]["description"].take();
+    schemas["TriggerRequest"]["properties"]["fail"] = json!({
+        "description": description,
+        "oneOf": [
+            {"type": "null"},
+            {"type": "string", "enum": ["fast", "at_end"]},
+            {"type": "object", "required": ["tolerate"], "additionalProperties": false, "properties": {"tolerate": {"oneOf": [
+                {"type": "integer", "minimum": 0, "maximum": MAX_CHILDREN},
+                {"type": "string", "pattern": r"^([0-9]{1,2}(\.[0-9]{1,2})?|100)%$"},
+            ]}}},
+        ],
+    });
+    let ask = &mut schemas["KeyRequest"]["properties"];
+    ask["name"]["pattern"] = json!(LINE_PATTERN);
+    ask["jobs"]["items"]["pattern"] = json!(NAME_PATTERN);
+    ask["namespaces"]["items"]["pattern"] = json!(format!("{NAME_PATTERN}|^\\*$"));
     format!("{document:#}\n")
 }
 
@@ -164,6 +192,7 @@ fn complete(method: &str, path: &str, operation: &mut Value) {
         let method = Method::from_bytes(method.to_uppercase().as_bytes()).expect("the router knows the method");
         operation["x-reveille-role"] = json!(rule(&method, path).role);
     }
+    let is_of_keys = path.starts_with("/v1/keys/") || path == "/v1/keys" && method == "get";
     let knows_no_tenant = [
         "/v1/whoami",
         "/v1/workers",
@@ -172,7 +201,7 @@ fn complete(method: &str, path: &str, operation: &mut Value) {
         "/v1/definitions:plan",
         "/v1/definitions:apply",
     ];
-    if (path.starts_with("/v1/") || path.starts_with("/20")) && !knows_no_tenant.contains(&path) {
+    if (path.starts_with("/v1/") || path.starts_with("/20")) && !knows_no_tenant.contains(&path) && !is_of_keys {
         let header = json!({
             "name": NAMESPACE_HEADER, "in": "header", "description": "The tenant; default is `default`",
             "schema": {"type": "string", "pattern": NAME_PATTERN},
@@ -196,6 +225,12 @@ fn complete(method: &str, path: &str, operation: &mut Value) {
         if status.as_str() >= "400" && response.get("content").is_none() {
             let problem = json!({"schema": {"$ref": "#/components/schemas/Problem"}});
             response["content"] = json!({ error::PROBLEM_JSON: problem });
+        }
+        // What is validated is each event of the stream.
+        if let Some(stream) = response.get_mut("content").and_then(|content| content.get_mut("text/event-stream")) {
+            stream["schema"] = json!({"type": "object", "required": ["id", "event", "data"], "properties": {
+                "id": {"type": "string"}, "event": {"type": "string"}, "data": {"type": "string"},
+            }});
         }
         if status == "401" {
             response["headers"]["WWW-Authenticate"] =

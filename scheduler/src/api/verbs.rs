@@ -83,6 +83,18 @@ pub(crate) async fn of_operation(state: ApiState, last: &str, request: Request) 
     response
 }
 
+/// The methods that a path takes, where the router's own word is not true: behind one of its routes are a thing and its verbs.
+pub(crate) fn allowed(path: &str) -> Option<&'static str> {
+    let (resource, last) = path.strip_prefix("/v1/")?.split_once('/')?;
+    match (resource, last.contains(':')) {
+        _ if last.contains('/') => None,
+        ("schedules" | "workRequests" | "keys" | "operations", true) => Some("POST"),
+        ("workRequests", false) => Some("GET,HEAD,DELETE"),
+        ("schedules" | "keys" | "operations", false) => Some("GET,HEAD"),
+        _ => None,
+    }
+}
+
 /// Without a verb there is nothing that could be posted.
 fn nothing_to_post(allowed: &'static str) -> Response {
     (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, allowed)]).into_response()

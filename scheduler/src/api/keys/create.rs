@@ -88,7 +88,7 @@ fn names(body: &mut BodyFields, field: &str, may_be_all: bool) -> Option<Names> 
             return None;
         }
     };
-    if may_be_all && items == [ALL] {
+    if may_be_all && items.iter().any(|item| *item == ALL) {
         return Some(Names::All);
     }
     let read: Option<Vec<&str>> = items.iter().map(|item| item.as_str().filter(|name| is_name(name))).collect();

@@ -10,7 +10,6 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::view::StatusName;
 use crate::api::ApiState;
 use crate::api::access::{Caller, Tenant};
 use crate::api::body::{Body, BodyFields, FromBody};
@@ -25,7 +24,7 @@ const MOST: usize = 100_000;
 
 /// Which of the work requests that have not ended: all of the namespace, unless members say otherwise.
 #[derive(Debug, ToSchema)]
-#[schema(as = CancelRequest)]
+#[schema(as = CancelRequest, rename_all = "camelCase")]
 pub(crate) struct Cancel {
     /// Only of this job.
     #[schema(value_type = Option<String>, pattern = "^[a-z0-9][a-z0-9._-]{0,63}$")]
@@ -34,10 +33,10 @@ pub(crate) struct Cancel {
     #[schema(value_type = Option<String>, pattern = "^[a-z0-9][a-z0-9._-]{0,63}$")]
     schedule: Option<Name>,
     /// Only children of this work request.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<uuid::Uuid>)]
     parent: Option<WorkRequestId>,
     /// Only in one of these states: `ACCEPTED`, `IN_PROGRESS`, `CANCELING`.
-    #[schema(value_type = Option<Vec<StatusName>>)]
+    #[schema(value_type = Option<Vec<UnendedName>>, min_items = 1)]
     status: Vec<Status>,
     /// Only accepted at this instant or later.
     #[schema(value_type = Option<Instant>)]
@@ -66,6 +65,16 @@ impl FromBody for Cancel {
             by: body.line("by", 200),
         }
     }
+}
+
+/// A status of a work request that has not ended.
+#[derive(ToSchema)]
+#[schema(as = UnendedStatus, rename_all = "SCREAMING_SNAKE_CASE")]
+#[allow(dead_code, reason = "declares the words to the OpenAPI document")]
+pub(crate) enum UnendedName {
+    Accepted,
+    InProgress,
+    Canceling,
 }
 
 fn statuses(body: &mut BodyFields) -> Vec<Status> {

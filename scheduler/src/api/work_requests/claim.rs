@@ -25,7 +25,7 @@ use crate::api::time::Instant;
 #[schema(as = ClaimRequest)]
 pub(crate) struct Wanted {
     /// `n` of the trigger.
-    #[schema(minimum = 0)]
+    #[schema(value_type = i64, minimum = 0, maximum = 4_294_967_295u32)]
     n: u32,
     /// The worker's name, for people: the same after a restart.
     #[schema(max_length = 100)]

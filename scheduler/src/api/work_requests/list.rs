@@ -29,7 +29,7 @@ pub(crate) struct Filter {
     #[param(value_type = Option<String>, pattern = "^[a-z0-9][a-z0-9._-]{0,63}$")]
     schedule: Option<Name>,
     /// Only children of this work request.
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<uuid::Uuid>)]
     parent: Option<WorkRequestId>,
     /// Only in one of these states: several times, or once as a list with commas.
     #[param(value_type = Option<Vec<StatusName>>)]
