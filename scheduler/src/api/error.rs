@@ -1,5 +1,7 @@
 //! The one shape of every error answer: an RFC 9457 problem with the members that third-party clients read beside it.
 
+pub(crate) mod pages;
+
 use axum::Json;
 use axum::extract::Request;
 use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
@@ -42,8 +44,8 @@ pub(crate) struct Fault {
 #[derive(Serialize, ToSchema)]
 #[schema(as = Problem)]
 pub(crate) struct Body {
-    /// Always `about:blank`: the code tells the kind.
-    r#type: &'static str,
+    /// Where this kind of error is explained; `about:blank` for what a run itself has failed with.
+    r#type: String,
     /// The status in words.
     title: String,
     /// The HTTP status.
@@ -140,7 +142,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = self.status;
         let body = Body {
-            r#type: "about:blank",
+            r#type: pages::kind(&self.code),
             title: status.canonical_reason().unwrap_or("Error").to_owned(),
             status: status.as_u16(),
             detail: self.message.clone(),

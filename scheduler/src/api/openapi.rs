@@ -3,6 +3,9 @@
 //! Handlers declare what is their own. What holds for all of them (errors, the tenant's header, the request's id) is
 //! added here, once. `scheduler/openapi.json` is a committed copy that a test keeps up to date.
 
+#[cfg(test)]
+mod compatibility;
+
 use axum::Router;
 use axum::http::Method;
 use axum::http::header::CONTENT_TYPE;
@@ -120,6 +123,7 @@ pub(crate) fn routes() -> Router<ApiState> {
     let text = text(document);
     router
         .merge(oci::routes())
+        .route("/errors/{code}", get(error::pages::page))
         .route("/openapi.json", get(async move || ([(CONTENT_TYPE, "application/json")], text.clone())))
         .fallback(google::of_any_parent)
 }
@@ -250,7 +254,7 @@ mod tests {
 
     use super::*;
 
-    fn document() -> String {
+    pub(super) fn document() -> String {
         text(api().into_openapi())
     }
 
