@@ -37,8 +37,8 @@ pub struct WebhookSettings {
     #[arg(long, env = "REVEILLE_SECRET_KEY", hide_env_values = true, value_name = "KEYS")]
     pub secret_key: Option<Hidden>,
 
-    /// A file with such keys, one a line, in place of --secret-key
-    #[arg(long, env = "REVEILLE_SECRET_KEY_FILE", value_name = "FILE", conflicts_with = "secret_key")]
+    /// A file with such keys, one a line; --secret-key is stronger
+    #[arg(long, env = "REVEILLE_SECRET_KEY_FILE", value_name = "FILE")]
     pub secret_key_file: Option<PathBuf>,
 
     /// Private targets that webhooks may have nevertheless, separated by commas: host names, addresses or networks such as
@@ -75,7 +75,8 @@ impl Webhooks {
     /// # Errors
     /// A key is malformed, or its file can't be read or made; no text holds a key.
     pub fn new(settings: &WebhookSettings, clock: Arc<dyn Clock>, embedded: bool) -> anyhow::Result<Arc<Self>> {
-        let keys = match (&settings.secret_key, &settings.secret_key_file) {
+        let own = settings.secret_key.as_ref().filter(|Hidden(text)| !text.trim().is_empty());
+        let keys = match (own, &settings.secret_key_file) {
             (Some(Hidden(text)), _) => Some(text.parse().context("REVEILLE_SECRET_KEY")?),
             (None, Some(file)) if embedded => Some(SecretKeys::of_own_file(file)?),
             (None, Some(file)) => Some(SecretKeys::of_file(file)?),

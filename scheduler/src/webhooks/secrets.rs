@@ -143,16 +143,14 @@ impl SecretKeys {
         text.parse().with_context(|| file.display().to_string())
     }
 
-    /// The same; if there is no such file, a key is made that nobody else may read.
+    /// The same; if there is no such file, a key is made that nobody else may read. For a folder of this process alone.
     pub(crate) fn of_own_file(file: &Path) -> anyhow::Result<Self> {
-        match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file) {
-            Ok(mut new) => {
-                let text = format!("{}\n", BASE64.encode(random::<KEY>()));
-                let written = new.write_all(text.as_bytes()).and_then(|()| new.sync_all());
-                written.with_context(|| format!("can't write {}", file.display()))?;
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error).with_context(|| format!("can't make {}", file.display())),
+        if !file.exists() {
+            // Whole or not at all, whenever this process dies.
+            let new = file.with_extension("new");
+            write_for_owner(&new, &format!("{}\n", BASE64.encode(random::<KEY>())))
+                .and_then(|()| std::fs::rename(&new, file))
+                .with_context(|| format!("can't make {}", file.display()))?;
         }
         Self::of_file(file)
     }
@@ -184,6 +182,13 @@ impl SecretKeys {
         }
         Ok(Some(self.seal(webhook, &self.open(webhook, sealed)?)))
     }
+}
+
+fn write_for_owner(file: &Path, text: &str) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(file)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
 }
 
 #[cfg(test)]
