@@ -74,7 +74,7 @@ impl Matcher {
                         *its = renewed;
                     }
                 };
-                self.store.change_webhook(&webhook.namespace, webhook.id, replace).await?;
+                self.store.change_webhook(&webhook.namespace, webhook.id, replace, None).await?;
             }
         }
         Ok(())

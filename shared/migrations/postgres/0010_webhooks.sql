@@ -15,6 +15,7 @@ CREATE TABLE webhooks (
     secret          bytea       NOT NULL,
     old_secret      bytea,
     old_until       timestamptz,
+    version         bigint      NOT NULL,
     created_at      timestamptz NOT NULL,
     failing_since   timestamptz,
     disabled_at     timestamptz,

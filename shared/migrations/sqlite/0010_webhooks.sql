@@ -12,6 +12,7 @@ CREATE TABLE webhooks (
     secret blob NOT NULL,
     old_secret blob,
     old_until integer,
+    version integer NOT NULL,
     created_at integer NOT NULL,
     failing_since integer,
     disabled_at integer,

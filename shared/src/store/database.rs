@@ -397,7 +397,7 @@ pub(crate) trait Webhooks {
     async fn lock_webhooks(&mut self, ids: &[Uuid]) -> Result<Vec<Webhook>>;
     async fn insert_webhook(&mut self, webhook: &Webhook) -> Result<()>;
     async fn save_webhook(&mut self, webhook: &Webhook) -> Result<()>;
-    async fn delete_webhook(&mut self, namespace: &str, id: Uuid) -> Result<bool>;
+    async fn delete_webhook(&mut self, id: Uuid) -> Result<()>;
     /// Forgets deleted webhooks that have no deliveries any more.
     async fn purge_webhooks(&mut self) -> Result<u64>;
     /// Up to `limit` entries for which it is not known who wants them.

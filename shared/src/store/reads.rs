@@ -74,7 +74,7 @@ macro_rules! in_outbox {
 
 /// Webhooks; conditions follow.
 pub(crate) const WEBHOOK: &str =
-    "SELECT id, namespace, url, description, filter, secret, old_secret, old_until, created_at,
+    "SELECT id, namespace, url, description, filter, secret, old_secret, old_until, version, created_at,
        failing_since, disabled_at, disabled_reason
 FROM webhooks WHERE deleted_at IS NULL";
 

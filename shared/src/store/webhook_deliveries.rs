@@ -10,11 +10,14 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::changes::Action;
 use super::webhooks::{Sealed, Webhook};
 use super::{Generation, Result, Store, StoreError, Untold};
 use crate::crash::{self, Commit};
 use crate::work_request::WorkRequestId;
 
+/// Who disables a webhook that takes nothing.
+const REVEILLE: &str = "reveille";
 /// The attempts that a delivery remembers.
 const REMEMBERED: usize = 30;
 
@@ -331,12 +334,15 @@ impl Store {
             for one in by_webhook.get(&webhook.id).into_iter().flatten() {
                 webhook.learn(one, now, patience);
             }
+            let disabled_for = webhook.disabled.as_ref().filter(|_| !was_disabled).map(|(_, reason)| reason.clone());
+            if let Some(reason) = &disabled_for {
+                webhook.version += 1;
+                webhook.record(&mut *tx, Action::Changed, (REVEILLE, Some(reason))).await?;
+            }
             if webhook != before {
                 tx.save_webhook(&webhook).await?;
             }
-            if !was_disabled && webhook.disabled.is_some() {
-                disabled.push(webhook);
-            }
+            disabled.extend(disabled_for.map(|_| webhook));
         }
         tx.wake_next(&ended).await?;
         crash::around(Commit::KeepTried, tx.commit()).await?;

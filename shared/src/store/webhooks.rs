@@ -6,9 +6,13 @@ use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use uuid::Uuid;
 
+use super::changes::{Action, Change, DefinitionKind, Spec};
 use super::database::Tx;
+use super::keys::By;
+use super::schedules::ScheduleKey;
 use super::{Result, Store};
 use crate::crash::{self, Commit};
 use crate::state::Status;
@@ -30,6 +34,8 @@ pub struct Webhook {
     pub secret: Sealed,
     /// The secret before it, which signs too until that instant.
     pub old_secret: Option<(Sealed, Timestamp)>,
+    /// Counts its changes.
+    pub version: i64,
     /// When it was made: what has happened before is not told.
     pub created_at: Timestamp,
     /// Since when no delivery has succeeded, if the last attempt failed.
@@ -80,6 +86,7 @@ impl Webhook {
             filter,
             secret,
             old_secret: None,
+            version: 1,
             created_at: Timestamp::UNIX_EPOCH,
             failing_since: None,
             disabled: None,
@@ -105,6 +112,22 @@ impl Webhook {
     }
 }
 
+impl Webhook {
+    /// Records that something was done to it.
+    pub(super) async fn record(&self, tx: &mut dyn Tx, action: Action, (actor, reason): By<'_>) -> Result<()> {
+        let key = ScheduleKey { namespace: self.namespace.clone(), name: self.id.to_string() };
+        let spec = json!({
+            "url": self.url,
+            "description": self.description,
+            "filter": self.filter,
+            "enabled": self.disabled.is_none(),
+        });
+        let spec = matches!(action, Action::Created | Action::Changed).then_some(Spec::Other(&spec));
+        let (kind, version) = (DefinitionKind::Webhook, self.version);
+        tx.insert_changes(&[Change { key, kind, version, action, actor, reason, spec }]).await
+    }
+}
+
 /// What came of the wish for a webhook.
 #[derive(Debug, Clone, PartialEq)]
 pub enum NewWebhook {
@@ -119,7 +142,7 @@ impl Store {
     ///
     /// # Errors
     /// [`super::StoreError::Query`].
-    pub async fn create_webhook(&self, mut new: Webhook, most: i64) -> Result<NewWebhook> {
+    pub async fn create_webhook(&self, mut new: Webhook, most: i64, by: By<'_>) -> Result<NewWebhook> {
         let mut tx = self.begin().await?;
         // Whoever else counts waits for this, too.
         tx.lock_wishes().await?;
@@ -128,6 +151,7 @@ impl Store {
         }
         new.created_at = tx.now();
         tx.insert_webhook(&new).await?;
+        new.record(&mut *tx, Action::Created, by).await?;
         heed(&mut *tx).await?;
         crash::around(Commit::SaveWebhook, tx.commit()).await?;
         Ok(NewWebhook::Made(Box::new(new)))
@@ -158,7 +182,7 @@ impl Store {
     }
 
     /// Changes a webhook as `change` says, which is given the present time; answers how it is then. What one that is enabled
-    /// again has not sent goes out at once.
+    /// again has not sent goes out at once. What was done, and by whom, is recorded, unless nobody's wish has changed.
     ///
     /// # Errors
     /// [`super::StoreError::Query`].
@@ -167,6 +191,7 @@ impl Store {
         namespace: &str,
         id: Uuid,
         change: impl FnOnce(&mut Webhook, Timestamp) + Send,
+        done: Option<(Action, By<'_>)>,
     ) -> Result<Option<Webhook>> {
         let mut tx = self.begin().await?;
         tx.lock_wishes().await?;
@@ -174,6 +199,10 @@ impl Store {
         let Some(mut webhook) = locked else { return Ok(None) };
         let was_disabled = webhook.disabled.is_some();
         change(&mut webhook, tx.now());
+        if let Some((action, by)) = done {
+            webhook.version += 1;
+            webhook.record(&mut *tx, action, by).await?;
+        }
         tx.save_webhook(&webhook).await?;
         if was_disabled && webhook.disabled.is_none() {
             tx.wake_webhook(id).await?;
@@ -187,13 +216,16 @@ impl Store {
     ///
     /// # Errors
     /// [`super::StoreError::Query`].
-    pub async fn delete_webhook(&self, namespace: &str, id: Uuid) -> Result<bool> {
+    pub async fn delete_webhook(&self, namespace: &str, id: Uuid, by: By<'_>) -> Result<bool> {
         let mut tx = self.begin().await?;
         tx.lock_wishes().await?;
-        let deleted = tx.delete_webhook(namespace, id).await?;
+        let locked = tx.lock_webhooks(&[id]).await?.pop().filter(|known| known.namespace == namespace);
+        let Some(webhook) = locked else { return Ok(false) };
+        tx.delete_webhook(id).await?;
+        webhook.record(&mut *tx, Action::Removed, by).await?;
         heed(&mut *tx).await?;
         crash::around(Commit::SaveWebhook, tx.commit()).await?;
-        Ok(deleted)
+        Ok(true)
     }
 }
 

@@ -6,8 +6,9 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use reveille_shared::state::Status;
 use reveille_shared::store::{
-    ClaimedDelivery, DeliveryAttempt, DeliveryState, Generation, Matched, NewWebhook, Next, Redelivery, Room, Sealed,
-    StoreError, Tried, Untold, Webhook, WebhookCounts, WebhookDelivery, WebhookFilter,
+    Action, By, ClaimedDelivery, DefinitionKind, DeliveryAttempt, DeliveryState, Generation, Matched, NewWebhook, Next,
+    Redelivery, Room, ScheduleKey, Sealed, StoreError, Tried, Untold, Webhook, WebhookCounts, WebhookDelivery,
+    WebhookFilter,
 };
 use reveille_shared::work_request::{Happening, WorkRequestId};
 use uuid::Uuid;
@@ -32,6 +33,8 @@ on_both!(
     what_is_deleted_is_in_nobodys_way,
 );
 
+/// Who changes webhooks here, and why.
+const BY: By<'static> = ("alice", Some("it is a test"));
 const PATIENCE: Duration = Duration::from_secs(20);
 const DAYS: SignedDuration = SignedDuration::from_hours(72);
 const ENDS: [Status; 3] = [Status::Succeeded, Status::Failed, Status::Canceled];
@@ -47,7 +50,7 @@ fn new(namespace: &str, statuses: &[Status]) -> Webhook {
 }
 
 async fn hook(bed: &Bed, statuses: &[Status]) -> Webhook {
-    match bed.store.create_webhook(new(NAMESPACE, statuses), 100).await.unwrap() {
+    match bed.store.create_webhook(new(NAMESPACE, statuses), 100, BY).await.unwrap() {
         NewWebhook::Made(made) => *made,
         NewWebhook::TooMany => panic!("too many"),
     }
@@ -102,15 +105,18 @@ async fn a_webhook_is_kept_changed_and_deleted(bed: Bed) {
     let mut wanted = new(NAMESPACE, &ENDS);
     wanted.description = Some("the portal".into());
     wanted.filter.jobs = vec!["copy".into()];
-    let NewWebhook::Made(made) = bed.store.create_webhook(wanted.clone(), 100).await.unwrap() else { panic!() };
+    let NewWebhook::Made(made) = bed.store.create_webhook(wanted.clone(), 100, BY).await.unwrap() else { panic!() };
     let id = made.id;
     // Databases keep microseconds.
     let kept = get(&bed, &made).await;
     assert_eq!(kept, Webhook { created_at: kept.created_at, ..wanted.clone() });
     assert!(made.created_at.duration_since(kept.created_at) < SignedDuration::from_millis(1));
     assert_eq!(bed.store.webhook("other", id).await.unwrap(), None);
-    assert_eq!(bed.store.change_webhook("other", id, |_, _| panic!("not theirs")).await.unwrap(), None);
-    assert!(!bed.store.delete_webhook("other", id).await.unwrap());
+    assert_eq!(
+        bed.store.change_webhook("other", id, |_, _| panic!("not theirs"), Some((Action::Changed, BY))).await.unwrap(),
+        None
+    );
+    assert!(!bed.store.delete_webhook("other", id, BY).await.unwrap());
 
     let change = |webhook: &mut Webhook, now: Timestamp| {
         webhook.url = "http://other.test/".into();
@@ -118,7 +124,7 @@ async fn a_webhook_is_kept_changed_and_deleted(bed: Bed) {
         webhook.disable(now, "at someone's wish");
         webhook.disable(now, "for another reason");
     };
-    let changed = bed.store.change_webhook(NAMESPACE, id, change).await.unwrap().unwrap();
+    let changed = bed.store.change_webhook(NAMESPACE, id, change, Some((Action::Changed, BY))).await.unwrap().unwrap();
     let kept = get(&bed, &made).await;
     assert_eq!((kept.url.as_str(), &kept.secret), ("http://other.test/", &Sealed(vec![9])));
     let (old, until) = kept.old_secret.clone().unwrap();
@@ -126,6 +132,12 @@ async fn a_webhook_is_kept_changed_and_deleted(bed: Bed) {
     assert!(old == Sealed(vec![1, 2, 3]) && day > SignedDuration::from_hours(23), "{day}");
     assert_eq!(kept.disabled.as_ref().unwrap().1, "at someone's wish");
     assert_eq!(changed.url, kept.url);
+
+    // Each change is recorded, and no secret with it.
+    let of_it = ScheduleKey { namespace: NAMESPACE.into(), name: id.to_string() };
+    let told = bed.store.changes(DefinitionKind::Webhook, &of_it, i64::MAX, 10).await.unwrap();
+    let seen: Vec<_> = told.iter().map(|change| (change.version, change.action, change.actor.as_str())).collect();
+    assert_eq!(seen, [(2, Action::Changed, "alice"), (1, Action::Created, "alice")]);
 
     let second = hook(&bed, &ALL).await;
     let mut ids = [id, second.id];
@@ -136,10 +148,13 @@ async fn a_webhook_is_kept_changed_and_deleted(bed: Bed) {
     assert_eq!(page(ids[1]).await.count(), 0);
     assert_eq!(bed.store.webhook_counts().await.unwrap(), WebhookCounts { pending: 0, disabled: 1 });
 
-    assert!(bed.store.delete_webhook(NAMESPACE, id).await.unwrap());
-    assert!(!bed.store.delete_webhook(NAMESPACE, id).await.unwrap());
+    assert!(bed.store.delete_webhook(NAMESPACE, id, BY).await.unwrap());
+    assert!(!bed.store.delete_webhook(NAMESPACE, id, BY).await.unwrap());
     assert_eq!(bed.store.webhook(NAMESPACE, id).await.unwrap(), None);
-    assert_eq!(bed.store.change_webhook(NAMESPACE, id, |_, _| panic!("deleted")).await.unwrap(), None);
+    assert_eq!(
+        bed.store.change_webhook(NAMESPACE, id, |_, _| panic!("deleted"), Some((Action::Changed, BY))).await.unwrap(),
+        None
+    );
     assert_eq!(bed.store.every_webhook().await.unwrap().len(), 1);
     assert_eq!(bed.store.webhook_counts().await.unwrap(), WebhookCounts::default());
 }
@@ -148,10 +163,10 @@ async fn a_namespace_has_as_many_as_it_may(bed: Bed) {
     // Side by side, too, there is never one too many.
     let stores = [bed.second().await, bed.second().await, bed.second().await, bed.second().await];
     let made =
-        futures_util::future::join_all(stores.iter().map(|store| store.create_webhook(new(NAMESPACE, &ENDS), 3)));
+        futures_util::future::join_all(stores.iter().map(|store| store.create_webhook(new(NAMESPACE, &ENDS), 3, BY)));
     let made: Vec<NewWebhook> = made.await.into_iter().map(Result::unwrap).collect();
     assert_eq!(made.iter().filter(|one| **one == NewWebhook::TooMany).count(), 1, "{made:?}");
-    let elsewhere = bed.store.create_webhook(new("other", &ENDS), 3).await.unwrap();
+    let elsewhere = bed.store.create_webhook(new("other", &ENDS), 3, BY).await.unwrap();
     assert!(matches!(elsewhere, NewWebhook::Made(_)));
 }
 
@@ -165,13 +180,16 @@ async fn only_what_somebody_may_want_is_kept(bed: Bed) {
     let all = hook(&bed, &ALL).await;
     ended(&bed).await;
     assert_eq!(born(&bed, generation).await, Matched { entries: 3, deliveries: 4 });
-    bed.store.change_webhook(NAMESPACE, all.id, |known, now| known.disable(now, "test")).await.unwrap();
+    bed.store
+        .change_webhook(NAMESPACE, all.id, |known, now| known.disable(now, "test"), Some((Action::Changed, BY)))
+        .await
+        .unwrap();
     ended(&bed).await;
     assert_eq!(born(&bed, generation).await, Matched { entries: 1, deliveries: 1 });
-    bed.store.delete_webhook(NAMESPACE, ends.id).await.unwrap();
+    bed.store.delete_webhook(NAMESPACE, ends.id, BY).await.unwrap();
     ended(&bed).await;
     assert_eq!(born(&bed, generation).await, Matched::default());
-    bed.store.change_webhook(NAMESPACE, all.id, |known, _| known.enable()).await.unwrap();
+    bed.store.change_webhook(NAMESPACE, all.id, |known, _| known.enable(), Some((Action::Changed, BY))).await.unwrap();
     ended(&bed).await;
     assert_eq!(born(&bed, generation).await, Matched { entries: 3, deliveries: 3 });
 }
@@ -332,6 +350,9 @@ async fn nothing_taken_for_long_disables(bed: Bed) {
     assert_eq!(disabled.iter().map(|known| known.id).collect::<Vec<_>>(), [hook.id]);
     let known = get(&bed, &hook).await;
     assert!(known.disabled.as_ref().unwrap().1.contains("every delivery has failed"), "{known:?}");
+    let of_it = ScheduleKey { namespace: NAMESPACE.into(), name: hook.id.to_string() };
+    let told = bed.store.changes(DefinitionKind::Webhook, &of_it, i64::MAX, 1).await.unwrap();
+    assert!(told[0].reason.as_ref().is_some_and(|why| why.contains("every delivery has failed")), "{told:?}");
     assert_eq!(claimed(&bed).await, [], "nothing is sent to it");
     assert_eq!(bed.store.webhook_counts().await.unwrap(), WebhookCounts { pending: 1, disabled: 1 });
     // What happens meanwhile is not told later either.
@@ -348,7 +369,7 @@ async fn nobody_there_disables_at_once_and_enabling_goes_on(bed: Bed) {
     let disabled = keep(&bed, &out[0], Next::Gone).await;
     assert!(disabled[0].disabled.as_ref().unwrap().1.contains("410"), "{disabled:?}");
     assert_eq!(claimed(&bed).await, []);
-    bed.store.change_webhook(NAMESPACE, hook.id, |known, _| known.enable()).await.unwrap();
+    bed.store.change_webhook(NAMESPACE, hook.id, |known, _| known.enable(), Some((Action::Changed, BY))).await.unwrap();
     let out = claimed(&bed).await;
     assert_eq!(out.iter().map(|one| one.delivery.run).collect::<Vec<_>>(), [left], "not {gone}: it was given up");
     assert_eq!(out[0].delivery.tries, 1);
@@ -400,7 +421,7 @@ async fn a_deleted_webhook_is_sent_nothing_more(bed: Bed) {
     }
     born(&bed, generation).await;
     let out = bed.store.claim_deliveries(&[], 1, PATIENCE).await.unwrap();
-    assert!(bed.store.delete_webhook(NAMESPACE, hook.id).await.unwrap());
+    assert!(bed.store.delete_webhook(NAMESPACE, hook.id, BY).await.unwrap());
     assert_eq!(claimed(&bed).await, []);
     assert_eq!(keep(&bed, &out[0], Next::Again(bed.now().await)).await, [], "its last word is no trouble");
     assert_eq!(claimed(&bed).await, []);
@@ -426,7 +447,10 @@ async fn old_deliveries_are_forgotten_but_not_pending_ones(bed: Bed) {
     assert_eq!(bed.store.purge_deliveries(later, 100).await.unwrap(), 1);
     let [left] = &log(&bed, &hook).await[..] else { panic!() };
     assert_eq!(left.state, DeliveryState::Pending);
-    bed.store.change_webhook(NAMESPACE, hook.id, |known, now| known.disable(now, "test")).await.unwrap();
+    bed.store
+        .change_webhook(NAMESPACE, hook.id, |known, now| known.disable(now, "test"), Some((Action::Changed, BY)))
+        .await
+        .unwrap();
     assert_eq!(bed.store.purge_deliveries(later, 100).await.unwrap(), 1, "nobody may be sent it any more");
     assert_eq!(log(&bed, &hook).await, []);
 }

@@ -13,10 +13,11 @@ use utoipa::ToSchema;
 use super::view::{View, WithSecret};
 use super::{fields, keys};
 use crate::api::ApiState;
-use crate::api::access::Tenant;
+use crate::api::access::{Caller, Tenant};
 use crate::api::body::{Body, BodyFields, FromBody};
 use crate::api::error::{Fault, Problem};
 use crate::api::extract::Base;
+use crate::api::schedules::note;
 use crate::api::work_requests::view::StatusName;
 use crate::webhooks::secrets::SigningSecret;
 use crate::webhooks::targets::{self, Allowed};
@@ -48,6 +49,12 @@ pub(crate) struct Ask {
     /// Whether anything is sent; default is true.
     #[schema(value_type = Option<bool>, default = true)]
     enabled: bool,
+    /// Who asks; the name of the key stands behind it.
+    #[schema(min_length = 1, max_length = 100)]
+    by: Option<String>,
+    /// Why, in your words: one line.
+    #[schema(min_length = 1, max_length = 500)]
+    reason: Option<String>,
 }
 
 impl FromBody for Ask {
@@ -63,6 +70,8 @@ impl FromBody for Ask {
             schedules: fields::names(body, "schedules").unwrap_or_default(),
             statuses: fields::statuses(body).unwrap_or_else(|| fields::ENDS.to_vec()),
             enabled: fields::enabled(body).unwrap_or(true),
+            by: note::by(body),
+            reason: body.line("reason", 500),
         }
     }
 }
@@ -95,6 +104,7 @@ pub(super) fn judge(url: &str, allowed: &Allowed) -> Result<(), Problem> {
 pub(crate) async fn create_webhook(
     State(state): State<ApiState>,
     Tenant { namespace, .. }: Tenant,
+    caller: Caller,
     Base(base): Base,
     Body(ask): Body<Ask>,
 ) -> Result<Response, Problem> {
@@ -107,7 +117,8 @@ pub(crate) async fn create_webhook(
     if !ask.enabled {
         webhook.disable(now, BY_REQUEST);
     }
-    match state.store.create_webhook(webhook, MOST).await? {
+    let by = caller.actor(ask.by.as_deref());
+    match state.store.create_webhook(webhook, MOST, (&by, ask.reason.as_deref())).await? {
         NewWebhook::Made(made) => {
             let location = [(LOCATION, format!("{base}/v1/webhooks/{id}"))];
             let body = WithSecret { webhook: View::new(*made, now), secret: secret.shown() };

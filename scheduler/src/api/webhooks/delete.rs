@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 
 use super::{key, unknown};
 use crate::api::ApiState;
-use crate::api::access::Tenant;
+use crate::api::access::{Caller, Tenant};
 use crate::api::error::Problem;
 use crate::api::extract::Segment;
 
@@ -21,8 +21,9 @@ use crate::api::extract::Segment;
 pub(crate) async fn delete_webhook(
     State(state): State<ApiState>,
     Tenant { namespace, .. }: Tenant,
+    caller: Caller,
     Segment(id): Segment,
 ) -> Result<StatusCode, Problem> {
-    let deleted = state.store.delete_webhook(&namespace, key(&id)?).await?;
+    let deleted = state.store.delete_webhook(&namespace, key(&id)?, (&caller.actor(None), None)).await?;
     if deleted { Ok(StatusCode::NO_CONTENT) } else { Err(unknown(&id)) }
 }

@@ -4,15 +4,17 @@ use axum::Json;
 use axum::extract::State;
 use jiff::SignedDuration;
 use reveille_shared::duration::HumanDuration;
+use reveille_shared::store::{Action, Webhook};
 use utoipa::ToSchema;
 
 use super::view::{View, WithSecret};
 use super::{find, key, keys, unknown};
 use crate::api::ApiState;
-use crate::api::access::Tenant;
+use crate::api::access::{Caller, Tenant};
 use crate::api::body::{Body, BodyFields, FromBody};
 use crate::api::error::Problem;
 use crate::api::extract::BeforeVerb;
+use crate::api::schedules::note;
 use crate::webhooks::secrets::SigningSecret;
 
 /// How long the old secret signs too, unless something else is asked for, and at most.
@@ -26,6 +28,12 @@ pub(crate) struct Ask {
     /// How long the secret before this one signs too: up to `30d`, and `0s` if it has become known to others. Default is `24h`.
     #[schema(value_type = Option<String>, examples("24h"))]
     keep_old_for: SignedDuration,
+    /// Who asks; the name of the key stands behind it.
+    #[schema(min_length = 1, max_length = 100)]
+    by: Option<String>,
+    /// Why, in your words: one line.
+    #[schema(min_length = 1, max_length = 500)]
+    reason: Option<String>,
 }
 
 impl FromBody for Ask {
@@ -34,7 +42,7 @@ impl FromBody for Ask {
         if given.is_some_and(|given| given > LONGEST) {
             body.fault("keepOldFor", "must be at most 30d");
         }
-        Self { keep_old_for: given.unwrap_or(KEEP) }
+        Self { keep_old_for: given.unwrap_or(KEEP), by: note::by(body), reason: body.line("reason", 500) }
     }
 }
 
@@ -57,6 +65,7 @@ impl FromBody for Ask {
 pub(crate) async fn rotate_secret(
     State(state): State<ApiState>,
     Tenant { namespace, .. }: Tenant,
+    caller: Caller,
     BeforeVerb(id): BeforeVerb,
     Body(ask): Body<Ask>,
 ) -> Result<Json<WithSecret>, Problem> {
@@ -64,8 +73,10 @@ pub(crate) async fn rotate_secret(
     find(&state, &namespace, &id).await?;
     let (key, keys, secret) = (key(&id)?, keys(&state)?, SigningSecret::generate());
     let sealed = keys.seal(key, &secret);
-    let rotate = |webhook: &mut reveille_shared::store::Webhook, now| webhook.rotate(sealed, now, ask.keep_old_for);
-    let webhook = state.store.change_webhook(&namespace, key, rotate).await?.ok_or_else(|| unknown(&id))?;
+    let rotate = |webhook: &mut Webhook, now| webhook.rotate(sealed, now, ask.keep_old_for);
+    let by = caller.actor(ask.by.as_deref());
+    let done = Some((Action::Rotated, (by.as_str(), ask.reason.as_deref())));
+    let webhook = state.store.change_webhook(&namespace, key, rotate, done).await?.ok_or_else(|| unknown(&id))?;
     let now = state.store.now().await?;
     Ok(Json(WithSecret { webhook: View::new(webhook, now), secret: secret.shown() }))
 }

@@ -4,17 +4,18 @@ use axum::Json;
 use axum::extract::State;
 use jiff::Timestamp;
 use reveille_shared::state::Status;
-use reveille_shared::store::Webhook;
+use reveille_shared::store::{Action, Webhook};
 use utoipa::ToSchema;
 
 use super::create::{BY_REQUEST, judge};
 use super::view::View;
 use super::{fields, key, unknown};
 use crate::api::ApiState;
-use crate::api::access::Tenant;
+use crate::api::access::{Caller, Tenant};
 use crate::api::body::{Body, BodyFields, FromBody};
 use crate::api::error::Problem;
 use crate::api::extract::Segment;
+use crate::api::schedules::note;
 use crate::api::work_requests::view::StatusName;
 
 /// What is to be changed; what is left out stays, and `null` is the default.
@@ -38,6 +39,12 @@ pub(crate) struct Change {
     statuses: Option<Vec<Status>>,
     /// Whether anything is sent. Once it is again, what was pending goes out at once.
     enabled: Option<bool>,
+    /// Who asks; the name of the key stands behind it.
+    #[schema(min_length = 1, max_length = 100)]
+    by: Option<String>,
+    /// Why, in your words: one line.
+    #[schema(min_length = 1, max_length = 500)]
+    reason: Option<String>,
 }
 
 impl FromBody for Change {
@@ -49,13 +56,15 @@ impl FromBody for Change {
             schedules: fields::names(body, "schedules"),
             statuses: fields::statuses(body),
             enabled: fields::enabled(body),
+            by: note::by(body),
+            reason: body.line("reason", 500),
         }
     }
 }
 
 impl Change {
     fn apply(self, webhook: &mut Webhook, now: Timestamp) {
-        let Self { url, description, jobs, schedules, statuses, enabled } = self;
+        let Self { url, description, jobs, schedules, statuses, enabled, by: _, reason: _ } = self;
         let filter = &mut webhook.filter;
         (filter.jobs, filter.schedules, filter.statuses) = (
             jobs.unwrap_or_else(|| std::mem::take(&mut filter.jobs)),
@@ -94,6 +103,7 @@ impl Change {
 pub(crate) async fn update_webhook(
     State(state): State<ApiState>,
     Tenant { namespace, .. }: Tenant,
+    caller: Caller,
     Segment(id): Segment,
     Body(change): Body<Change>,
 ) -> Result<Json<View>, Problem> {
@@ -101,7 +111,9 @@ pub(crate) async fn update_webhook(
     if let Some(url) = &change.url {
         judge(url, state.webhooks.poster.allowed())?;
     }
-    let changed = state.store.change_webhook(&namespace, key, |webhook, now| change.apply(webhook, now)).await?;
+    let (by, reason) = (caller.actor(change.by.as_deref()), change.reason.clone());
+    let done = Some((Action::Changed, (by.as_str(), reason.as_deref())));
+    let changed = state.store.change_webhook(&namespace, key, |webhook, now| change.apply(webhook, now), done).await?;
     let webhook = changed.ok_or_else(|| unknown(&id))?;
     Ok(Json(View::new(webhook, state.store.now().await?)))
 }

@@ -178,8 +178,8 @@ macro_rules! impl_webhooks {
             async fn insert_webhook(&mut self, webhook: &Webhook) -> Result<()> {
                 sqlx::query(
                     "INSERT INTO webhooks (id, namespace, url, description, filter, secret, created_at, disabled_at,
-                                           disabled_reason)
-                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+                                           disabled_reason, version)
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
                 )
                 .bind(webhook.id)
                 .bind(&webhook.namespace)
@@ -190,6 +190,7 @@ macro_rules! impl_webhooks {
                 .bind(At(webhook.created_at))
                 .bind(webhook.disabled.as_ref().map(|(at, _)| At(*at)))
                 .bind(webhook.disabled.as_ref().map(|(_, reason)| reason.as_str()))
+                .bind(webhook.version)
                 .execute(&mut *self.tx)
                 .await
                 .map_err(step("record a webhook"))?;
@@ -200,7 +201,7 @@ macro_rules! impl_webhooks {
                 sqlx::query(
                     "UPDATE webhooks
                      SET url = $2, description = $3, filter = $4, secret = $5, old_secret = $6, old_until = $7,
-                         failing_since = $8, disabled_at = $9, disabled_reason = $10
+                         failing_since = $8, disabled_at = $9, disabled_reason = $10, version = $11
                      WHERE id = $1",
                 )
                 .bind(webhook.id)
@@ -213,25 +214,22 @@ macro_rules! impl_webhooks {
                 .bind(webhook.failing_since.map(At))
                 .bind(webhook.disabled.as_ref().map(|(at, _)| At(*at)))
                 .bind(webhook.disabled.as_ref().map(|(_, reason)| reason.as_str()))
+                .bind(webhook.version)
                 .execute(&mut *self.tx)
                 .await
                 .map_err(step("change a webhook"))?;
                 Ok(())
             }
 
-            async fn delete_webhook(&mut self, namespace: &str, id: Uuid) -> Result<bool> {
-                let deleted = sqlx::query(
-                    "UPDATE webhooks SET deleted_at = $3, secret = $4, old_secret = NULL
-                     WHERE id = $1 AND namespace = $2 AND deleted_at IS NULL",
-                )
+            async fn delete_webhook(&mut self, id: Uuid) -> Result<()> {
+                sqlx::query("UPDATE webhooks SET deleted_at = $2, secret = $3, old_secret = NULL WHERE id = $1")
                 .bind(id)
-                .bind(namespace)
                 .bind(At(self.now))
                 .bind(Vec::<u8>::new())
                 .execute(&mut *self.tx)
                 .await
                 .map_err(step("delete a webhook"))?;
-                Ok(deleted.rows_affected() == 1)
+                Ok(())
             }
 
             async fn purge_webhooks(&mut self) -> Result<u64> {
