@@ -1,4 +1,7 @@
 //! Batches of deliveries of webhooks: arrays in, one statement for all.
+//!
+//! Each is planned anew (`persistent(false)`): a plan that was made while the table was small reads all of it for each array
+//! element, and would be used until it is analyzed again.
 
 use async_trait::async_trait;
 
@@ -37,6 +40,7 @@ impl Deliveries for PgTx {
         .bind(new.iter().map(|new| new.seq).collect::<Vec<_>>())
         .bind(new.iter().map(|new| new.is_first).collect::<Vec<_>>())
         .bind(At(self.now))
+        .persistent(false)
         .execute(&mut *self.tx)
         .await
         .map_err(step("insert deliveries of webhooks"))?;
@@ -79,6 +83,7 @@ impl Deliveries for PgTx {
         .bind(most)
         .bind(claim)
         .bind(At(until))
+        .persistent(false)
         .fetch_all(&mut *self.tx)
         .await
         .map_err(step("claim deliveries of webhooks"))?;
@@ -105,6 +110,7 @@ impl Deliveries for PgTx {
         .bind(tried.iter().map(|tried| tried.due_at().map(At)).collect::<Vec<_>>())
         .bind(tried.iter().map(|tried| Json(&tried.attempts)).collect::<Vec<_>>())
         .bind(At(self.now))
+        .persistent(false)
         .fetch_all(&mut *self.tx)
         .await
         .map_err(step("keep what came of deliveries"))
@@ -125,6 +131,7 @@ impl Deliveries for PgTx {
         .bind(of.iter().map(|(webhook, _)| *webhook).collect::<Vec<_>>())
         .bind(of.iter().map(|(_, run)| *run).collect::<Vec<_>>())
         .bind(At(self.now))
+        .persistent(false)
         .execute(&mut *self.tx)
         .await
         .map_err(step("wake the next deliveries"))?;
@@ -147,6 +154,7 @@ impl Deliveries for PgTx {
         )
         .bind(id_floor(before, 0))
         .bind(limit)
+        .persistent(false)
         .execute(&mut *self.tx)
         .await
         .map_err(step("forget deliveries"))?;
