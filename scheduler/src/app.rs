@@ -33,6 +33,9 @@ use crate::planner::{self, Planner};
 use crate::probe::{self, Probe, Skew};
 use crate::reconcile::{self, Reconciler};
 use crate::status::Status;
+use crate::webhooks::matching::{self, Matcher};
+use crate::webhooks::sending::{self, Sender};
+use crate::webhooks::{WebhookSettings, Webhooks};
 use crate::{dead_letters, events_in, telemetry};
 
 /// What a scheduler is told beside where the database and the broker are.
@@ -53,6 +56,10 @@ pub struct Settings {
     /// Whether what happens to runs is told on the broker's exchange `reveille.transitions`; the leader's word counts
     #[arg(long, env = "REVEILLE_TRANSITIONS", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     pub transitions: bool,
+
+    /// What happens to runs, posted to whoever has subscribed
+    #[command(flatten)]
+    pub webhooks: WebhookSettings,
 
     /// Everything runs in this one process: what an earlier incarnation has left is taken over at once
     #[arg(skip)]
@@ -83,7 +90,7 @@ pub struct Running {
 /// to be started before the worker.
 ///
 /// # Errors
-/// The address is taken or not a loopback one, or (embedded) the store fails.
+/// The address is taken or not a loopback one, a key of webhooks is malformed, or (embedded) the store fails.
 pub async fn start(
     settings: Settings,
     store: Store,
@@ -96,12 +103,14 @@ pub async fn start(
     let listener = if has(Role::Api) { Some(bind(settings.listen, settings.embedded).await?) } else { None };
     let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
     let metrics = telemetry::metrics().context("can't set up metrics")?;
+    let webhooks = Webhooks::new(&settings.webhooks, Arc::clone(&clock), settings.embedded)?;
     if settings.embedded {
         reconcile::end_earlier_incarnation(&store).await.context("can't take over what an earlier process left")?;
     }
     let status = Arc::new(Status::new(Arc::clone(&clock), Arc::clone(&broker)));
     let events = Arc::new(EventsIn::new(store.clone()));
-    let parts = Parts { store, broker, clock, status: Arc::clone(&status), events, stop: lifecycle.soft.clone() };
+    let stop = lifecycle.soft.clone();
+    let parts = Parts { store, broker, clock, status: Arc::clone(&status), events, webhooks, stop };
 
     let skew = Arc::new(Skew::default());
     let (schedules, in_force) = watch::channel(0);
@@ -130,10 +139,11 @@ pub async fn start(
     lifecycle.spawn("housekeeping", async move { Ok(housekeeping::run(ticks, stop).await?) });
     if let (Some(listener), Some(address)) = (listener, address) {
         let access = parts.access(lifecycle, settings.embedded);
-        let Parts { store, clock, status, events, .. } = parts;
+        let Parts { store, clock, status, events, webhooks, .. } = parts;
         let whole = Arc::default();
         let (handover, polling) = (for_callers, Arc::new(Polling::new(lifecycle.soft.clone())));
-        let state = ApiState { store, clock, status, metrics, address, access, whole, events, handover, polling };
+        let state =
+            ApiState { store, clock, status, metrics, address, access, whole, events, handover, polling, webhooks };
         let router = api::router(state);
         let (soft, hard) = (lifecycle.soft.clone(), lifecycle.hard.clone());
         lifecycle.spawn("api", async move {
@@ -160,6 +170,7 @@ struct Parts {
     clock: Arc<dyn Clock>,
     status: Arc<Status>,
     events: Arc<EventsIn>,
+    webhooks: Arc<Webhooks>,
     stop: CancellationToken,
 }
 
@@ -262,6 +273,8 @@ impl Parts {
         let announcer = Announcer::new(store.clone(), Arc::clone(&self.broker), Arc::clone(&leadership), wanted);
         self.spawn(lifecycle, announcer, announce::PERIOD);
 
+        self.post(lifecycle, &leadership);
+
         let holder = Uuid::new_v4();
         let me = format!("scheduler {} (process {})", holder.simple(), std::process::id());
         let mut nudges = vec![Arc::clone(&planner)];
@@ -296,6 +309,16 @@ impl Parts {
             Ok(())
         });
         vec![Tick { cron: "* * * * * *", nudge: planner }, Tick { cron: "*/2 * * * * *", nudge: reconciler }]
+    }
+
+    /// Posts what happens to whoever has subscribed.
+    fn post(&self, lifecycle: &mut Lifecycle, leadership: &Arc<Leadership>) {
+        let (store, webhooks, nudge) = (self.store.clone(), Arc::clone(&self.webhooks), Arc::new(Notify::new()));
+        let matcher = Matcher::new(store.clone(), Arc::clone(leadership), Arc::clone(&webhooks), Arc::clone(&nudge));
+        self.spawn(lifecycle, matcher, matching::PERIOD);
+        let (clock, leadership) = (Arc::clone(&self.clock), Arc::clone(leadership));
+        let sender = Sender::new(store, clock, leadership, webhooks, Arc::clone(&nudge));
+        self.spawn_on(lifecycle, sender, sending::PERIOD, nudge);
     }
 
     /// Runs a pass that operators see by its name. Answers what wakes it.

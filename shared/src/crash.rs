@@ -106,6 +106,18 @@ list! {
         TellTransitions,
         /// What was told leaves the outbox.
         Told,
+        /// A webhook is made, changed or deleted.
+        SaveWebhook,
+        /// Deliveries of webhooks are born.
+        MatchWebhooks,
+        /// Deliveries that are due are claimed.
+        ClaimDeliveries,
+        /// What came of claimed deliveries.
+        KeepTried,
+        /// A delivery is to be sent again.
+        Redeliver,
+        /// Old deliveries, and deleted webhooks, are forgotten.
+        PurgeDeliveries,
         /// What follows the end of runs.
         Follow,
         /// Held fires that nothing holds any more are let go.
@@ -150,6 +162,8 @@ list! {
         Published,
         /// What happened was told, and is still in the outbox.
         Telling,
+        /// Deliveries of webhooks were answered, and nothing of that is kept.
+        DeliveryAnswered,
         /// A dead letter is received.
         LetterTaken,
         /// The store knows what becomes of a dead letter, and the broker still has it.

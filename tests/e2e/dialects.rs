@@ -1,6 +1,6 @@
 //! Clients that others have written: what they say and hear, byte by byte, and the clients themselves where they can be had.
 
-mod clients;
+pub(crate) mod clients;
 mod transcript;
 
 use anyhow::{Context as _, Result};

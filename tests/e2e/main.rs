@@ -18,3 +18,4 @@ mod scenario;
 mod ssh;
 mod unique;
 mod views;
+mod webhooks;

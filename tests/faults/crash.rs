@@ -235,6 +235,8 @@ async fn provoke(world: &mut World, pid: Pid, dies: Dies, load: Load) -> Result<
         Load::Keys => loop {
             world.change_a_key().await?;
         },
+        Load::Webhooks => world.webhooks_come_and_go().await?,
+        Load::Redeliveries => world.redeliver().await?,
         Load::Backfill => drop(world.backfill("done").await?),
         Load::CanceledBackfill => {
             let id = world.backfill("canceled").await?;

@@ -7,6 +7,7 @@
 //! - [`idempotency`]: requests that are repeated; [`known`]: what is known of a run; [`polling`]: asking after it cheaply.
 //! - [`jobs`], [`schedules`], [`definitions`], [`work_requests`], [`operations`]: a folder per resource, a file per verb;
 //!   [`verbs`]: those that stand behind a name. [`history`], [`hide`]: what several of them show.
+//! - [`webhooks`]: who has it posted what happens.
 //! - [`dialects`]: what is known of a run in the words of others' clients; [`oci`], [`google`]: where these ask.
 //! - [`openapi`]: the routes, and the document that is generated from them.
 
@@ -36,6 +37,7 @@ mod schedules;
 mod tests;
 pub(crate) mod time;
 mod verbs;
+mod webhooks;
 pub(crate) mod work_requests;
 
 use std::net::SocketAddr;
@@ -55,6 +57,7 @@ use crate::dashboard;
 use crate::events_in::EventsIn;
 use crate::handover::Handover;
 use crate::status::Status;
+use crate::webhooks::Webhooks;
 
 /// What the handlers work with. Cheap to clone.
 #[derive(Clone)]
@@ -79,6 +82,8 @@ pub struct ApiState {
     pub handover: Option<Handover>,
     /// What is remembered for those who ask after runs again and again.
     pub polling: Arc<Polling>,
+    /// What keeps webhooks' secrets, and posts.
+    pub webhooks: Arc<Webhooks>,
 }
 
 impl std::fmt::Debug for ApiState {

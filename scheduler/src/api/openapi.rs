@@ -19,7 +19,7 @@ use utoipa_axum::routes;
 use super::access::{OPEN, rule};
 use super::extract::{NAME_PATTERN, NAMESPACE_HEADER};
 use super::{
-    ApiState, audit, definitions, error, google, jobs, keys, oci, operations, schedules, verbs, work_requests,
+    ApiState, audit, definitions, error, google, jobs, keys, oci, operations, schedules, verbs, webhooks, work_requests,
 };
 use crate::transition::Transition;
 
@@ -52,6 +52,9 @@ const COMMON: [(&str, &str); 6] = [
         work_requests::claim::claim_work_request,
         work_requests::heartbeat::heartbeat,
         work_requests::retry_failed::retry_failed,
+        webhooks::test::test_webhook,
+        webhooks::rotate::rotate_secret,
+        webhooks::redeliver::redeliver,
         oci::cancel::cancel_oci_work_request,
         google::cancel::cancel_operation,
         google::wait::wait_operation,
@@ -62,6 +65,7 @@ const COMMON: [(&str, &str); 6] = [
         (name = "definitions", description = "Jobs and schedules as a whole, as files hold them"),
         (name = "workRequests", description = "The durable record of each run"),
         (name = "keys", description = "Who may call, and who changed what"),
+        (name = "webhooks", description = "Who has it posted what happens"),
         (name = "workers", description = "For workers in other languages"),
         (name = "operations", description = "For those who run the service"),
         (name = "oci", description = "Work requests as Oracle's clients read them"),
@@ -97,6 +101,12 @@ fn api() -> OpenApiRouter<ApiState> {
         .routes(routes!(work_requests::logs::list_logs))
         .routes(routes!(work_requests::errors::list_errors))
         .routes(routes!(work_requests::result::get_result))
+        .routes(routes!(webhooks::list::list_webhooks, webhooks::create::create_webhook))
+        .routes(routes!(webhooks::get::get_webhook, webhooks::update::update_webhook, webhooks::delete::delete_webhook))
+        .route("/v1/webhooks/{id}", post(verbs::of_webhook))
+        .routes(routes!(webhooks::deliveries::list_deliveries))
+        .routes(routes!(webhooks::deliveries::get_delivery))
+        .route("/v1/webhooks/{id}/deliveries/{delivery}", post(verbs::of_delivery))
         .routes(routes!(oci::list::list_oci_work_requests))
         .routes(routes!(oci::get::get_oci_work_request))
         .routes(routes!(oci::entries::list_oci_errors))
@@ -159,6 +169,9 @@ fn text(document: utoipa::openapi::OpenApi) -> String {
         "WaitOperationRequest",
         "KeyRequest",
         "RotateRequest",
+        "CreateWebhookRequest",
+        "UpdateWebhookRequest",
+        "RotateSecretRequest",
     ] {
         schemas[body]["additionalProperties"] = json!(false);
         for name in LINES {
@@ -283,7 +296,7 @@ mod tests {
                 assert!(operation["responses"]["503"]["headers"]["Retry-After"].is_object(), "{method} {path}");
             }
         }
-        assert_eq!(ids.len(), 64);
+        assert_eq!(ids.len(), 74);
         let text = document.to_string();
         for reference in text.split("\"#/components/schemas/").skip(1) {
             let name = reference.split('"').next().unwrap();

@@ -8,11 +8,11 @@ use axum::http::header::ALLOW;
 use axum::response::{IntoResponse, Response};
 
 use super::error::{Problem, printable};
-use super::extract::Segment;
+use super::extract::{Segment, TwoSegments};
 use super::keys::{revoke, rotate};
 use super::schedules::{backfills, pause, resume, trigger};
 use super::work_requests::{claim, heartbeat, retry_failed};
-use super::{ApiState, google};
+use super::{ApiState, google, webhooks};
 
 /// The path by which a request is counted, where the router's own does not say enough.
 #[derive(Debug, Clone, Copy)]
@@ -64,6 +64,42 @@ pub(crate) async fn of_work_request(
         "heartbeat" => ("/v1/workRequests/{id}:heartbeat", heartbeat::heartbeat.call(request, state).await),
         "retryFailed" => ("/v1/workRequests/{id}:retryFailed", retry_failed::retry_failed.call(request, state).await),
         unknown => return unknown_verb("a work request", unknown, ":claim, :heartbeat and :retryFailed"),
+    };
+    response.extensions_mut().insert(Pattern(pattern));
+    response
+}
+
+/// The same for webhooks.
+pub(crate) async fn of_webhook(State(state): State<ApiState>, Segment(text): Segment, request: Request) -> Response {
+    let Some((_, verb)) = text.rsplit_once(':') else {
+        return nothing_to_post("GET,HEAD,PATCH,DELETE");
+    };
+    let (pattern, mut response) = match verb {
+        "test" => ("/v1/webhooks/{id}:test", webhooks::test::test_webhook.call(request, state).await),
+        "rotateSecret" => {
+            ("/v1/webhooks/{id}:rotateSecret", webhooks::rotate::rotate_secret.call(request, state).await)
+        }
+        unknown => return unknown_verb("a webhook", unknown, ":test and :rotateSecret"),
+    };
+    response.extensions_mut().insert(Pattern(pattern));
+    response
+}
+
+/// The same for deliveries of webhooks.
+pub(crate) async fn of_delivery(
+    State(state): State<ApiState>,
+    TwoSegments(_, text): TwoSegments,
+    request: Request,
+) -> Response {
+    let Some((_, verb)) = text.rsplit_once(':') else {
+        return nothing_to_post("GET,HEAD");
+    };
+    let (pattern, mut response) = match verb {
+        "redeliver" => {
+            let pattern = "/v1/webhooks/{id}/deliveries/{delivery}:redeliver";
+            (pattern, webhooks::redeliver::redeliver.call(request, state).await)
+        }
+        unknown => return unknown_verb("a delivery", unknown, ":redeliver"),
     };
     response.extensions_mut().insert(Pattern(pattern));
     response

@@ -12,6 +12,7 @@ use crate::world::{World, one, until};
 fn settings(world: &World) -> Settings {
     Settings {
         transitions: false,
+        webhooks: Default::default(),
         listen: "127.0.0.1:0".parse().unwrap(),
         schedules: Some(world.folder.path().join("a.yaml")),
         roles: vec![Role::Plan, Role::Dispatch, Role::Api],

@@ -15,7 +15,8 @@
 //! - [`leases`](self): claim, lose; [`reports`](self): how attempts end, and what they say until then (I3).
 //! - [`external`](self), [`events_in`](self): leases of workers in other languages, and what they tell.
 //! - [`requests`](self): reading and cancelling.
-//! - [`outbox`](self): what happens, on its way to whoever wants to know.
+//! - [`outbox`](self): what happens, on its way to whoever wants to know; [`webhooks`](self), [`webhook_deliveries`](self): to
+//!   those who have it posted.
 //! - [`workers`](self), [`leader`](self): who is alive, who leads.
 //!
 //! Whatever happens to a run is decided by [`crate::state::apply`] on a locked row ([`transition`](self)),
@@ -54,6 +55,8 @@ mod texts;
 mod transition;
 mod unique;
 mod waits;
+mod webhook_deliveries;
+mod webhooks;
 mod workers;
 
 use std::path::{Path, PathBuf};
@@ -90,13 +93,18 @@ pub use self::schedules::{Pause, PauseVerdict, ScheduleKey, ScheduleRow, after_e
 pub use self::staging::Staging;
 pub use self::unique::UniqueKey;
 pub use self::waits::Wait;
+pub use self::webhook_deliveries::{
+    ClaimedDelivery, DeliveryAttempt, DeliveryState, Matched, Next, Redelivery, Room, Tried, UnknownDeliveryState,
+    WebhookCounts, WebhookDelivery,
+};
+pub use self::webhooks::{NewWebhook, Sealed, Webhook, WebhookFilter};
 pub use self::workers::{NewWorker, Worker};
 use crate::clock::Clock;
 use crate::crash::{self, Act};
 use crate::work_request::WorkRequestId;
 
 /// The schema that this build writes: the number of its last migration.
-pub const SCHEMA: i64 = 9;
+pub const SCHEMA: i64 = 10;
 
 /// The durable truth. Cheap to clone.
 #[derive(Clone)]

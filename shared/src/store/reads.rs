@@ -9,6 +9,7 @@ mod keys;
 mod plain;
 mod plans;
 mod runs;
+mod webhooks;
 
 pub(crate) use self::answers::impl_read_answers;
 pub(crate) use self::events::impl_plain_events;
@@ -17,6 +18,7 @@ pub(crate) use self::keys::{impl_keys, impl_read_keys};
 pub(crate) use self::plain::impl_plain;
 pub(crate) use self::plans::impl_read_plans;
 pub(crate) use self::runs::{impl_read_runs, let_through};
+pub(crate) use self::webhooks::{impl_read_webhooks, impl_webhooks};
 
 /// A work request with its delivery phase.
 pub(crate) const WORK_REQUEST: &str = "SELECT w.id, w.namespace, w.job, w.job_version, w.queue, w.schedule, w.due_at,
@@ -55,6 +57,42 @@ FROM deliveries d JOIN work_requests w USING (id)
 LEFT JOIN external_leases e ON e.work_request_id = d.id AND e.token = d.token
 WHERE d.phase = 'leased'";
 
+/// Up to `$2` entries of an outbox with higher numbers than `$1`.
+macro_rules! in_outbox {
+    ($outbox:literal) => {
+        concat!(
+            "SELECT o.number, o.work_request_id AS id, o.seq, w.namespace, w.job, w.schedule, e.at, e.what
+             FROM (SELECT number, work_request_id, seq FROM ",
+            $outbox,
+            " WHERE number > $1 ORDER BY number LIMIT $2) AS o
+             LEFT JOIN events e ON e.work_request_id = o.work_request_id AND e.seq = o.seq
+             LEFT JOIN work_requests w ON w.id = o.work_request_id
+             ORDER BY o.number"
+        )
+    };
+}
+
+/// Webhooks; conditions follow.
+pub(crate) const WEBHOOK: &str =
+    "SELECT id, namespace, url, description, filter, secret, old_secret, old_until, version, created_at,
+       failing_since, disabled_at, disabled_reason
+FROM webhooks WHERE deleted_at IS NULL";
+
+/// Columns of a delivery `d`.
+macro_rules! delivery_columns {
+    () => {
+        "d.webhook_id, d.id, d.work_request_id, d.seq, d.state, d.created_at, d.queued_at, d.due_at, d.claim, d.tries,
+         d.attempts, d.ended_at"
+    };
+}
+
+/// Columns of what is needed to try it, beside these: of the webhook `h`, the work request `w` and the entry `e`.
+macro_rules! claimed_columns {
+    () => {
+        "h.url, h.secret, h.old_secret, h.old_until, h.failing_since, w.namespace, w.job, w.schedule, e.at, e.what"
+    };
+}
+
 /// Leases `e` of workers in other languages; conditions follow.
 macro_rules! external_leases {
     () => {
@@ -82,7 +120,7 @@ macro_rules! api_keys {
     };
 }
 
-pub(crate) use {api_keys, external_leases};
+pub(crate) use {api_keys, claimed_columns, delivery_columns, external_leases, in_outbox};
 
 /// The imports that both macros' expansions need.
 pub(crate) mod prelude {
@@ -108,17 +146,22 @@ pub(crate) mod prelude {
     pub(crate) use super::super::reports::{LateReport, Report};
     pub(crate) use super::super::requests::{ListFilter, Order, QueueDepth, SortBy, Standing};
     pub(crate) use super::super::rows::{
-        At, BackfillRow, ChangeRow, ChunkRow, DepthRow, EndedRow, EventRow, ExternalDbRow, FanOutRow, FireRow,
-        InForceRow, InOutbox, KeyRow, LateRow, LeaseRow, LogRow, MarkerRow, NamedChangeRow, OpenFanOutRow, RefusedRow,
-        ScheduleDbRow, UnfinishedRow, UntoldRow, VersionedJobRow, WorkRequestRow, WorkerRow, all, number, priority,
-        priority_column, status_column,
+        At, BackfillRow, ChangeRow, ChunkRow, DeliveryRow, DepthRow, EndedRow, EventRow, ExternalDbRow, FanOutRow,
+        FireRow, InForceRow, InOutbox, KeyRow, LateRow, LeaseRow, LogRow, MarkerRow, NamedChangeRow, OpenFanOutRow,
+        RefusedRow, ScheduleDbRow, UnfinishedRow, UntoldRow, VersionedJobRow, WebhookRow, WorkRequestRow, WorkerRow,
+        all, number, priority, priority_column, status_column,
     };
     pub(crate) use super::super::schedules::{ScheduleKey, ScheduleRow, just_before};
     pub(crate) use super::super::texts::clean;
     pub(crate) use super::super::waits::WaitFacts;
+    pub(crate) use super::super::webhook_deliveries::{DeliveryState, WebhookCounts, WebhookDelivery};
+    pub(crate) use super::super::webhooks::Webhook;
     pub(crate) use super::super::workers::{NewWorker, Worker};
     pub(crate) use super::super::{Result, step};
-    pub(crate) use super::{BACKFILL, LEASE, TAKEN_KEY, WORK_REQUEST, api_keys, external_leases, id_floor};
+    pub(crate) use super::{
+        BACKFILL, LEASE, TAKEN_KEY, WEBHOOK, WORK_REQUEST, api_keys, delivery_columns, external_leases, id_floor,
+        in_outbox,
+    };
     pub(crate) use crate::broker::Route;
     pub(crate) use crate::cloud_event::RefusedEvent;
     pub(crate) use crate::definition::Job;

@@ -5,6 +5,7 @@ mod events;
 mod fan_outs;
 mod keys;
 mod plans;
+mod webhooks;
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -32,6 +33,7 @@ pub(crate) use self::keys::KeyRow;
 pub(crate) use self::plans::{
     BackfillRow, ChangeRow, EndedRow, FireRow, InForceRow, NamedChangeRow, ScheduleDbRow, VersionedJobRow,
 };
+pub(crate) use self::webhooks::{ClaimedRow, DeliveryRow, WebhookRow};
 
 /// An instant in a column: `timestamptz` in PostgreSQL, whole microseconds since 1970 in SQLite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -28,4 +28,5 @@ mod parked;
 mod pauses;
 mod requests;
 mod texts;
+mod webhooks;
 mod workers;

@@ -33,7 +33,7 @@ async fn others_clients_follow_runs_unmodified() -> Result<()> {
 }
 
 /// A Python that has the clients, kept in the target folder for the next time; none if they can't be had.
-async fn clients() -> Result<Option<PathBuf>> {
+pub(crate) async fn clients() -> Result<Option<PathBuf>> {
     let kept = harness::process::workspace_binary("reveille")?.parent().context("a folder")?.join("clients");
     let (python, requirements) = (kept.join("bin/python"), folder().join("requirements.txt"));
     let wanted = std::fs::read_to_string(&requirements)?;
@@ -69,13 +69,13 @@ async fn clients() -> Result<Option<PathBuf>> {
     }
 }
 
-async fn run(command: &mut Command, limit: Duration) -> Result<Output> {
+pub(crate) async fn run(command: &mut Command, limit: Duration) -> Result<Output> {
     let command = command.env("PYTHONDONTWRITEBYTECODE", "1").stdin(Stdio::null()).kill_on_drop(true);
     let output = tokio::time::timeout(limit, command.output()).await;
     Ok(output.with_context(|| format!("it took longer than {limit:?}"))??)
 }
 
 #[allow(clippy::print_stderr, reason = "what was passed over is to be seen")]
-fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     eprintln!("{text}");
 }

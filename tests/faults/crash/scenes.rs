@@ -70,6 +70,10 @@ pub(super) enum Load {
     CanceledBackfill,
     /// API keys are made, rotated and revoked, and used.
     Keys,
+    /// Webhooks are made and deleted.
+    Webhooks,
+    /// What was delivered to a webhook is to be once more.
+    Redeliveries,
     /// The folder is changed under its eyes.
     FolderChanges,
     /// The broker is out of reach.
@@ -135,6 +139,10 @@ fn of_commit(commit: Commit) -> Scene {
         Commit::Claim | Commit::Lines | Commit::Progress | Commit::Report => (Worker, Nothing, Load::Asks),
         Commit::TellTransitions => (SchedulerOnly, NothingIsTold, Load::Fires),
         Commit::Told => (SchedulerOnly, Nothing, Load::Fires),
+        Commit::SaveWebhook => (Scheduler, Nothing, Load::Webhooks),
+        // Fires end, and the world has a webhook that wants to know.
+        Commit::MatchWebhooks | Commit::ClaimDeliveries | Commit::KeepTried => (Scheduler, Nothing, Load::Fires),
+        Commit::Redeliver => (Scheduler, Nothing, Load::Redeliveries),
         Commit::Follow => (Scheduler, Nothing, Load::Asks),
         Commit::AdmitStranded => (Scheduler, FiresAreStranded, Load::Fires),
         Commit::RegisterWorker => (Worker, Nothing, Load::Fires),
@@ -143,9 +151,11 @@ fn of_commit(commit: Commit) -> Scene {
         Commit::Abandon => (Scheduler, OperationIsForsaken, Load::Fires),
         Commit::WakeStrandedLimits => (Scheduler, Nothing, Load::Fires),
         Commit::PurgeKeys | Commit::PurgeUniqueKeys => (Scheduler, Nothing, Load::Fires),
-        Commit::PurgeLimits | Commit::PurgeWorkers | Commit::PurgeInputs | Commit::PurgeEvents => {
-            (Scheduler, Nothing, Load::Fires)
-        }
+        Commit::PurgeLimits
+        | Commit::PurgeWorkers
+        | Commit::PurgeInputs
+        | Commit::PurgeEvents
+        | Commit::PurgeDeliveries => (Scheduler, Nothing, Load::Fires),
         Commit::ClaimExternal | Commit::Extend | Commit::TakeEvents => (Scheduler, Nothing, Load::External),
     };
     // The first beat comes before there are leases.
@@ -159,6 +169,7 @@ fn of_act(act: Act) -> Scene {
         Act::StoreOpened => (Scheduler, Load::Fires),
         Act::PublishBegun | Act::PublishHalfway | Act::Published => (Scheduler, Load::Fires),
         Act::Telling => (SchedulerOnly, Load::Fires),
+        Act::DeliveryAnswered => (Scheduler, Load::Fires),
         Act::LetterTaken | Act::LetterKept | Act::LetterSettled => (SchedulerOnly, Load::MessagesDie),
         Act::EventsReceived | Act::EventsKept => (SchedulerOnly, Load::External),
         Act::DeliveryTaken | Act::ClaimAcked | Act::AttemptBegun => (Worker, Load::Asks),

@@ -16,6 +16,7 @@ mod refusals;
 mod schedules;
 mod stream;
 mod triggers;
+mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,6 +86,11 @@ impl Api {
     }
 
     async fn with(access: Access) -> Self {
+        Self::with_key(access, Some(webhooks::KEY)).await
+    }
+
+    /// With what encrypts webhooks' secrets, or without.
+    async fn with_key(access: Access, key: Option<&str>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", folder.path().display());
         let store = Store::connect(&url, "test", Arc::new(SystemClock)).await.unwrap();
@@ -104,6 +110,7 @@ impl Api {
             events: Arc::new(crate::events_in::EventsIn::new(store.clone())),
             handover: None,
             polling: Arc::default(),
+            webhooks: webhooks::keeper(key),
         };
         // Beside what the scheduler serves, a handler that panics.
         let broken = Router::new().route("/broken", axum::routing::get(async || -> &'static str { panic!("broken") }));

@@ -4,6 +4,7 @@ mod events;
 mod limits;
 mod plans;
 mod runs;
+mod webhooks;
 
 use std::fs::File;
 use std::path::Path;
@@ -18,7 +19,7 @@ use super::database::{Database, Tx};
 use super::reads::prelude::*;
 use super::reads::{
     impl_fan_outs, impl_keys, impl_plain, impl_plain_events, impl_read_answers, impl_read_fan_outs, impl_read_keys,
-    impl_read_plans, impl_read_runs,
+    impl_read_plans, impl_read_runs, impl_read_webhooks, impl_webhooks,
 };
 use super::{Hint, Kind, SCHEMA, StoreError};
 use crate::clock::Clock;
@@ -48,11 +49,13 @@ impl_read_runs!(Sqlite, sqlx::Sqlite);
 impl_read_answers!(Sqlite, sqlx::Sqlite);
 impl_read_keys!(Sqlite);
 impl_read_fan_outs!(Sqlite, sqlx::Sqlite);
+impl_read_webhooks!(Sqlite, sqlx::Sqlite);
 // The only writer needs no locks.
 impl_plain!(SqliteTx, "");
 impl_fan_outs!(SqliteTx, "");
 impl_keys!(SqliteTx, "");
 impl_plain_events!(SqliteTx);
+impl_webhooks!(SqliteTx, sqlx::Sqlite, "");
 
 impl Sqlite {
     pub(crate) async fn open(folder: &Path, clock: Arc<dyn Clock>) -> Result<Self> {
