@@ -20,7 +20,7 @@ fn stack(builder: Builder) -> Builder {
 }
 
 /// `http://127.0.0.1:PORT`
-fn base(stack: &Stack) -> Result<String> {
+pub(crate) fn base(stack: &Stack) -> Result<String> {
     let request = stack.api.request(reqwest::Method::GET, "/").build().context("a request")?;
     Ok(request.url().origin().ascii_serialization())
 }

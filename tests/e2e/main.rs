@@ -6,6 +6,7 @@ mod access;
 mod at_once;
 mod by_hand;
 mod cancel;
+mod contract;
 mod dialects;
 mod external;
 mod fan_out;

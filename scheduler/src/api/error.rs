@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::verbs;
+use super::openapi;
 
 /// Media type of every error answer.
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
@@ -222,8 +222,8 @@ pub(crate) async fn all_errors_are_problems(request: Request, next: Next) -> Res
     };
     let (mut parts, _) = response.into_parts();
     let mut response = problem.into_response();
-    if let (StatusCode::METHOD_NOT_ALLOWED, Some(allowed)) = (status, verbs::allowed(&path)) {
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    if let (StatusCode::METHOD_NOT_ALLOWED, Some(allowed)) = (status, openapi::allowed(&path)) {
+        response.headers_mut().insert(ALLOW, allowed);
     }
     parts.headers.remove(CONTENT_TYPE);
     parts.headers.remove(axum::http::header::CONTENT_LENGTH);

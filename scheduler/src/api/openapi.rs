@@ -3,8 +3,11 @@
 //! Handlers declare what is their own. What holds for all of them (errors, the tenant's header, the request's id) is
 //! added here, once. `scheduler/openapi.json` is a committed copy that a test keeps up to date.
 
+mod allowed;
 #[cfg(test)]
 mod compatibility;
+
+pub(crate) use self::allowed::allowed;
 
 use axum::Router;
 use axum::http::Method;

@@ -57,7 +57,7 @@ pub(crate) async fn of_work_request(
     request: Request,
 ) -> Response {
     let Some((_, verb)) = text.rsplit_once(':') else {
-        return nothing_to_post("GET,HEAD,DELETE");
+        return nothing_to_post("DELETE,GET,HEAD");
     };
     let (pattern, mut response) = match verb {
         "claim" => ("/v1/workRequests/{id}:claim", claim::claim_work_request.call(request, state).await),
@@ -117,18 +117,6 @@ pub(crate) async fn of_operation(state: ApiState, last: &str, request: Request) 
     };
     response.extensions_mut().insert(Pattern(pattern));
     response
-}
-
-/// The methods that a path takes, where the router's own word is not true: behind one of its routes are a thing and its verbs.
-pub(crate) fn allowed(path: &str) -> Option<&'static str> {
-    let (resource, last) = path.strip_prefix("/v1/")?.split_once('/')?;
-    match (resource, last.contains(':')) {
-        _ if last.contains('/') => None,
-        ("schedules" | "workRequests" | "keys" | "operations", true) => Some("POST"),
-        ("workRequests", false) => Some("GET,HEAD,DELETE"),
-        ("schedules" | "keys" | "operations", false) => Some("GET,HEAD"),
-        _ => None,
-    }
 }
 
 /// Without a verb there is nothing that could be posted.

@@ -36,6 +36,9 @@ async fn others_clients_follow_runs_unmodified() -> Result<()> {
 pub(crate) async fn clients() -> Result<Option<PathBuf>> {
     let kept = harness::process::workspace_binary("reveille")?.parent().context("a folder")?.join("clients");
     let (python, requirements) = (kept.join("bin/python"), folder().join("requirements.txt"));
+    // Several tests may look for it at once.
+    let lock = std::fs::File::create(kept.with_extension("lock"))?;
+    let _held = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await??;
     let wanted = std::fs::read_to_string(&requirements)?;
     let installed = kept.join("installed.txt");
     if std::fs::read_to_string(&installed).is_ok_and(|installed| installed == wanted) {
