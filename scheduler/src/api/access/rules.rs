@@ -70,13 +70,18 @@ const RUNS: [&str; 2] = ["workRequests", "operations"];
 
 /// What a request asks of a key.
 pub(crate) fn rule(method: &Method, path: &str) -> Rule {
+    let does_something = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+    if !does_something.contains(method) {
+        // No path takes it: the answer says which methods it takes.
+        return Rule { role: Role::Viewer, reach: Reach::Jobs };
+    }
     let is_under =
         |begin: &str| path.strip_prefix(begin).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ':']));
     let is_of_runs = path.split(['/', ':']).any(|segment| RUNS.contains(&segment));
     let unlisted = if is_of_runs { Reach::Jobs } else { Reach::Namespace };
     let found = RULES.iter().find(|(begin, ..)| is_under(begin));
     let (_, read, act, reach) = found.copied().unwrap_or(("", Role::Viewer, Role::Operator, unlisted));
-    let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+    let reads = matches!(*method, Method::GET | Method::HEAD);
     // Waiting changes nothing.
     let waits = path.contains("/operations/") && path.ends_with(":wait");
     Rule { role: if reads || waits { read } else { act }, reach }
