@@ -52,7 +52,9 @@ async fn from_a_file_to_triggers_and_a_clean_end() {
             "follow-ups",
             "leader",
             "planner",
-            "reconciler"
+            "reconciler",
+            "webhook matcher",
+            "webhook sender"
         ]
     );
     tokio::net::TcpStream::connect(running.address.unwrap()).await.unwrap();
