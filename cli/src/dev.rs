@@ -17,6 +17,7 @@ use reveille_shared::clock::{Clock, SystemClock};
 use reveille_shared::definition::{self, Definitions, ExternalJob, Job};
 use reveille_shared::duration::HumanDuration;
 use reveille_shared::lifecycle::Lifecycle;
+use reveille_shared::listen::TlsFiles;
 use reveille_shared::store::{Store, StoreError};
 use reveille_shared::telemetry::{self, LogFormat, chain};
 use reveille_worker::{Guard, Policy};
@@ -138,6 +139,8 @@ async fn start(
     let settings = Settings {
         transitions: false,
         listen: arguments.listen,
+        public_url: None,
+        tls: TlsFiles::default(),
         schedules: Some(schedules.to_owned()),
         roles: vec![Role::Plan, Role::Dispatch, Role::Api],
         webhooks: WebhookSettings {

@@ -11,9 +11,9 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use reveille_shared::broker::Broker;
 use reveille_shared::clock::Clock;
 use reveille_shared::lifecycle::Lifecycle;
+use reveille_shared::listen::{self, Listener, Reload, TlsFiles};
 use reveille_shared::periodic::{self, Pass, Vitals};
 use reveille_shared::store::{Generation, Hint, KeyRing, KeyUses, Store};
-use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -21,6 +21,7 @@ use uuid::Uuid;
 use crate::announce::{self, Announcer};
 use crate::api::access::Access;
 use crate::api::polling::Polling;
+use crate::api::server_names::{PublicUrl, ServerNames};
 use crate::api::{self, ApiState};
 use crate::definitions::{self, FolderWatch, Seen};
 use crate::dispatch::{self, Dispatcher};
@@ -44,6 +45,14 @@ pub struct Settings {
     /// Where the API, the dashboard, /metrics, /livez and /readyz are served
     #[arg(long, env = "REVEILLE_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
     pub listen: SocketAddr,
+
+    /// How callers reach the API, if not by its address: absolute URLs in answers begin with it, and its host is one of ours
+    #[arg(long, env = "REVEILLE_PUBLIC_URL", value_name = "URL")]
+    pub public_url: Option<PublicUrl>,
+
+    /// Whether and how it speaks TLS
+    #[command(flatten)]
+    pub tls: TlsFiles,
 
     /// The file or folder of jobs and schedules; without it, what is in force in the database stays
     #[arg(long, env = "REVEILLE_SCHEDULES", value_name = "PATH")]
@@ -100,8 +109,9 @@ pub async fn start(
 ) -> anyhow::Result<Running> {
     let has = |role| settings.roles.contains(&role);
     // Bound first, so that a taken port leaves nothing behind.
-    let listener = if has(Role::Api) { Some(bind(settings.listen, settings.embedded).await?) } else { None };
-    let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
+    let bound = if has(Role::Api) { Some(bind(&settings, Arc::clone(&clock)).await?) } else { None };
+    let (listener, reload) = bound.unzip();
+    let address = listener.as_ref().map(Listener::local_addr).transpose()?;
     let metrics = telemetry::metrics().context("can't set up metrics")?;
     let webhooks = Webhooks::new(&settings.webhooks, Arc::clone(&clock), settings.embedded)?;
     if settings.embedded {
@@ -124,6 +134,9 @@ pub async fn start(
     parts.spawn_quietly(lifecycle, probe, probe::PERIOD);
     let upkeep = parts.spawn_quietly(lifecycle, Upkeep(metrics.clone()), Duration::from_secs(60));
     ticks.push(Tick { cron: "*/5 * * * * *", nudge: upkeep });
+    if let Some(reload) = reload.flatten() {
+        parts.spawn(lifecycle, reload, listen::PERIOD);
+    }
     parts.listen(lifecycle);
     let leadership = Arc::new(Leadership::default());
     let (mut for_planner, mut for_callers) = (None, None);
@@ -142,25 +155,43 @@ pub async fn start(
         let Parts { store, clock, status, events, webhooks, .. } = parts;
         let whole = Arc::default();
         let (handover, polling) = (for_callers, Arc::new(Polling::new(lifecycle.soft.clone())));
-        let state =
-            ApiState { store, clock, status, metrics, address, access, whole, events, handover, polling, webhooks };
+        let names = Arc::new(ServerNames::new(address.port(), listener.is_tls(), settings.public_url));
+        let state = ApiState {
+            store,
+            clock,
+            status,
+            metrics,
+            address,
+            names,
+            access,
+            whole,
+            events,
+            handover,
+            polling,
+            webhooks,
+        };
         let router = api::router(state);
         let (soft, hard) = (lifecycle.soft.clone(), lifecycle.hard.clone());
         lifecycle.spawn("api", async move {
-            let serve = axum::serve(listener, router).with_graceful_shutdown(soft.cancelled_owned());
-            Ok(hard.run_until_cancelled(serve.into_future()).await.unwrap_or(Ok(()))?)
+            let serve = listener.serve(router, soft.cancelled_owned());
+            Ok(hard.run_until_cancelled(serve).await.unwrap_or(Ok(()))?)
         });
         tracing::info!(%address, "listening");
     }
     Ok(Running { address, status })
 }
 
-async fn bind(address: SocketAddr, is_open: bool) -> anyhow::Result<TcpListener> {
+async fn bind(settings: &Settings, clock: Arc<dyn Clock>) -> anyhow::Result<(Listener, Option<Reload>)> {
+    let (address, is_open) = (settings.listen, settings.embedded);
     ensure!(
         !is_open || address.ip().is_loopback(),
         "will not listen on {address}: callers need no key, so that only a loopback address such as 127.0.0.1 is safe"
     );
-    TcpListener::bind(address).await.with_context(|| format!("can't listen on {address}"))
+    let bound = Listener::bind(address, &settings.tls, clock).await?;
+    if !address.ip().is_loopback() && !bound.0.is_tls() {
+        tracing::warn!(%address, "keys and answers go over the network in plain text: see --tls-cert");
+    }
+    Ok(bound)
 }
 
 /// What all parts are made from.

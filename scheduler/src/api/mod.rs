@@ -1,6 +1,7 @@
 //! The REST interface and what surrounds it. In reading order:
 //!
 //! - [`guard`]: whose requests are looked at at all, and for how long; [`access`]: who calls, and what they may do.
+//! - [`server_names`]: by which names callers reach us, and how absolute URLs begin.
 //! - [`keys`], [`audit`]: who may call; who changed what.
 //! - [`heavy`]: large bodies, as many at a time as there is memory for.
 //! - [`extract`], [`body`]: what handlers take from a request; [`page`]: lists; [`error`]: what is answered when it fails.
@@ -33,6 +34,7 @@ mod operations;
 mod page;
 pub(crate) mod polling;
 mod schedules;
+pub(crate) mod server_names;
 #[cfg(test)]
 mod tests;
 pub(crate) mod time;
@@ -53,6 +55,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use self::access::Access;
 use self::polling::Polling;
+use self::server_names::ServerNames;
 use crate::dashboard;
 use crate::events_in::EventsIn;
 use crate::handover::Handover;
@@ -72,6 +75,8 @@ pub struct ApiState {
     pub metrics: PrometheusHandle,
     /// The address that the listener is bound to.
     pub address: SocketAddr,
+    /// By which names and how callers reach it.
+    pub names: Arc<ServerNames>,
     /// Whether callers need keys.
     pub access: Access,
     /// Who looks at everything, all definitions or a history in an order without an index, takes much: one caller at a time.

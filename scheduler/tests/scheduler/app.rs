@@ -6,6 +6,7 @@ use std::time::Duration;
 use reveille_scheduler::app::{self, Role, Settings};
 use reveille_shared::definition::Priority;
 use reveille_shared::lifecycle::Lifecycle;
+use reveille_shared::listen::TlsFiles;
 
 use crate::world::{World, one, until};
 
@@ -14,6 +15,8 @@ fn settings(world: &World) -> Settings {
         transitions: false,
         webhooks: Default::default(),
         listen: "127.0.0.1:0".parse().unwrap(),
+        public_url: None,
+        tls: TlsFiles::default(),
         schedules: Some(world.folder.path().join("a.yaml")),
         roles: vec![Role::Plan, Role::Dispatch, Role::Api],
         embedded: true,

@@ -36,6 +36,7 @@ use tower::ServiceExt as _;
 use uuid::Uuid;
 
 use super::access::Access;
+use super::server_names::ServerNames;
 use super::{ApiState, openapi, surround};
 use crate::status::Status;
 
@@ -106,6 +107,7 @@ impl Api {
             metrics: PrometheusBuilder::new().build_recorder().handle(),
             address: HOST.parse().unwrap(),
             access,
+            names: Arc::new(ServerNames::new(8080, false, None)),
             whole: Arc::default(),
             events: Arc::new(crate::events_in::EventsIn::new(store.clone())),
             handover: None,
