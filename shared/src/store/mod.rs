@@ -235,6 +235,18 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// Somebody answers, but can't prove to be the database, or speaks no TLS.
+    #[must_use]
+    pub fn is_about_tls(&self) -> bool {
+        match self {
+            Self::Connect { source: sqlx::Error::Tls(_), .. } => true,
+            Self::Connect { source: sqlx::Error::Io(error), .. } => error.kind() == std::io::ErrorKind::InvalidData,
+            _ => false,
+        }
+    }
+}
+
 /// Turns a failed statement into an error that names the step.
 pub(crate) fn step(step: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
     move |source| StoreError::Query { step, source }
