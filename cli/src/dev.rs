@@ -138,6 +138,7 @@ async fn start(
         broker::connect("embedded", "reveille-dev", lifecycle.hard.clone()).map_err(|error| other(chain(&error)))?;
     let settings = Settings {
         transitions: false,
+        window: 20_000,
         listen: arguments.listen,
         public_url: None,
         tls: TlsFiles::default(),

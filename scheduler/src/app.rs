@@ -37,6 +37,7 @@ use crate::status::Status;
 use crate::webhooks::matching::{self, Matcher};
 use crate::webhooks::sending::{self, Sender};
 use crate::webhooks::{WebhookSettings, Webhooks};
+use crate::window::Windows;
 use crate::{dead_letters, events_in, telemetry};
 
 /// What a scheduler is told beside where the database and the broker are.
@@ -69,6 +70,11 @@ pub struct Settings {
     /// What happens to runs, posted to whoever has subscribed
     #[command(flatten)]
     pub webhooks: WebhookSettings,
+
+    /// How many triggers of a queue and priority may wait with the broker at most; 0: any number. Up to that it follows the
+    /// pace of the workers, so that a tenant's backlog does not bury another's run
+    #[arg(long, env = "REVEILLE_WINDOW", default_value_t = 20_000, value_name = "COUNT")]
+    pub window: u32,
 
     /// Everything runs in this one process: what an earlier incarnation has left is taken over at once
     #[arg(skip)]
@@ -141,7 +147,7 @@ pub async fn start(
     let leadership = Arc::new(Leadership::default());
     let (mut for_planner, mut for_callers) = (None, None);
     if has(Role::Dispatch) {
-        let (planner, callers, handed) = handover::channels();
+        let (planner, callers, handed) = handover::channels(Windows::new(settings.window));
         (for_planner, for_callers) = (Some(planner), Some(callers));
         parts.dispatch(lifecycle, in_force.clone(), handed, leadership.changes(), settings.embedded);
     }

@@ -9,6 +9,7 @@
 //!   the children of.
 //! - [`explain`]: what became, or will become, of an instant of a schedule, in words. Pure.
 //! - [`dispatch`]: due triggers → the broker. The only publisher.
+//! - [`window`]: how many of them may be with it, so that tenants have their turns.
 //! - [`reconcile`]: pass: dead workers, overdue attempts → their runs go on elsewhere, or end.
 //! - [`dead_letters`]: what the broker gave up on → sent again, or an end with a reason.
 //! - [`events_in`]: what workers in other languages tell → the store.
@@ -46,3 +47,4 @@ pub mod telemetry;
 mod transition;
 mod unpublished;
 pub mod webhooks;
+pub mod window;

@@ -116,10 +116,13 @@ async fn everything_goes_over_tls_and_certificates_are_taken_anew() -> Result<()
         })
     };
     told("is good until 2041-01-01").await?;
+    eventually("the worker to have it too", LIMIT, async || match stand.get(&stand.worker, "readyz").await {
+        Ok((StatusCode::OK, text)) if text.contains("is good until 2041-01-01") => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await?;
     std::fs::write(stand.folder.path().join("key.pem"), "no key")?;
     told("key.pem is not a PEM file").await?;
-    let (status, text) = stand.get(&stand.worker, "readyz").await?;
-    ensure!(status == StatusCode::OK && text.contains("until 2041-01-01"), "{text}");
     stand.authority.certify(&["localhost"], 2042)?.write(stand.folder.path())?;
     told("is good until 2042-01-01").await
 }

@@ -14,6 +14,7 @@ fn settings(world: &World) -> Settings {
     Settings {
         transitions: false,
         webhooks: Default::default(),
+        window: 20_000,
         listen: "127.0.0.1:0".parse().unwrap(),
         public_url: None,
         tls: TlsFiles::default(),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use reveille_scheduler::dispatch::Dispatcher;
 use reveille_scheduler::handover::{self, Handover};
 use reveille_scheduler::plan::{self, Ask};
+use reveille_scheduler::window::Windows;
 use reveille_shared::broker::{Broker, Delivery};
 use reveille_shared::definition::Priority;
 use reveille_shared::duration::HumanDuration;
@@ -28,7 +29,7 @@ async fn accept(world: &World, delay: HumanDuration) -> WorkRequestId {
 
 /// Answers how callers hand over to it.
 fn dispatch(world: &World, embedded: bool, tasks: &mut JoinSet<()>) -> Handover {
-    let (_planner, callers, handed) = handover::channels();
+    let (_planner, callers, handed) = handover::channels(Windows::new(20_000));
     let dispatcher = Dispatcher {
         store: world.store.clone(),
         broker: Arc::clone(&world.broker),

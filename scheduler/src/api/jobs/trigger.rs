@@ -20,7 +20,6 @@ use crate::api::extract::{Base, Segment, is_name};
 use crate::api::idempotency::{self, Fields, Key, KeyHeaders};
 use crate::api::work_requests::started;
 use crate::api::work_requests::view::View;
-use crate::handover::Handover;
 use crate::plan;
 
 /// The largest JSON text of a resource, in bytes.
@@ -149,7 +148,8 @@ async fn accept(
         let fault = Fault { field: "input".to_owned(), message: refused.message };
         return Err(Problem::invalid(StatusCode::UNPROCESSABLE_ENTITY, vec![fault]));
     }
-    let acceptance = match state.handover.as_ref().and_then(Handover::place) {
+    let dispatcher = state.handover.as_ref().filter(|_| request.goes_out_at_once());
+    let acceptance = match dispatcher.and_then(|handover| handover.place_on(&request.route())) {
         None => state.store.accept(request, key).await?,
         Some(place) => {
             let (acceptance, sent) = state.store.accept_and_send(request, key).await?;
