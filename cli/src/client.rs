@@ -400,7 +400,7 @@ mod tests {
     use super::*;
 
     fn client(server: &str) -> Client {
-        Client::new(server.parse().unwrap(), None, None).unwrap()
+        Client::new(server.parse().unwrap(), None, None, None).unwrap()
     }
 
     fn url(server: &str, path: &[&str]) -> String {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use reveille_scheduler::api::RateLimits;
 use reveille_scheduler::app::{Role, Settings};
 use reveille_scheduler::webhooks::{Allowed, WebhookSettings};
 use reveille_shared::broker;
@@ -139,6 +140,8 @@ async fn start(
     let settings = Settings {
         transitions: false,
         window: 20_000,
+        max_queued: 1_000_000,
+        rates: RateLimits::NONE,
         listen: arguments.listen,
         public_url: None,
         tls: TlsFiles::default(),

@@ -21,6 +21,7 @@ use uuid::Uuid;
 use crate::announce::{self, Announcer};
 use crate::api::access::Access;
 use crate::api::polling::Polling;
+use crate::api::rate::{Meter, RateLimits};
 use crate::api::server_names::{PublicUrl, ServerNames};
 use crate::api::{self, ApiState};
 use crate::definitions::{self, FolderWatch, Seen};
@@ -32,6 +33,7 @@ use crate::housekeeping::{self, Tick};
 use crate::leader::{self, Candidate, Leadership};
 use crate::planner::{self, Planner};
 use crate::probe::{self, Probe, Skew};
+use crate::queued::{self, Queued};
 use crate::reconcile::{self, Reconciler};
 use crate::status::Status;
 use crate::webhooks::matching::{self, Matcher};
@@ -75,6 +77,14 @@ pub struct Settings {
     /// pace of the workers, so that a tenant's backlog does not bury another's run
     #[arg(long, env = "REVEILLE_WINDOW", default_value_t = 20_000, value_name = "COUNT")]
     pub window: u32,
+
+    /// How many runs of one namespace may wait for their start before triggers by the API are refused; 0: any number
+    #[arg(long, env = "REVEILLE_MAX_QUEUED", default_value_t = 1_000_000, value_name = "COUNT")]
+    pub max_queued: u32,
+
+    /// How many requests callers may make
+    #[command(flatten)]
+    pub rates: RateLimits,
 
     /// Everything runs in this one process: what an earlier incarnation has left is taken over at once
     #[arg(skip)]
@@ -158,6 +168,9 @@ pub async fn start(
     lifecycle.spawn("housekeeping", async move { Ok(housekeeping::run(ticks, stop).await?) });
     if let (Some(listener), Some(address)) = (listener, address) {
         let access = parts.access(lifecycle, settings.embedded);
+        let (meter, queued) = (Arc::new(Meter::new(settings.rates)), Arc::new(Queued::new(settings.max_queued)));
+        let count = queued::Count { queued: Arc::clone(&queued), store: parts.store.clone() };
+        parts.spawn_quietly(lifecycle, count, queued::PERIOD);
         let Parts { store, clock, status, events, webhooks, .. } = parts;
         let whole = Arc::default();
         let (handover, polling) = (for_callers, Arc::new(Polling::new(lifecycle.soft.clone())));
@@ -170,6 +183,8 @@ pub async fn start(
             address,
             names,
             access,
+            meter,
+            queued,
             whole,
             events,
             handover,

@@ -15,6 +15,7 @@
 //! - [`events_in`]: what workers in other languages tell → the store.
 //! - [`leader`]: which of several schedulers plans; [`probe`]: is the database there, do the clocks agree?
 //! - [`announce`]: pass: what has happened → the broker; [`webhooks`]: → whoever has it posted.
+//! - `queued`: how much of each namespace waits, and how much may.
 //! - [`housekeeping`]: the ticking engine that nudges the passes.
 //! - [`status`], [`telemetry`]: what an operator is told.
 //! - [`api`]: what callers ask and are answered, and the dashboard over it.
@@ -40,6 +41,7 @@ mod lost;
 pub mod plan;
 pub mod planner;
 pub mod probe;
+mod queued;
 pub mod reconcile;
 mod reminder;
 pub mod status;

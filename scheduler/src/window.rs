@@ -39,6 +39,8 @@ struct Window {
     /// Sent since.
     sent: i64,
     counted: Instant,
+    /// How many are claimed in [`SPAN`], the last ones weighing most.
+    pace: f64,
     /// Something waits for room since then.
     holds_back: bool,
 }
@@ -103,7 +105,7 @@ impl Windows {
 fn window_of<'a>(routes: &'a mut HashMap<Route, Window>, route: &Route, most: i64) -> &'a mut Window {
     if !routes.contains_key(route) {
         let counted = Instant::now();
-        let new = Window { size: FIRST.min(most), unclaimed: 0, sent: 0, counted, holds_back: false };
+        let new = Window { size: FIRST.min(most), unclaimed: 0, sent: 0, counted, pace: 0.0, holds_back: false };
         routes.insert(route.clone(), new);
     }
     routes.get_mut(route).expect("it was put there if it was missing")
@@ -124,7 +126,9 @@ impl Window {
     fn adapt(&mut self, unclaimed: i64, now: Instant, most: i64) {
         let elapsed = now.saturating_duration_since(self.counted).max(Duration::from_millis(1));
         let claimed = (self.unclaimed + self.sent - unclaimed).max(0);
-        let pace = (claimed as f64 * SPAN.as_secs_f64() / elapsed.as_secs_f64()) as i64;
+        let weight = 1.0 - (-elapsed.as_secs_f64() / SPAN.as_secs_f64()).exp();
+        self.pace += (claimed as f64 * SPAN.as_secs_f64() / elapsed.as_secs_f64() - self.pace) * weight;
+        let pace = self.pace as i64;
         let halved =
             |size: i64, half: Duration| (size as f64 * 0.5f64.powf(elapsed.as_secs_f64() / half.as_secs_f64())) as i64;
         let has_run_out = unclaimed <= self.size / 4;
@@ -132,7 +136,7 @@ impl Window {
             (true, true) => (self.size * 2).min(pace.max(FIRST)).max(self.size),
             (true, false) if self.size < FIRST => self.size * 2,
             (true, false) => halved(self.size, FORGET).max(FIRST),
-            (false, _) => halved(self.size, SPAN).max(pace.min(self.size * 2)),
+            (false, _) => halved(self.size, SPAN).max(pace),
         }
         .clamp(LEAST.min(most), most);
         (self.unclaimed, self.sent, self.counted, self.holds_back) = (unclaimed, 0, now, false);

@@ -8,6 +8,7 @@ mod by_hand;
 mod cancel;
 mod dialects;
 mod external;
+mod fair_use;
 mod fan_out;
 mod limits;
 mod long_operations;

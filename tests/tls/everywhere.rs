@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use harness::certificates::Authority;
+use harness::key;
 use harness::ports::Port;
 use harness::postgres::Postgres;
 use harness::process::{Process, Program, workspace_binary};
 use harness::wait::eventually;
-use reqwest::header::LOCATION;
+use reqwest::header::{HeaderMap, LOCATION};
 use reqwest::{Certificate, StatusCode};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -38,7 +39,9 @@ impl Stand {
         let (authority, folder) = (Authority::new()?, TempDir::new()?);
         let pair = authority.certify(&["localhost"], 2040)?;
         let (postgres, rabbitmq) = tokio::try_join!(Postgres::start_over_tls(&pair), TlsNode::start(&pair))?;
-        let database = postgres.create_database().await?.replacen("127.0.0.1", "localhost", 1);
+        let database = postgres.create_database().await?;
+        key::give(&database).await?;
+        let database = database.replacen("127.0.0.1", "localhost", 1);
         let database = format!("{database}?sslmode=verify-full&sslrootcert={}", authority.file().display());
         let (cert, key) = pair.write(folder.path())?;
         std::fs::write(folder.path().join("jobs.yaml"), JOB)?;
@@ -56,7 +59,14 @@ impl Stand {
         let ((scheduler, scheduler_port), (worker, worker_port)) =
             (start("reveille-scheduler")?, start("reveille-worker")?);
         let trusted = Certificate::from_pem(&std::fs::read(authority.file())?)?;
-        let caller = reqwest::Client::builder().tls_certs_only([trusted]).no_proxy().timeout(LIMIT).build()?;
+        let mut headers = HeaderMap::new();
+        headers.insert("x-api-key", key::text().parse()?);
+        let caller = reqwest::Client::builder()
+            .default_headers(headers)
+            .tls_certs_only([trusted])
+            .no_proxy()
+            .timeout(LIMIT)
+            .build()?;
         let stand = Self {
             scheduler: scheduler_port,
             worker: worker_port,
@@ -93,6 +103,7 @@ impl Stand {
     async fn command(&self, scheme: &str, authority: &Path, arguments: &[&str]) -> Result<Output> {
         let mut command = Command::new(workspace_binary("reveille")?);
         command.arg("--server").arg(format!("{scheme}://localhost:{}", self.scheduler.number()));
+        command.env("REVEILLE_KEY", key::text());
         Ok(command.arg("--ca-cert").arg(authority).args(arguments).kill_on_drop(true).output().await?)
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use reveille_scheduler::api::RateLimits;
 use reveille_scheduler::app::{self, Role, Settings};
 use reveille_shared::definition::Priority;
 use reveille_shared::lifecycle::Lifecycle;
@@ -15,6 +16,8 @@ fn settings(world: &World) -> Settings {
         transitions: false,
         webhooks: Default::default(),
         window: 20_000,
+        max_queued: 1_000_000,
+        rates: RateLimits::NONE,
         listen: "127.0.0.1:0".parse().unwrap(),
         public_url: None,
         tls: TlsFiles::default(),

@@ -103,6 +103,8 @@ pub(crate) type TakenKey = (BTreeMap<String, String>, String);
 #[async_trait]
 pub(crate) trait ReadRuns {
     async fn next_due(&self) -> Result<Option<Timestamp>>;
+    /// Of each namespace how many runs wait for their first start.
+    async fn queued(&self) -> Result<Vec<(String, i64)>>;
     /// How many triggers are sent on this route and not claimed.
     async fn unclaimed_on(&self, route: &Route) -> Result<i64>;
     /// Up to `limit` due runs of a run's lane that go out before it, counted.

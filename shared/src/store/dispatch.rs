@@ -135,6 +135,14 @@ impl Store {
         Ok(Taken { outgoing, held_back })
     }
 
+    /// How many runs of each namespace wait for their first start. It reads all deliveries that have not ended.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn queued(&self) -> Result<Vec<(String, i64)>> {
+        self.db.queued().await
+    }
+
     /// How many triggers were sent on a route and are not claimed.
     ///
     /// # Errors

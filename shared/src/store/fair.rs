@@ -88,8 +88,7 @@ impl Turns {
             let (Some(beside), Some(room)) = (waiting.get_mut(&lane.route), room.get_mut(&lane.route)) else {
                 continue;
             };
-            // Rounded up: what the first ones get more the last ones get less.
-            let most = (left + lanes - 1).div_euclid(lanes).min((*room + *beside - 1).div_euclid(*beside));
+            let most = rounded_up(left, lanes).min(rounded_up(*room, *beside));
             (left, lanes, *room, *beside) = (left - most, lanes - 1, *room - most, *beside - 1);
             if most > 0 {
                 shares.push(Share { lane: lane.clone(), after: *after, most });
@@ -132,6 +131,11 @@ impl Turns {
         self.rows.sort_by_key(|(turn, row)| (row.priority, *turn, due_at(row), row.id.0));
         self.rows.into_iter().map(|(_, row)| row).collect()
     }
+}
+
+/// What the first ones get more the last ones get less.
+fn rounded_up(of: i64, among: i64) -> i64 {
+    of / among + i64::from(of % among > 0)
 }
 
 fn due_at(row: &Locked) -> Timestamp {

@@ -17,6 +17,7 @@ on_both!(
     room_bounds_a_route_and_no_other,
     what_is_due_later_is_in_nobodys_way,
     how_many_go_first_can_be_told,
+    what_waits_for_its_start_is_counted,
 );
 
 /// Accepts runs of a tenant at once.
@@ -137,4 +138,19 @@ async fn how_many_go_first_can_be_told(bed: Bed) {
     bed.take().await;
     bed.age(2).await;
     assert_eq!(bed.store.ahead_of(&bed.get(fresh).await).await.unwrap(), None, "it is out");
+}
+
+async fn what_waits_for_its_start_is_counted(bed: Bed) {
+    accept(&bed, "a", 3).await;
+    accept_like(&bed, 2, |request| {
+        request.namespace = "b".to_owned();
+        request.delay = "1h".parse().unwrap();
+    })
+    .await;
+    let counted = async || bed.store.queued().await.unwrap().into_iter().collect::<HashMap<_, _>>();
+    assert_eq!(counted().await, HashMap::from([("a".to_owned(), 3), ("b".to_owned(), 2)]));
+    let out = bed.take().await;
+    assert_eq!(counted().await.len(), 2, "what is sent has not started");
+    bed.claim(&out[0].trigger).await.unwrap();
+    assert_eq!(counted().await["a"], 2);
 }

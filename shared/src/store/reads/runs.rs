@@ -63,6 +63,16 @@ macro_rules! impl_read_runs {
                 Ok(at.map(|at| at.0))
             }
 
+            async fn queued(&self) -> Result<Vec<(String, i64)>> {
+                sqlx::query_as(
+                    "SELECT namespace, count(*) FROM deliveries
+                     WHERE attempt = 0 AND phase IN ('held', 'due', 'sent') GROUP BY namespace",
+                )
+                .fetch_all(&self.read)
+                .await
+                .map_err(step("count what waits"))
+            }
+
             async fn unclaimed_on(&self, route: &Route) -> Result<i64> {
                 sqlx::query_scalar("SELECT count(*) FROM deliveries WHERE phase = 'sent' AND queue = $1 AND priority = $2")
                     .bind(&route.queue)
