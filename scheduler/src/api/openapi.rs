@@ -38,7 +38,7 @@ const COMMON: [(&str, &str); 7] = [
     ("503", "Not now: try again after Retry-After"),
 ];
 
-/// What answers say of the requests that are left.
+/// What answers say of the requests that are left, good ones too: declared where it matters.
 const RATE_LIMIT: [(&str, &str); 3] = [
     ("RateLimit-Limit", "Requests of this kind in a second, and at once; no such header: any number"),
     ("RateLimit-Remaining", "Of which so many may be made now"),
@@ -247,7 +247,7 @@ fn complete(method: &str, path: &str, operation: &mut Value) {
     for (status, response) in operation["responses"].as_object_mut().into_iter().flatten() {
         let id = json!({"description": "The request's own id, or a fresh one", "schema": {"type": "string"}});
         response["headers"]["opc-request-id"] = id;
-        if !is_open {
+        if status == "429" {
             for (name, description) in RATE_LIMIT {
                 response["headers"][name] =
                     json!({"schema": {"type": "integer", "minimum": 0}, "description": description});

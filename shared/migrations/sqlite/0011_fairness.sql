@@ -2,4 +2,4 @@
 UPDATE schema_info SET version = 11;
 
 DROP INDEX deliveries_due;
-CREATE INDEX deliveries_due ON deliveries (priority, queue, namespace, phase_at, id) WHERE phase = 'due';
+CREATE INDEX deliveries_due ON deliveries (priority, queue, namespace, phase_at) WHERE phase = 'due';

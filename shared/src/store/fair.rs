@@ -23,11 +23,13 @@ pub(crate) struct Lane {
     pub(crate) namespace: String,
 }
 
-/// What is wanted of a lane: so many behind the last one that was taken.
+/// What is wanted of a lane: so many behind the last one that was taken. Of those that are due at the same instant PostgreSQL
+/// goes by their ids, and SQLite, where nobody else is in between, by their number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Share {
     pub(crate) lane: Lane,
     pub(crate) after: (Timestamp, Uuid),
+    pub(crate) taken: i64,
     pub(crate) most: i64,
 }
 
@@ -84,21 +86,22 @@ impl Turns {
         let (mut left, mut lanes) = (self.left, i64::try_from(open.len()).unwrap_or(i64::MAX));
         let mut room = self.room.clone();
         let mut shares = Vec::with_capacity(open.len());
-        for Progress { lane, after, .. } in open {
+        for Progress { lane, after, taken, .. } in open {
             let (Some(beside), Some(room)) = (waiting.get_mut(&lane.route), room.get_mut(&lane.route)) else {
                 continue;
             };
             let most = rounded_up(left, lanes).min(rounded_up(*room, *beside));
             (left, lanes, *room, *beside) = (left - most, lanes - 1, *room - most, *beside - 1);
             if most > 0 {
-                shares.push(Share { lane: lane.clone(), after: *after, most });
+                let taken = i64::try_from(*taken).unwrap_or(i64::MAX);
+                shares.push(Share { lane: lane.clone(), after: *after, taken, most });
             }
         }
         (!shares.is_empty()).then_some(shares)
     }
 
-    fn took(&mut self, shares: &[Share], mut rows: Vec<Locked>) {
-        rows.sort_by_key(|row| (due_at(row), row.id.0));
+    /// Rows of a lane come in its order.
+    fn took(&mut self, shares: &[Share], rows: Vec<Locked>) {
         let mut places: HashMap<Lane, usize> =
             self.lanes.iter().enumerate().map(|(place, progress)| (progress.lane.clone(), place)).collect();
         let mut got: HashMap<usize, i64> = HashMap::new();

@@ -126,7 +126,9 @@ async fn what_is_due_later_is_in_nobodys_way(bed: Bed) {
 }
 
 async fn how_many_go_first_can_be_told(bed: Bed) {
-    let ids = accept(&bed, crate::bed::NAMESPACE, 3).await;
+    let mut ids = accept(&bed, crate::bed::NAMESPACE, 3).await;
+    // Of those that are due at the same instant the lowest id goes first.
+    ids.sort();
     accept(&bed, "another", 5).await;
     bed.age(2).await;
     for (ahead, id) in ids.into_iter().enumerate() {

@@ -42,15 +42,17 @@ impl Runs for SqliteTx {
                 }
             }
             Which::Due { shares } => {
-                for Share { lane, after, most } in shares {
+                for Share { lane, taken, most, .. } in shares {
                     let mut query = sqlx::QueryBuilder::<sqlx::Sqlite>::new(LOCKED);
                     query.push("WHERE d.phase = 'due' AND d.priority = ");
                     query.push_bind(priority_column(lane.route.priority));
                     query.push(" AND d.queue = ").push_bind(&lane.route.queue);
                     query.push(" AND d.namespace = ").push_bind(&lane.namespace);
-                    query.push(" AND d.phase_at <= ").push_bind(At(self.now)).push(" AND (d.phase_at, d.id) > (");
-                    query.push_bind(At(after.0)).push(", ").push_bind(after.1);
-                    query.push(") ORDER BY d.phase_at, d.id LIMIT ").push_bind(most);
+                    query
+                        .push(" AND d.phase_at <= ")
+                        .push_bind(At(self.now))
+                        .push(" ORDER BY d.phase_at, d.rowid LIMIT ");
+                    query.push_bind(most).push(" OFFSET ").push_bind(taken);
                     let due: Vec<LockedRow> =
                         query.build_query_as().fetch_all(&mut *self.tx).await.map_err(step("lock work requests"))?;
                     rows.extend(due);
