@@ -149,9 +149,7 @@ macro_rules! api_keys {
     };
 }
 
-pub(crate) use {
-    api_keys, claimed_columns, delivery_columns, due_lanes, external_leases, in_outbox, locked_columns,
-};
+pub(crate) use {api_keys, claimed_columns, delivery_columns, due_lanes, external_leases, in_outbox, locked_columns};
 
 /// The imports that both macros' expansions need.
 pub(crate) mod prelude {
