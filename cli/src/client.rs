@@ -1,11 +1,12 @@
 //! The REST interface of a scheduler.
 
+use std::error::Error as _;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use reqwest::header::{DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::redirect::Policy;
-use reqwest::{Method, RequestBuilder, StatusCode, Url};
+use reqwest::{Certificate, Method, RequestBuilder, StatusCode, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -100,6 +101,13 @@ impl ClientError {
     /// What the user can do.
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
+            Self::Unreachable { source, .. } if is_untrusted(source) => Some(
+                "if the server is the right one, name who vouches for it with --ca-cert FILE or REVEILLE_CA_CERT"
+                    .to_owned(),
+            ),
+            Self::Unreachable { source, .. } if is_plain_text(source) => {
+                Some("this server speaks no TLS: begin the URL with http://".to_owned())
+            }
             Self::Unreachable { .. } => Some(
                 "start a scheduler with `reveille dev`, or name a running one with --server URL or REVEILLE_SERVER"
                     .to_owned(),
@@ -181,6 +189,17 @@ pub(crate) fn server(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
+/// Who vouches for a server.
+#[derive(Debug, Clone)]
+pub(crate) struct Authorities(Vec<Certificate>);
+
+/// Reads the file of `--ca-cert`.
+pub(crate) fn authorities(file: &str) -> Result<Authorities, String> {
+    let pem = std::fs::read(file).map_err(|error| format!("can't read {file}: {error}"))?;
+    let read = Certificate::from_pem_bundle(&pem).ok().filter(|read| !read.is_empty());
+    read.map(Authorities).ok_or_else(|| format!("{file} is not a PEM file with certificates (BEGIN CERTIFICATE)"))
+}
+
 /// Talks to one scheduler.
 pub(crate) struct Client {
     http: reqwest::Client,
@@ -189,8 +208,13 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// A client of the scheduler at `server`, for one namespace.
-    pub(crate) fn new(server: Url, namespace: Option<String>, key: Option<&str>) -> Result<Self, ClientError> {
+    /// A client of the scheduler at `server`, for one namespace. Without authorities those count whom the system trusts.
+    pub(crate) fn new(
+        server: Url,
+        authorities: Option<Authorities>,
+        namespace: Option<String>,
+        key: Option<&str>,
+    ) -> Result<Self, ClientError> {
         let mut headers = HeaderMap::new();
         if let Some(key) = key {
             let mut value = HeaderValue::from_str(key).map_err(|_| ClientError::Key)?;
@@ -201,6 +225,9 @@ impl Client {
         // A proxy of the environment has its own idea of what 127.0.0.1 is.
         if is_loopback(&server) {
             builder = builder.no_proxy();
+        }
+        if let Some(Authorities(certificates)) = authorities {
+            builder = builder.tls_certs_only(certificates);
         }
         let http = builder
             .default_headers(headers)
@@ -324,6 +351,25 @@ impl Client {
     }
 }
 
+/// The server's certificate was refused.
+fn is_untrusted(error: &reqwest::Error) -> bool {
+    innermost(error).contains("certificate")
+}
+
+/// What came was no TLS.
+fn is_plain_text(error: &reqwest::Error) -> bool {
+    innermost(error).contains("InvalidContentType")
+}
+
+/// The root cause, as the TLS library tells it in words alone.
+fn innermost(error: &reqwest::Error) -> String {
+    let mut cause = error.source();
+    while let Some(deeper) = cause.and_then(std::error::Error::source) {
+        cause = Some(deeper);
+    }
+    cause.map(ToString::to_string).unwrap_or_default()
+}
+
 fn date(headers: &HeaderMap) -> Option<Timestamp> {
     let text = headers.get(DATE)?.to_str().ok()?;
     jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()
@@ -354,7 +400,7 @@ mod tests {
     use super::*;
 
     fn client(server: &str) -> Client {
-        Client::new(server.parse().unwrap(), None, None).unwrap()
+        Client::new(server.parse().unwrap(), None, None, None).unwrap()
     }
 
     fn url(server: &str, path: &[&str]) -> String {

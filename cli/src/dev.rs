@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use reveille_scheduler::api::RateLimits;
 use reveille_scheduler::app::{Role, Settings};
 use reveille_scheduler::webhooks::{Allowed, WebhookSettings};
 use reveille_shared::broker;
@@ -17,6 +18,7 @@ use reveille_shared::clock::{Clock, SystemClock};
 use reveille_shared::definition::{self, Definitions, ExternalJob, Job};
 use reveille_shared::duration::HumanDuration;
 use reveille_shared::lifecycle::Lifecycle;
+use reveille_shared::listen::TlsFiles;
 use reveille_shared::store::{Store, StoreError};
 use reveille_shared::telemetry::{self, LogFormat, chain};
 use reveille_worker::{Guard, Policy};
@@ -137,7 +139,12 @@ async fn start(
         broker::connect("embedded", "reveille-dev", lifecycle.hard.clone()).map_err(|error| other(chain(&error)))?;
     let settings = Settings {
         transitions: false,
+        window: 20_000,
+        max_queued: 1_000_000,
+        rates: RateLimits::NONE,
         listen: arguments.listen,
+        public_url: None,
+        tls: TlsFiles::default(),
         schedules: Some(schedules.to_owned()),
         roles: vec![Role::Plan, Role::Dispatch, Role::Api],
         webhooks: WebhookSettings {

@@ -50,6 +50,10 @@ struct Global {
     #[arg(long, global = true, env = "REVEILLE_KEY", hide_env_values = true, value_name = "KEY")]
     key: Option<String>,
 
+    /// Who vouches for a server with https, instead of those whom the system trusts: a PEM file
+    #[arg(long, global = true, env = "REVEILLE_CA_CERT", value_parser = client::authorities, value_name = "FILE")]
+    ca_cert: Option<client::Authorities>,
+
     /// Whose jobs and schedules [default: that of the key, or default]
     #[arg(long, global = true, env = "REVEILLE_NAMESPACE", value_name = "NAME")]
     namespace: Option<String>,
@@ -119,7 +123,10 @@ async fn start(guard: Guard) -> ExitCode {
 }
 
 async fn run(command: Command, guard: Guard, global: &Global, output: &mut Output) -> Result<Exit, Failure> {
-    let client = || client::Client::new(global.server.clone(), global.namespace.clone(), global.key.as_deref());
+    let client = || {
+        let Global { server, ca_cert, namespace, key, .. } = global;
+        client::Client::new(server.clone(), ca_cert.clone(), namespace.clone(), key.as_deref())
+    };
     match command {
         Command::Dev(arguments) => Box::pin(dev::run(arguments, guard, output)).await,
         Command::Check(arguments) => commands::check::run(&arguments, client, output).await,

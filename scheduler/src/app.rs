@@ -11,9 +11,9 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use reveille_shared::broker::Broker;
 use reveille_shared::clock::Clock;
 use reveille_shared::lifecycle::Lifecycle;
+use reveille_shared::listen::{self, Listener, Reload, TlsFiles};
 use reveille_shared::periodic::{self, Pass, Vitals};
 use reveille_shared::store::{Generation, Hint, KeyRing, KeyUses, Store};
-use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -21,6 +21,8 @@ use uuid::Uuid;
 use crate::announce::{self, Announcer};
 use crate::api::access::Access;
 use crate::api::polling::Polling;
+use crate::api::rate::{Meter, RateLimits};
+use crate::api::server_names::{PublicUrl, ServerNames};
 use crate::api::{self, ApiState};
 use crate::definitions::{self, FolderWatch, Seen};
 use crate::dispatch::{self, Dispatcher};
@@ -31,11 +33,13 @@ use crate::housekeeping::{self, Tick};
 use crate::leader::{self, Candidate, Leadership};
 use crate::planner::{self, Planner};
 use crate::probe::{self, Probe, Skew};
+use crate::queued::{self, Queued};
 use crate::reconcile::{self, Reconciler};
 use crate::status::Status;
 use crate::webhooks::matching::{self, Matcher};
 use crate::webhooks::sending::{self, Sender};
 use crate::webhooks::{WebhookSettings, Webhooks};
+use crate::window::Windows;
 use crate::{dead_letters, events_in, telemetry};
 
 /// What a scheduler is told beside where the database and the broker are.
@@ -44,6 +48,14 @@ pub struct Settings {
     /// Where the API, the dashboard, /metrics, /livez and /readyz are served
     #[arg(long, env = "REVEILLE_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
     pub listen: SocketAddr,
+
+    /// How callers reach the API, if not by its address: absolute URLs in answers begin with it, and its host is one of ours
+    #[arg(long, env = "REVEILLE_PUBLIC_URL", value_name = "URL")]
+    pub public_url: Option<PublicUrl>,
+
+    /// Whether and how it speaks TLS
+    #[command(flatten)]
+    pub tls: TlsFiles,
 
     /// The file or folder of jobs and schedules; without it, what is in force in the database stays
     #[arg(long, env = "REVEILLE_SCHEDULES", value_name = "PATH")]
@@ -60,6 +72,19 @@ pub struct Settings {
     /// What happens to runs, posted to whoever has subscribed
     #[command(flatten)]
     pub webhooks: WebhookSettings,
+
+    /// How many triggers of a queue and priority may wait with the broker at most; 0: any number. Up to that it follows the
+    /// pace of the workers, so that a tenant's backlog does not bury another's run
+    #[arg(long, env = "REVEILLE_WINDOW", default_value_t = 20_000, value_name = "COUNT")]
+    pub window: u32,
+
+    /// How many runs of one namespace may wait for their start before triggers by the API are refused; 0: any number
+    #[arg(long, env = "REVEILLE_MAX_QUEUED", default_value_t = 1_000_000, value_name = "COUNT")]
+    pub max_queued: u32,
+
+    /// How many requests callers may make
+    #[command(flatten)]
+    pub rates: RateLimits,
 
     /// Everything runs in this one process: what an earlier incarnation has left is taken over at once
     #[arg(skip)]
@@ -100,8 +125,9 @@ pub async fn start(
 ) -> anyhow::Result<Running> {
     let has = |role| settings.roles.contains(&role);
     // Bound first, so that a taken port leaves nothing behind.
-    let listener = if has(Role::Api) { Some(bind(settings.listen, settings.embedded).await?) } else { None };
-    let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
+    let bound = if has(Role::Api) { Some(bind(&settings, Arc::clone(&clock)).await?) } else { None };
+    let (listener, reload) = bound.unzip();
+    let address = listener.as_ref().map(Listener::local_addr).transpose()?;
     let metrics = telemetry::metrics().context("can't set up metrics")?;
     let webhooks = Webhooks::new(&settings.webhooks, Arc::clone(&clock), settings.embedded)?;
     if settings.embedded {
@@ -124,11 +150,14 @@ pub async fn start(
     parts.spawn_quietly(lifecycle, probe, probe::PERIOD);
     let upkeep = parts.spawn_quietly(lifecycle, Upkeep(metrics.clone()), Duration::from_secs(60));
     ticks.push(Tick { cron: "*/5 * * * * *", nudge: upkeep });
+    if let Some(reload) = reload.flatten() {
+        parts.spawn(lifecycle, reload, listen::PERIOD);
+    }
     parts.listen(lifecycle);
     let leadership = Arc::new(Leadership::default());
     let (mut for_planner, mut for_callers) = (None, None);
     if has(Role::Dispatch) {
-        let (planner, callers, handed) = handover::channels();
+        let (planner, callers, handed) = handover::channels(Windows::new(settings.window));
         (for_planner, for_callers) = (Some(planner), Some(callers));
         parts.dispatch(lifecycle, in_force.clone(), handed, leadership.changes(), settings.embedded);
     }
@@ -139,28 +168,51 @@ pub async fn start(
     lifecycle.spawn("housekeeping", async move { Ok(housekeeping::run(ticks, stop).await?) });
     if let (Some(listener), Some(address)) = (listener, address) {
         let access = parts.access(lifecycle, settings.embedded);
+        let (meter, queued) = (Arc::new(Meter::new(settings.rates)), Arc::new(Queued::new(settings.max_queued)));
+        let count = queued::Count { queued: Arc::clone(&queued), store: parts.store.clone() };
+        parts.spawn_quietly(lifecycle, count, queued::PERIOD);
         let Parts { store, clock, status, events, webhooks, .. } = parts;
         let whole = Arc::default();
         let (handover, polling) = (for_callers, Arc::new(Polling::new(lifecycle.soft.clone())));
-        let state =
-            ApiState { store, clock, status, metrics, address, access, whole, events, handover, polling, webhooks };
+        let names = Arc::new(ServerNames::new(address.port(), listener.is_tls(), settings.public_url));
+        let state = ApiState {
+            store,
+            clock,
+            status,
+            metrics,
+            address,
+            names,
+            access,
+            meter,
+            queued,
+            whole,
+            events,
+            handover,
+            polling,
+            webhooks,
+        };
         let router = api::router(state);
         let (soft, hard) = (lifecycle.soft.clone(), lifecycle.hard.clone());
         lifecycle.spawn("api", async move {
-            let serve = axum::serve(listener, router).with_graceful_shutdown(soft.cancelled_owned());
-            Ok(hard.run_until_cancelled(serve.into_future()).await.unwrap_or(Ok(()))?)
+            let serve = listener.serve(router, soft.cancelled_owned());
+            Ok(hard.run_until_cancelled(serve).await.unwrap_or(Ok(()))?)
         });
         tracing::info!(%address, "listening");
     }
     Ok(Running { address, status })
 }
 
-async fn bind(address: SocketAddr, is_open: bool) -> anyhow::Result<TcpListener> {
+async fn bind(settings: &Settings, clock: Arc<dyn Clock>) -> anyhow::Result<(Listener, Option<Reload>)> {
+    let (address, is_open) = (settings.listen, settings.embedded);
     ensure!(
         !is_open || address.ip().is_loopback(),
         "will not listen on {address}: callers need no key, so that only a loopback address such as 127.0.0.1 is safe"
     );
-    TcpListener::bind(address).await.with_context(|| format!("can't listen on {address}"))
+    let bound = Listener::bind(address, &settings.tls, clock).await?;
+    if !address.ip().is_loopback() && !bound.0.is_tls() {
+        tracing::warn!(%address, "keys and answers go over the network in plain text: see --tls-cert");
+    }
+    Ok(bound)
 }
 
 /// What all parts are made from.

@@ -34,6 +34,8 @@ const BATCH: i64 = 1_000;
 const IN_FLIGHT: usize = 2;
 /// The longest sleep: hints of other processes may be lost.
 const IDLE: Duration = Duration::from_secs(1);
+/// How often to look for room for what is held back.
+const ROOM: Duration = Duration::from_millis(25);
 /// How often to look for lost triggers and for changed queues.
 const LOOK_AROUND: Duration = Duration::from_secs(2);
 /// Batches of this process's planner and callers that are published before what is due in the store gets its turn.
@@ -88,6 +90,7 @@ impl Dispatcher {
         let mut bundles = Bundles::default();
         let mut waiting = None;
         let mut in_a_row = 0;
+        let windows = Arc::clone(&self.handed.windows);
         while !stop.is_cancelled() {
             if let Health::Down(_) = self.broker.health() {
                 self.status.tell("dispatcher", false, "the broker is down: what is due waits");
@@ -128,6 +131,7 @@ impl Dispatcher {
                 continue;
             }
             in_a_row = 0;
+            let mut held_back = false;
             let step = async {
                 if self.definitions.has_changed().unwrap_or(false) {
                     self.definitions.mark_unchanged();
@@ -164,7 +168,17 @@ impl Dispatcher {
                         return Ok((lost, true));
                     }
                 }
-                Ok::<_, DispatchError>((self.store.take_due(BATCH).await?, false))
+                for route in windows.to_count(Instant::now()) {
+                    let unclaimed = self.store.unclaimed_on(&route).await?;
+                    windows.counted(&route, unclaimed, Instant::now());
+                }
+                let taken = self.store.take_due_within(BATCH, &|route| windows.room(route)).await?;
+                windows.sent(taken.outgoing.iter().map(|out| &out.route));
+                held_back = taken.held_back;
+                if held_back {
+                    windows.hold_back();
+                }
+                Ok::<_, DispatchError>((taken.outgoing, false))
             };
             match step.await {
                 Ok((batch, _)) if batch.is_empty() => {
@@ -176,10 +190,11 @@ impl Dispatcher {
                     if waiting.is_some() {
                         continue;
                     }
-                    let rest = self.rest().await.unwrap_or(IDLE);
+                    let rest = if held_back { ROOM } else { self.rest().await.unwrap_or(IDLE) };
                     tokio::select! {
                         () = tokio::time::sleep(rest) => {}
-                        () = nudge.notified() => {}
+                        // Where many wait for room, a new one is no reason to look.
+                        () = nudge.notified(), if !held_back => {}
                         () = stop.cancelled() => {}
                         Some(handed) = self.handed.next(), if waiting.is_none() => waiting = Some(handed),
                         () = unpublished.begun() => {}

@@ -1,8 +1,13 @@
 //! What the planner and the API of a process hand to its dispatcher: triggers that are marked as sent already, so that they
 //! need not be found and marked by it first.
 
+use std::sync::Arc;
+
+use reveille_shared::broker::Route;
 use reveille_shared::store::Outgoing;
 use tokio::sync::mpsc;
+
+use crate::window::Windows;
 
 /// Batches that a planner may be ahead of the dispatcher.
 const PLANNED: usize = 4;
@@ -22,11 +27,11 @@ pub enum Handed {
 
 /// The side of those who hand over.
 #[derive(Debug, Clone)]
-pub struct Handover(mpsc::Sender<Handed>);
+pub struct Handover(mpsc::Sender<Handed>, Arc<Windows>);
 
 /// A place with the dispatcher, taken before triggers are marked as sent. Dropped unused, some may have been.
 #[derive(Debug)]
-pub struct Place<'a>(Option<mpsc::Permit<'a, Handed>>);
+pub struct Place<'a>(Option<mpsc::Permit<'a, Handed>>, &'a Windows);
 
 /// The dispatcher's side.
 #[derive(Debug)]
@@ -35,25 +40,41 @@ pub struct Intake {
     asked_for: mpsc::Receiver<Handed>,
     /// Among what callers handed over were some that nobody knows.
     unknown: bool,
+    /// How many more may go out.
+    pub(crate) windows: Arc<Windows>,
 }
 
 /// Who hands over: the planner, callers; and to whom.
 #[must_use]
-pub fn channels() -> (Handover, Handover, Intake) {
+pub fn channels(windows: Windows) -> (Handover, Handover, Intake) {
     let (planner, planned) = mpsc::channel(PLANNED);
     let (callers, asked_for) = mpsc::channel(ASKED_FOR);
-    (Handover(planner), Handover(callers), Intake { planned, asked_for, unknown: false })
+    let windows = Arc::new(windows);
+    let (planner, callers) = (Handover(planner, Arc::clone(&windows)), Handover(callers, Arc::clone(&windows)));
+    (planner, callers, Intake { planned, asked_for, unknown: false, windows })
 }
 
 impl Handover {
     /// A place, if the dispatcher has room.
     #[must_use]
     pub fn place(&self) -> Option<Place<'_>> {
-        self.0.try_reserve().ok().map(|permit| Place(Some(permit)))
+        self.0.try_reserve().ok().map(|permit| Place(Some(permit), &self.1))
+    }
+
+    /// A place for one trigger, if there is room on its route too.
+    #[must_use]
+    pub fn place_on(&self, route: &Route) -> Option<Place<'_>> {
+        if self.1.admit(route) { self.place() } else { None }
     }
 }
 
 impl Place<'_> {
+    /// Whether there is room for one more trigger on this route; if so, it is taken.
+    #[must_use]
+    pub fn admits(&self, route: &Route) -> bool {
+        self.1.admit(route)
+    }
+
     /// Hands over all that was marked.
     pub fn hand_over(mut self, sent: Vec<Outgoing>) {
         if let Some(permit) = self.0.take()
@@ -149,7 +170,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_planner_goes_first_and_callers_go_together() {
-        let (planner, callers, mut intake) = channels();
+        let (planner, callers, mut intake) = channels(Windows::new(0));
         for n in 1..=3 {
             callers.place().unwrap().hand_over(vec![outgoing(n)]);
         }
@@ -162,7 +183,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_place_that_is_dropped_is_told_and_none_is_lost_when_it_closes() {
-        let (planner, callers, mut intake) = channels();
+        let (planner, callers, mut intake) = channels(Windows::new(0));
         callers.place().unwrap().hand_over(vec![outgoing(1)]);
         drop(callers.place().unwrap());
         callers.place().unwrap().hand_over(vec![outgoing(2)]);
@@ -178,7 +199,7 @@ mod tests {
 
     #[test]
     fn who_has_no_room_gives_no_place() {
-        let (planner, _callers, mut intake) = channels();
+        let (planner, _callers, mut intake) = channels(Windows::new(0));
         for n in 0..4 {
             planner.place().unwrap().hand_over(vec![outgoing(n)]);
         }

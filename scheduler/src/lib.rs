@@ -9,11 +9,13 @@
 //!   the children of.
 //! - [`explain`]: what became, or will become, of an instant of a schedule, in words. Pure.
 //! - [`dispatch`]: due triggers → the broker. The only publisher.
+//! - [`window`]: how many of them may be with it, so that tenants have their turns.
 //! - [`reconcile`]: pass: dead workers, overdue attempts → their runs go on elsewhere, or end.
 //! - [`dead_letters`]: what the broker gave up on → sent again, or an end with a reason.
 //! - [`events_in`]: what workers in other languages tell → the store.
 //! - [`leader`]: which of several schedulers plans; [`probe`]: is the database there, do the clocks agree?
 //! - [`announce`]: pass: what has happened → the broker; [`webhooks`]: → whoever has it posted.
+//! - `queued`: how much of each namespace waits, and how much may.
 //! - [`housekeeping`]: the ticking engine that nudges the passes.
 //! - [`status`], [`telemetry`]: what an operator is told.
 //! - [`api`]: what callers ask and are answered, and the dashboard over it.
@@ -39,6 +41,7 @@ mod lost;
 pub mod plan;
 pub mod planner;
 pub mod probe;
+mod queued;
 pub mod reconcile;
 mod reminder;
 pub mod status;
@@ -46,3 +49,4 @@ pub mod telemetry;
 mod transition;
 mod unpublished;
 pub mod webhooks;
+pub mod window;

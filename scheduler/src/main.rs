@@ -85,8 +85,11 @@ async fn connect(url: &str, clock: Arc<dyn Clock>) -> anyhow::Result<Store> {
     }
 }
 
-/// Nobody answers, or the server is starting up.
+/// Nobody answers, or the server is starting up. A server that does not prove who it is is there.
 fn is_absent(error: &StoreError) -> bool {
     let StoreError::Connect { source, .. } = error else { return false };
+    if error.is_about_tls() {
+        return false;
+    }
     source.as_database_error().is_none_or(|refusal| refusal.code().is_some_and(|code| code.starts_with("57P0")))
 }

@@ -244,7 +244,8 @@ impl Planner {
         let verdicts = match place {
             None => self.store.record_fires(generation, plans).await?,
             Some(place) => {
-                let (verdicts, sent) = self.store.record_and_send(generation, plans).await?;
+                let (verdicts, sent) =
+                    self.store.record_and_send(generation, plans, &|route| place.admits(route)).await?;
                 place.hand_over(sent);
                 verdicts
             }

@@ -39,6 +39,8 @@ fn describe() {
     metrics::describe_counter!("reveille_pass_errors_total", "Background passes that failed, by pass");
     metrics::describe_counter!("reveille_webhook_attempts_total", "Posts to webhooks, by what came of them");
     metrics::describe_histogram!("reveille_webhook_attempt_seconds", "How long posts to webhooks took");
+    metrics::describe_counter!("reveille_rate_limited_total", "Requests refused as too many came in a second");
+    metrics::describe_counter!("reveille_tls_handshakes_total", "TLS handshakes that have ended, by outcome");
     metrics::describe_histogram!("reveille_fire_lateness_seconds", "From a fire's due time to the broker's confirm");
     metrics::describe_histogram!("reveille_dispatch_seconds", "From a trigger's due time to the broker's confirm");
     metrics::describe_gauge!("reveille_clock_skew_seconds", "How far this clock is ahead of the database's");

@@ -12,6 +12,7 @@
 //! - [`access`]: API keys, and what they let their holders do.
 //! - [`store`]: the durable truth, on PostgreSQL or SQLite.
 //! - [`broker`]: the wake-ups, on RabbitMQ or in process.
+//! - [`listen`]: where a process answers HTTP, in plain text or over TLS.
 //! - [`clock`], [`duration`]: time as a parameter.
 //! - [`crash`]: where tests let a process die.
 //! - [`config`], [`telemetry`], [`lifecycle`], [`periodic`]: what makes a process.
@@ -27,6 +28,7 @@ pub mod due;
 pub mod duration;
 pub mod fan_out;
 pub mod lifecycle;
+pub mod listen;
 pub mod periodic;
 pub mod retry;
 pub mod run_event;

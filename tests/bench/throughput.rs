@@ -135,6 +135,8 @@ impl System {
         let scheduler = program("reveille-scheduler")?
             .env("REVEILLE_LISTEN", port.address().to_string())
             .env("REVEILLE_SCHEDULES", schedules.to_string_lossy())
+            // Where nobody claims, the window would never open again.
+            .env("REVEILLE_WINDOW", if role == Role::Send { "0" } else { "20000" })
             .env("REVEILLE_TRANSITIONS", (role != Role::EndToEnd { transitions: false }).to_string())
             .start()?;
         let worker = matches!(role, Role::EndToEnd { .. })

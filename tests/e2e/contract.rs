@@ -43,7 +43,7 @@ const MEANT: [&str; 19] = [
     "is not a list of field=value",
     "InvalidData",
     "SecretKeyMissing",
-    "\"code\":\"NotPublic\"",
+    "\"detail\":\"url: ",
 ];
 
 /// Each failure that it has found, in its words, without those that are meant.

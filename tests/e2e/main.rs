@@ -9,6 +9,7 @@ mod cancel;
 mod contract;
 mod dialects;
 mod external;
+mod fair_use;
 mod fan_out;
 mod limits;
 mod long_operations;

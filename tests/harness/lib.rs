@@ -5,6 +5,7 @@
 //! - [`ports`]: ports that nobody else takes.
 //! - [`process`], [`process_tree`]: real programs, and all that is left of them; [`usage`]: what they cost.
 //! - [`postgres`], [`rabbitmq`]: private servers.
+//! - [`certificates`]: who vouches for them, and certificates of every kind.
 //! - [`services`]: a fresh database and virtual host on the servers of the whole test run, or private ones.
 //! - [`proxy`]: a network that can be cut.
 //! - [`sshd`]: a host to run commands on.
@@ -15,6 +16,7 @@
 //! it only if the test failed.
 
 pub mod callee;
+pub mod certificates;
 pub mod client;
 pub mod key;
 pub mod ports;

@@ -10,6 +10,7 @@ use sqlx::{Connection as _, PgConnection};
 use tempfile::TempDir;
 use uuid::Uuid;
 
+use crate::certificates::Pair;
 use crate::ports::Port;
 use crate::process::{Process, Program, tail};
 use crate::process_tree::kill_tree;
@@ -77,6 +78,26 @@ impl Postgres {
     /// # Errors
     /// PostgreSQL isn't installed, or doesn't start; the text holds the end of its log.
     pub async fn start() -> Result<Self> {
+        Self::start_with(|_| Ok(Vec::new())).await
+    }
+
+    /// As [`Postgres::start`]; whoever asks for it is shown this certificate.
+    ///
+    /// # Errors
+    /// As [`Postgres::start`].
+    pub async fn start_over_tls(pair: &Pair) -> Result<Self> {
+        Self::start_with(|folder| {
+            let (cert, key) = pair.write(folder)?;
+            own(&cert)?;
+            own(&key)?;
+            let files = [format!("ssl_cert_file={}", cert.display()), format!("ssl_key_file={}", key.display())];
+            Ok(["ssl=on".to_owned()].into_iter().chain(files).collect())
+        })
+        .await
+    }
+
+    /// With the settings that are made once its folder is there.
+    async fn start_with(settings: impl FnOnce(&Path) -> Result<Vec<String>>) -> Result<Self> {
         let template = match std::env::var_os(TEMPLATE_VARIABLE) {
             Some(folder) => Template::copy(Path::new(&folder))?,
             None => Template::create()?,
@@ -84,7 +105,7 @@ impl Postgres {
         let folder = template.folder;
         let port = Port::claim()?;
         let password = std::fs::read_to_string(folder.path().join("password"))?;
-        let program = server(folder.path(), port.number())?;
+        let program = server(folder.path(), port.number(), settings(folder.path())?)?;
         let mut postgres = Self { process: None, program, port, password, folder };
         postgres.restart().await?;
         Ok(postgres)
@@ -210,7 +231,7 @@ pub async fn create_database(server_url: &str) -> Result<String> {
     Ok(format!("{server}/{name}"))
 }
 
-fn server(folder: &Path, port: u16) -> Result<Program> {
+fn server(folder: &Path, port: u16, further: Vec<String>) -> Result<Program> {
     let command = as_ordinary_user(&bin()?.join("postgres"));
     let mut program = Program::new(command.get_program(), "postgres", folder).quiet();
     for arg in command.get_args() {
@@ -223,7 +244,7 @@ fn server(folder: &Path, port: u16) -> Result<Program> {
         "max_connections=300".to_owned(),
     ];
     program = program.arg("-D").arg(folder.join("data"));
-    Ok(settings.into_iter().fold(program, |program, setting| program.arg("-c").arg(setting)))
+    Ok(settings.into_iter().chain(further).fold(program, |program, setting| program.arg("-c").arg(setting)))
 }
 
 /// The programs of the newest version that Debian's packages have installed.

@@ -16,6 +16,8 @@ use reveille_shared::crash::{self, Act};
 use reveille_shared::definition::Priority;
 use reveille_shared::duration::HumanDuration;
 use reveille_shared::lifecycle::{Lifecycle, TaskResult};
+use reveille_shared::listen::{self, TlsFiles};
+use reveille_shared::periodic::{self, Vitals};
 use reveille_shared::store::{NewWorker, Store};
 use reveille_shared::telemetry::{self, chain};
 use tokio::sync::Semaphore;
@@ -81,6 +83,9 @@ struct Arguments {
     /// Serve /metrics, /livez and /readyz on this loopback address [default: do not]
     #[arg(long, env = "REVEILLE_LISTEN", value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
+
+    #[command(flatten)]
+    tls: TlsFiles,
 }
 
 /// A worker that runs.
@@ -122,7 +127,7 @@ async fn connect(
     guard: Guard,
     lifecycle: &mut Lifecycle,
 ) -> anyhow::Result<()> {
-    let Arguments { common, settings, listen, .. } = arguments;
+    let Arguments { common, settings, listen, tls, .. } = arguments;
     let alone = [("sqlite", &common.database_url), ("embedded", &common.broker_url)];
     if let Some((what, _)) = alone.iter().find(|(prefix, url)| url.starts_with(prefix)) {
         bail!("{what} serves one process only, which no worker can join: use `reveille dev`");
@@ -131,20 +136,27 @@ async fn connect(
     // Bound first, so that a taken port leaves nothing behind.
     let endpoint = match listen {
         Some(address) => {
-            let listener = status::bind(address).await.with_context(|| format!("can't listen on {address}"))?;
-            Some((listener, recorder()?))
+            let (listener, reload) = status::bind(address, &tls, Arc::clone(&clock)).await?;
+            Some((listener, reload, recorder()?))
         }
         None => None,
     };
     let store = Store::connect(&common.database_url, "reveille-worker", Arc::clone(&clock)).await?;
     let broker = broker::connect(&common.broker_url, "reveille-worker", lifecycle.hard.clone())?;
-    let running = start(settings, functions, guard, store, broker, clock, lifecycle).await?;
-    if let Some((listener, metrics)) = endpoint {
-        let stop = lifecycle.soft.clone();
+    let running = start(settings, functions, guard, store, broker, Arc::clone(&clock), lifecycle).await?;
+    if let Some((listener, reload, metrics)) = endpoint {
+        let (stop, certificate) = (lifecycle.soft.clone(), Vitals::default());
+        if let Some(reload) = reload {
+            let pass = periodic::run(reload, listen::PERIOD, Arc::default(), certificate.clone(), clock, stop.clone());
+            lifecycle.spawn("certificate", async move {
+                pass.await;
+                Ok(())
+            });
+        }
         let upkeep = metrics.clone();
         lifecycle.spawn("metrics upkeep", run_upkeep(upkeep, stop.clone()));
         lifecycle.spawn("status endpoint", async move {
-            Ok(status::serve(listener, metrics, running.readiness, stop).await?)
+            Ok(status::serve(listener, certificate, metrics, running.readiness, stop).await?)
         });
     }
     Ok(())

@@ -9,7 +9,9 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
 use reveille_shared::broker::{Broker, Health};
-use tokio::net::TcpListener;
+use reveille_shared::clock::Clock;
+use reveille_shared::listen::{ListenError, Listener, Reload, TlsFiles};
+use reveille_shared::periodic::Vitals;
 use tokio_util::sync::CancellationToken;
 
 use crate::heartbeat::LastBeat;
@@ -35,23 +37,36 @@ impl Readiness {
 }
 
 /// Binds the listener; an address that others can reach is refused, as there are no keys yet.
-pub(crate) async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+pub(crate) async fn bind(
+    address: SocketAddr,
+    tls: &TlsFiles,
+    clock: Arc<dyn Clock>,
+) -> Result<(Listener, Option<Reload>), ListenError> {
     if !address.ip().is_loopback() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "only loopback addresses are allowed"));
+        let source = io::Error::new(io::ErrorKind::InvalidInput, "only loopback addresses are allowed");
+        return Err(ListenError::Address { address, source });
     }
-    TcpListener::bind(address).await
+    Listener::bind(address, tls, clock).await
 }
 
-/// Answers until `stop`.
+/// Answers until `stop`. What the pass of the listener's certificate reports is told beside the rest, and makes no worker
+/// unready.
 pub(crate) async fn serve(
-    listener: TcpListener,
+    listener: Listener,
+    certificate: Vitals,
     metrics: PrometheusHandle,
     readiness: Readiness,
     stop: CancellationToken,
 ) -> io::Result<()> {
     let ready = move || async move {
         match readiness.faults() {
-            faults if faults.is_empty() => (StatusCode::OK, "ready\n".to_owned()),
+            faults if faults.is_empty() => {
+                let certificate = certificate.last().and_then(|vital| vital.outcome.ok());
+                (
+                    StatusCode::OK,
+                    certificate.map_or_else(|| "ready\n".to_owned(), |report| format!("ready\n{report}\n")),
+                )
+            }
             faults => (StatusCode::SERVICE_UNAVAILABLE, faults.join("\n") + "\n"),
         }
     };
@@ -59,5 +74,5 @@ pub(crate) async fn serve(
         .route("/livez", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(move || async move { metrics.render() }));
-    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+    listener.serve(router, stop.cancelled_owned()).await
 }

@@ -15,6 +15,10 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::openapi;
+use crate::queued::Full;
+
+/// When some of what is queued may have started, in seconds.
+const QUEUED_RETRY: u32 = 10;
 
 /// Media type of every error answer.
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
@@ -111,8 +115,12 @@ impl Problem {
 
     /// Not now, but worth another try after `seconds`.
     pub(crate) fn unavailable(message: impl Into<String>, seconds: u32) -> Self {
-        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message);
-        Self { retry_after: Some(seconds), ..problem }
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message).retry_after(seconds)
+    }
+
+    /// Another try is worth it after so many seconds.
+    pub(crate) fn retry_after(self, seconds: u32) -> Self {
+        Self { retry_after: Some(seconds), ..self }
     }
 
     /// The HTTP status.
@@ -164,6 +172,17 @@ impl IntoResponse for Problem {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
+    }
+}
+
+impl From<Full> for Problem {
+    fn from(full: Full) -> Self {
+        let Full { queued, most } = full;
+        let message = format!(
+            "{queued} runs of this namespace wait for their start, of the {most} that may: start fewer, let workers catch up, \
+             or cancel what is not needed"
+        );
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyQueued", message).retry_after(QUEUED_RETRY)
     }
 }
 

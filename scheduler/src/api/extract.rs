@@ -9,6 +9,7 @@ use axum::http::header::HOST;
 use axum::http::request::Parts;
 use utoipa::IntoParams;
 
+use super::ApiState;
 use super::error::{Fault, Problem, printable};
 use super::page::{DEFAULT_LIMIT, MAX_LIMIT};
 
@@ -66,18 +67,18 @@ impl<S: Send + Sync> FromRequestParts<S> for TwoSegments {
     }
 }
 
-/// Scheme, host and port by which the caller reaches this service; absolute URLs begin with it.
+/// How absolute URLs in an answer begin: without a slash at the end.
 #[derive(Debug)]
 pub(crate) struct Base(pub(crate) String);
 
-impl<S: Send + Sync> FromRequestParts<S> for Base {
+impl FromRequestParts<ApiState> for Base {
     type Rejection = std::convert::Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Self::Rejection> {
         // The guard has seen to it that there is one and that it is ours.
         let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
         let host = host.or_else(|| parts.uri.authority().map(axum::http::uri::Authority::as_str));
-        Ok(Self(format!("http://{}", host.unwrap_or("localhost"))))
+        Ok(Self(state.names.base(host.unwrap_or("localhost"))))
     }
 }
 

@@ -5,7 +5,6 @@
 //! key by itself.
 
 use std::any::Any;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
@@ -19,6 +18,7 @@ use uuid::Uuid;
 use super::ApiState;
 use super::access::Access;
 use super::error::{Problem, printable};
+use super::server_names::ServerNames;
 
 /// How long a request may take, its body included: longer than the longest wait for a change.
 const TIME_LIMIT: Duration = Duration::from_secs(45);
@@ -29,7 +29,7 @@ const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resour
 /// Refuses requests for another host, and those that a web page of another origin makes.
 pub(crate) async fn only_our_own(State(state): State<ApiState>, request: Request, next: Next) -> Response {
     let refused = match state.access {
-        Access::Open => refusal(&request, state.address.port()),
+        Access::Open => refusal(&request, &state.names),
         Access::Keys(_) => None,
     };
     match refused {
@@ -38,21 +38,19 @@ pub(crate) async fn only_our_own(State(state): State<ApiState>, request: Request
     }
 }
 
-fn refusal(request: &Request, port: u16) -> Option<Problem> {
+fn refusal(request: &Request, ours: &ServerNames) -> Option<Problem> {
     let headers = request.headers();
     let mut hosts: Vec<_> = headers.get_all(HOST).iter().map(|value| value.to_str().unwrap_or("\u{fffd}")).collect();
     hosts.extend(request.uri().authority().map(Authority::as_str));
     if hosts.is_empty() {
         return Some(Problem::new(StatusCode::BAD_REQUEST, "MissingHost", "the request has no Host header"));
     }
-    if let Some(strange) = hosts.into_iter().find(|host| !is_ours(host, port)) {
-        let message = format!("this is not {}: call localhost:{port} or 127.0.0.1:{port}", printable(strange));
+    if let Some(strange) = hosts.into_iter().find(|host| !ours.is_host(host)) {
+        let message = format!("this is not {}: call {}", printable(strange), ours.names());
         return Some(Problem::new(StatusCode::MISDIRECTED_REQUEST, "MisdirectedRequest", message));
     }
-    let foreign = headers.get_all(ORIGIN).iter().find(|origin| {
-        let authority = origin.to_str().ok().and_then(|origin| origin.strip_prefix("http://"));
-        !authority.is_some_and(|authority| is_ours(authority, port))
-    });
+    let foreign =
+        headers.get_all(ORIGIN).iter().find(|origin| !origin.to_str().is_ok_and(|origin| ours.is_origin(origin)));
     // Browsers say where a request comes from even where they send no Origin; links from elsewhere are fine.
     let crossing = headers.get(FETCH_SITE).is_some_and(|site| site == "cross-site" || site == "same-site")
         && headers.get("sec-fetch-mode").is_none_or(|mode| mode != "navigate");
@@ -60,17 +58,6 @@ fn refusal(request: &Request, port: u16) -> Option<Problem> {
         let message = "web pages of other origins may not call this service";
         Problem::new(StatusCode::FORBIDDEN, "ForbiddenOrigin", message)
     })
-}
-
-/// Whether `authority` is a loopback name or address with our port.
-fn is_ours(authority: &str, port: u16) -> bool {
-    let Ok(parsed) = authority.parse::<Authority>() else { return false };
-    if authority.contains('@') || parsed.port_u16().unwrap_or(80) != port {
-        return false;
-    }
-    let host = parsed.host();
-    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    host.eq_ignore_ascii_case("localhost") || address.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 /// Ends what takes too long.
@@ -102,32 +89,4 @@ pub(crate) async fn headers(request: Request, next: Next) -> Response {
 
 fn fresh_id() -> HeaderValue {
     HeaderValue::try_from(Uuid::new_v4().simple().to_string()).expect("hexadecimal digits are a header value")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_loopback_with_our_port_is_ours() {
-        for ours in ["localhost:8080", "LOCALHOST:8080", "127.0.0.1:8080", "127.1.2.3:8080", "[::1]:8080"] {
-            assert!(is_ours(ours, 8080), "{ours}");
-        }
-        for foreign in [
-            "",
-            "localhost",
-            "localhost:81",
-            "evil.example:8080",
-            "localhost.evil.example:8080",
-            "10.0.0.1:8080",
-            "user@localhost:8080",
-            "127.0.0.1.evil.example:8080",
-            "0.0.0.0:8080",
-            "[::]:8080",
-            "a b:8080",
-        ] {
-            assert!(!is_ours(foreign, 8080), "{foreign}");
-        }
-        assert!(is_ours("localhost", 80));
-    }
 }

@@ -22,6 +22,8 @@ pub(crate) struct Known {
     pub(crate) request: WorkRequest,
     /// What is known of the limit that holds it, if one does.
     pub(crate) wait: Option<Wait>,
+    /// How many runs of its namespace go out before it, if it is due and there is no room for it yet.
+    pub(crate) ahead: Option<i64>,
     /// Whole seconds until it is worth while to look again; none when it has ended, and of those in a list.
     pub(crate) poll_after: Option<u32>,
     /// The instant.
@@ -37,12 +39,13 @@ impl Known {
         let request = find(state, tenant, id).await?;
         let now = state.clock.now();
         if request.status.is_terminal() {
-            return Ok(Self { request, wait: None, poll_after: None, now });
+            return Ok(Self { request, wait: None, ahead: None, poll_after: None, now });
         }
         let wait = state.store.wait_of(&request).await?;
+        let ahead = state.store.ahead_of(&request).await?;
         let usual = state.polling.usual_duration(&state.store, &request.namespace, &request.job).await?;
         let poll_after = poll_after(&request, wait.as_ref(), usual, now);
-        Ok(Self { request, wait, poll_after: Some(poll_after), now })
+        Ok(Self { request, wait, ahead, poll_after: Some(poll_after), now })
     }
 
     /// A page of runs.
@@ -64,7 +67,7 @@ impl Known {
         let found = state.store.work_requests(&filter, i64::from(limit) + 1).await?;
         let now = state.clock.now();
         let page = Page::cut(found, limit, &list, |last| last.id.0.as_bytes().to_vec());
-        Ok(page.map(|request| Self { request, wait: None, poll_after: None, now }))
+        Ok(page.map(|request| Self { request, wait: None, ahead: None, poll_after: None, now }))
     }
 
     /// Cancels a run, if that is what can be done.

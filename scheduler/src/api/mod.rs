@@ -1,7 +1,9 @@
 //! The REST interface and what surrounds it. In reading order:
 //!
 //! - [`guard`]: whose requests are looked at at all, and for how long; [`access`]: who calls, and what they may do.
+//! - [`server_names`]: by which names callers reach us, and how absolute URLs begin.
 //! - [`keys`], [`audit`]: who may call; who changed what.
+//! - [`rate`]: how many requests they may make.
 //! - [`heavy`]: large bodies, as many at a time as there is memory for.
 //! - [`extract`], [`body`]: what handlers take from a request; [`page`]: lists; [`error`]: what is answered when it fails.
 //! - [`idempotency`]: requests that are repeated; [`known`]: what is known of a run; [`polling`]: asking after it cheaply.
@@ -32,7 +34,9 @@ mod openapi;
 mod operations;
 mod page;
 pub(crate) mod polling;
+pub(crate) mod rate;
 mod schedules;
+pub(crate) mod server_names;
 #[cfg(test)]
 mod tests;
 pub(crate) mod time;
@@ -53,9 +57,13 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use self::access::Access;
 use self::polling::Polling;
+use self::rate::Meter;
+pub use self::rate::RateLimits;
+use self::server_names::ServerNames;
 use crate::dashboard;
 use crate::events_in::EventsIn;
 use crate::handover::Handover;
+use crate::queued::Queued;
 use crate::status::Status;
 use crate::webhooks::Webhooks;
 
@@ -72,8 +80,14 @@ pub struct ApiState {
     pub metrics: PrometheusHandle,
     /// The address that the listener is bound to.
     pub address: SocketAddr,
+    /// By which names and how callers reach it.
+    pub names: Arc<ServerNames>,
     /// Whether callers need keys.
     pub access: Access,
+    /// How many requests callers have left.
+    pub meter: Arc<Meter>,
+    /// How much of each namespace waits.
+    pub queued: Arc<Queued>,
     /// Who looks at everything, all definitions or a history in an order without an index, takes much: one caller at a time.
     pub whole: Arc<Mutex<()>>,
     /// Where what workers in other languages tell goes.
@@ -102,6 +116,7 @@ fn surround(routes: Router<ApiState>, state: ApiState) -> Router {
     // Later layers are around earlier ones: a request passes them from the bottom up.
     routes
         .layer(from_fn_with_state(heavy::room(), heavy::by_turns))
+        .layer(from_fn_with_state(state.clone(), rate::limit))
         .layer(from_fn_with_state(state.clone(), access::admit))
         .layer(from_fn_with_state(state.clone(), guard::only_our_own))
         .layer(from_fn(guard::in_time))

@@ -31,13 +31,21 @@ const LINES: [&str; 3] = ["by", "reason", "worker"];
 const LINE_PATTERN: &str = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$";
 
 /// Refusals that any operation can answer with.
-const COMMON: [(&str, &str); 6] = [
+const COMMON: [(&str, &str); 7] = [
     ("400", "A parameter is wrong, or the request has no Host"),
     ("401", "There is no good key"),
     ("403", "The key may not do this; or, where none is needed, web pages of other origins may not call"),
     ("421", "The Host is not this service's loopback address"),
+    ("429", "Too many requests, or too much is queued: try again after Retry-After"),
     ("500", "An internal error"),
     ("503", "Not now: try again after Retry-After"),
+];
+
+/// What answers say of the requests that are left, good ones too: declared where it matters.
+const RATE_LIMIT: [(&str, &str); 3] = [
+    ("RateLimit-Limit", "Requests of this kind in a second, and at once; no such header: any number"),
+    ("RateLimit-Remaining", "Of which so many may be made now"),
+    ("RateLimit-Reset", "Seconds until all of them may be again"),
 ];
 
 #[derive(OpenApi)]
@@ -232,7 +240,7 @@ fn complete(method: &str, path: &str, operation: &mut Value) {
         }
     }
     for (status, description) in COMMON {
-        if is_open && status == "401" {
+        if is_open && matches!(status, "401" | "429") {
             continue;
         }
         if operation["responses"].get(status).is_none() {
@@ -242,6 +250,12 @@ fn complete(method: &str, path: &str, operation: &mut Value) {
     for (status, response) in operation["responses"].as_object_mut().into_iter().flatten() {
         let id = json!({"description": "The request's own id, or a fresh one", "schema": {"type": "string"}});
         response["headers"]["opc-request-id"] = id;
+        if status == "429" {
+            for (name, description) in RATE_LIMIT {
+                response["headers"][name] =
+                    json!({"schema": {"type": "integer", "minimum": 0}, "description": description});
+            }
+        }
         if status.as_str() >= "400" && response.get("content").is_none() {
             let problem = json!({"schema": {"$ref": "#/components/schemas/Problem"}});
             response["content"] = json!({ error::PROBLEM_JSON: problem });
@@ -256,7 +270,7 @@ fn complete(method: &str, path: &str, operation: &mut Value) {
             response["headers"]["WWW-Authenticate"] =
                 json!({"schema": {"type": "string"}, "description": "How to show a key"});
         }
-        if status == "503" {
+        if matches!(status.as_str(), "429" | "503") {
             let seconds = json!({"schema": {"type": "integer", "minimum": 1}, "description": "Seconds"});
             response["headers"]["Retry-After"] = seconds;
         }

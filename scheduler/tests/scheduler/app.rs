@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use reveille_scheduler::api::RateLimits;
 use reveille_scheduler::app::{self, Role, Settings};
 use reveille_shared::definition::Priority;
 use reveille_shared::lifecycle::Lifecycle;
+use reveille_shared::listen::TlsFiles;
 
 use crate::world::{World, one, until};
 
@@ -13,7 +15,12 @@ fn settings(world: &World) -> Settings {
     Settings {
         transitions: false,
         webhooks: Default::default(),
+        window: 20_000,
+        max_queued: 1_000_000,
+        rates: RateLimits::NONE,
         listen: "127.0.0.1:0".parse().unwrap(),
+        public_url: None,
+        tls: TlsFiles::default(),
         schedules: Some(world.folder.path().join("a.yaml")),
         roles: vec![Role::Plan, Role::Dispatch, Role::Api],
         embedded: true,

@@ -6,13 +6,15 @@ use std::time::Duration;
 use reveille_scheduler::dispatch::Dispatcher;
 use reveille_scheduler::handover::{self, Handover};
 use reveille_scheduler::plan::{self, Ask};
-use reveille_shared::broker::{Broker, Delivery};
+use reveille_scheduler::window::Windows;
+use reveille_shared::broker::{Broker, Delivery, Route};
 use reveille_shared::definition::Priority;
 use reveille_shared::duration::HumanDuration;
-use reveille_shared::store::Acceptance;
+use reveille_shared::store::{Acceptance, Claim, NewWorkRequest, NewWorker};
 use reveille_shared::work_request::{Happening, WorkRequestId};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use uuid::Uuid;
 
 use crate::world::{World, one, until};
 
@@ -28,7 +30,7 @@ async fn accept(world: &World, delay: HumanDuration) -> WorkRequestId {
 
 /// Answers how callers hand over to it.
 fn dispatch(world: &World, embedded: bool, tasks: &mut JoinSet<()>) -> Handover {
-    let (_planner, callers, handed) = handover::channels();
+    let (_planner, callers, handed) = handover::channels(Windows::new(20_000));
     let dispatcher = Dispatcher {
         store: world.store.clone(),
         broker: Arc::clone(&world.broker),
@@ -142,4 +144,55 @@ async fn what_an_earlier_incarnation_had_sent_is_sent_again_at_once() {
     dispatch(&world, true, &mut tasks);
     let delivery = receive(&world.broker, "default").await;
     assert_eq!((delivery.triggers[0].id, delivery.triggers[0].n), (id, 1));
+}
+
+#[tokio::test]
+async fn of_a_backlog_no_more_goes_out_than_is_claimed_and_another_tenant_has_its_turn() {
+    let world = World::now().await;
+    world.apply(world.lead().await, &one(&["every: 1h"])).await;
+    let job = world.store.job("default", "j").await.unwrap().unwrap();
+    let requests = |namespace: &str, count: usize| -> Vec<_> {
+        let ask = || Ask { by: "test".into(), ..Ask::default() };
+        let new = || plan::request(&job, ask(), world.clock.now());
+        (0..count).map(|_| NewWorkRequest { namespace: namespace.to_owned(), ..new() }).collect()
+    };
+    for _ in 0..3 {
+        world.store.accept_all(&requests("many", 500)).await.unwrap();
+    }
+    let mut tasks = JoinSet::new();
+    let callers = dispatch(&world, false, &mut tasks);
+    let route = Route { queue: "default".into(), priority: Priority::Normal };
+    let unclaimed = async || world.store.unclaimed_on(&route).await.unwrap();
+    until("a full window", async || (unclaimed().await == 512).then_some(())).await;
+    until("no room for those who hand over", async || callers.place_on(&route).is_none().then_some(())).await;
+    let [one] = &requests("one", 1)[..] else { panic!() };
+    world.store.accept(one.clone(), None).await.unwrap();
+
+    let mut subscription = world.broker.subscribe(&["default".to_owned()], Priority::Normal).await.unwrap();
+    subscription.demand(100).await;
+    let worker = NewWorker {
+        incarnation: Uuid::new_v4(),
+        name: "played".into(),
+        queues: vec!["default".into()],
+        slots: 100,
+        version: "0".into(),
+        lease_ttl: Duration::from_secs(60),
+    };
+    world.store.register_worker(&worker).await.unwrap();
+    // What was sent before it lies in front of it, and no more.
+    let mut before = 0;
+    loop {
+        let next = tokio::time::timeout(Duration::from_secs(20), subscription.next()).await;
+        let delivery = next.expect("no trigger came").expect("the broker has shut down");
+        let trigger = delivery.triggers[0].clone();
+        let claim = Claim { id: trigger.id, n: trigger.n, token: Uuid::new_v4() };
+        world.store.claim(worker.incarnation, &[claim]).await.unwrap()[0].as_ref().unwrap();
+        subscription.ack(vec![delivery]).await;
+        if trigger.id == one.id {
+            break;
+        }
+        before += 1;
+        assert!(unclaimed().await <= 1_024, "more is out than was asked for");
+    }
+    assert!((500..1_100).contains(&before), "{before} went first of 1,500");
 }

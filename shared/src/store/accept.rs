@@ -12,6 +12,7 @@ use super::texts::{error_without_nul, without_nul};
 use super::transition::Batch;
 use super::unique::{self, UniqueKey};
 use super::{Hint, Result, Store};
+use crate::broker::Route;
 use crate::crash::{self, Commit};
 use crate::definition::{Job, Priority};
 use crate::duration::HumanDuration;
@@ -103,8 +104,15 @@ impl NewWorkRequest {
         }
     }
 
+    /// Where its trigger goes.
+    #[must_use]
+    pub fn route(&self) -> Route {
+        Route { queue: self.queue.clone(), priority: self.priority }
+    }
+
     /// Nothing holds it back, and no limit has to be counted.
-    pub(crate) fn goes_out_at_once(&self) -> bool {
+    #[must_use]
+    pub fn goes_out_at_once(&self) -> bool {
         self.held.is_none()
             && self.refused.is_none()
             && self.delay == HumanDuration::ZERO

@@ -16,6 +16,7 @@ use super::changes::{Change, DefinitionKind, NamedChange, RecordedChange};
 use super::definitions::{InForce, Versioned};
 use super::events_in::{RefusedRecord, SeenKey};
 use super::external::ExternalRow;
+use super::fair::{Lane, Share};
 use super::fan_outs::{FanOut, InputChunk, NewFanOut, OpenFanOut, UnfinishedChild};
 use super::fires::{CursorMove, Fire};
 use super::follow::EndedRun;
@@ -102,6 +103,12 @@ pub(crate) type TakenKey = (BTreeMap<String, String>, String);
 #[async_trait]
 pub(crate) trait ReadRuns {
     async fn next_due(&self) -> Result<Option<Timestamp>>;
+    /// Of each namespace how many runs wait for their first start.
+    async fn queued(&self) -> Result<Vec<(String, i64)>>;
+    /// How many triggers are sent on this route and not claimed.
+    async fn unclaimed_on(&self, route: &Route) -> Result<i64>;
+    /// Up to `limit` due runs of a run's lane that go out before it, counted.
+    async fn ahead_in_lane(&self, run: WorkRequestId, limit: i64) -> Result<i64>;
     async fn work_request(&self, namespace: &str, id: WorkRequestId) -> Result<Option<WorkRequest>>;
     async fn work_requests(&self, filter: &ListFilter, limit: i64) -> Result<Vec<WorkRequest>>;
     async fn events(&self, id: WorkRequestId, after: i32, limit: i64) -> Result<Vec<HistoryEvent>>;
@@ -192,8 +199,8 @@ pub(crate) enum Which<'a> {
     Ids(&'a [Uuid]),
     /// Those that fires of these schedules have called for, whatever the origin; likewise.
     OfSchedules(&'a [ScheduleKey]),
-    /// Some whose trigger is due at `now`, earliest first, passing over those that others have locked.
-    Due { limit: i64 },
+    /// Some whose trigger is due at `now`, of each lane those that are due first, passing over those that others have locked.
+    Due { shares: &'a [Share] },
     /// Some whose attempt has begun something elsewhere that is to be asked after now; likewise.
     Parked { limit: i64 },
     /// Some that are held for a slot of this limit, the first to go first; likewise.
@@ -450,6 +457,8 @@ pub(crate) trait Plain {
     async fn version_in_force(&mut self) -> Result<Option<i64>>;
     /// Records a set of definitions; answers its version.
     async fn put_in_force(&mut self, digest: &str, revision: Option<u64>, by: &str) -> Result<i64>;
+    /// Where something is due by now.
+    async fn due_lanes(&mut self) -> Result<Vec<Lane>>;
     /// The limits that are to be woken by now.
     async fn limits_to_wake(&mut self, limit: i64) -> Result<Vec<String>>;
     /// Marks all limits to be woken now for which runs are held and that are not to be woken at any time.

@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::accept::NewWorkRequest;
 use super::database::Which;
+use super::fair;
 use super::limits::Gate;
 use super::markers::Marker;
 use super::texts::{error_without_nul, without_nul};
@@ -30,6 +31,15 @@ pub struct Outgoing {
     pub fire: Option<FireRef>,
 }
 
+/// What goes out now.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// To be published.
+    pub outgoing: Vec<Outgoing>,
+    /// Some that are due wait until there is room on their route.
+    pub held_back: bool,
+}
+
 impl Outgoing {
     /// The first trigger of one that counts as sent from its birth, at `now`.
     pub(crate) fn at_birth(request: &NewWorkRequest, now: Timestamp) -> Self {
@@ -40,8 +50,7 @@ impl Outgoing {
             namespace: request.namespace.clone(),
             job: request.job.clone(),
         };
-        let route = Route { queue: request.queue.clone(), priority: request.priority };
-        Self { route, trigger, due_at: now, fire: request.fire.clone() }
+        Self { route: request.route(), trigger, due_at: now, fire: request.fire.clone() }
     }
 
     fn of(row: &Locked) -> Self {
@@ -71,16 +80,25 @@ pub(crate) fn expire(row: &Locked) -> Input {
 }
 
 impl Store {
-    /// Marks up to `limit` due triggers as sent and returns them, by priority and earliest first, to be published after
-    /// this returns; before them those that were held and have a slot now. What has no slot is held, and what has expired
-    /// ends. Several dispatchers may call it at once; none gets another's.
+    /// Marks up to `limit` due triggers as sent and returns them, by priority, tenants in turns and of each the earliest
+    /// first, to be published after this returns; before them those that were held and have a slot now. What has no slot
+    /// is held, and what has expired ends. Several dispatchers may call it at once; none gets another's.
     ///
     /// # Errors
     /// [`super::StoreError::Query`]: none was marked, or (lost commit) they are sent again by
     /// [`Store::resend_lost`].
     pub async fn take_due(&self, limit: i64) -> Result<Vec<Outgoing>> {
+        Ok(self.take_due_within(limit, &|_| i64::MAX).await?.outgoing)
+    }
+
+    /// The same, and on each route no more than there is room for. What was held by a limit and parked needs none.
+    ///
+    /// # Errors
+    /// As [`Store::take_due`].
+    pub async fn take_due_within(&self, limit: i64, room: &(dyn Fn(&Route) -> i64 + Send + Sync)) -> Result<Taken> {
         let mut tx = self.begin().await?;
-        let mut due = Batch::lock(&mut *tx, Which::Due { limit }).await?;
+        let (rows, held_back) = fair::lock_due(&mut *tx, limit, room).await?;
+        let mut due = Batch::of(rows, tx.now());
         let mut gate = Gate::look(&mut *tx, &due).await?;
         let mut outgoing = Vec::new();
         for let_go in gate.let_go(&mut *tx).await? {
@@ -114,7 +132,23 @@ impl Store {
         parked.save(&mut *tx).await?;
         crash::around(Commit::TakeDue, tx.commit()).await?;
         hints.give(self);
-        Ok(outgoing)
+        Ok(Taken { outgoing, held_back })
+    }
+
+    /// How many runs of each namespace wait for their first start. It reads all deliveries that have not ended.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn queued(&self) -> Result<Vec<(String, i64)>> {
+        self.db.queued().await
+    }
+
+    /// How many triggers were sent on a route and are not claimed.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn unclaimed_on(&self, route: &Route) -> Result<i64> {
+        self.db.unclaimed_on(route).await
     }
 
     /// Ends up to `limit` runs that have not started by the time at which they expire. Answers how many.

@@ -31,6 +31,7 @@ mod definitions;
 mod dispatch;
 mod events_in;
 mod external;
+mod fair;
 mod fan_outs;
 mod fires;
 mod follow;
@@ -70,7 +71,7 @@ pub use self::backfills::{Backfill, BackfillStatus, BackfillStep, BackfillVerdic
 pub use self::changes::{Action, DefinitionKind, NamedChange, RecordedChange};
 use self::database::{Database, Tx};
 pub use self::definitions::{Applied, ChangeSet, InForce, Versioned};
-pub use self::dispatch::Outgoing;
+pub use self::dispatch::{Outgoing, Taken};
 pub use self::events_in::{EventVerdict, Incoming, RefusedRecord, Via};
 pub use self::external::{ExternalClaim, ExternalLease, Heartbeat, external_worker};
 pub use self::fan_outs::{Births, FanOut, InputChunk, NewFanOut, OpenFanOut, STAGED, UnfinishedChild};
@@ -92,7 +93,7 @@ pub use self::requests::{Canceled, Cancellation, ListFilter, Order, QueueDepth, 
 pub use self::schedules::{Pause, PauseVerdict, ScheduleKey, ScheduleRow, after_end, before_start, just_before};
 pub use self::staging::Staging;
 pub use self::unique::UniqueKey;
-pub use self::waits::Wait;
+pub use self::waits::{MOST_AHEAD, Wait};
 pub use self::webhook_deliveries::{
     ClaimedDelivery, DeliveryAttempt, DeliveryState, Matched, Next, Redelivery, Room, Tried, UnknownDeliveryState,
     WebhookCounts, WebhookDelivery,
@@ -104,7 +105,7 @@ use crate::crash::{self, Act};
 use crate::work_request::WorkRequestId;
 
 /// The schema that this build writes: the number of its last migration.
-pub const SCHEMA: i64 = 10;
+pub const SCHEMA: i64 = 11;
 
 /// The durable truth. Cheap to clone.
 #[derive(Clone)]
@@ -233,6 +234,18 @@ pub enum StoreError {
         #[source]
         source: crate::due::InvalidTiming,
     },
+}
+
+impl StoreError {
+    /// Somebody answers, but can't prove to be the database, or speaks no TLS.
+    #[must_use]
+    pub fn is_about_tls(&self) -> bool {
+        match self {
+            Self::Connect { source: sqlx::Error::Tls(_), .. } => true,
+            Self::Connect { source: sqlx::Error::Io(error), .. } => error.kind() == std::io::ErrorKind::InvalidData,
+            _ => false,
+        }
+    }
 }
 
 /// Turns a failed statement into an error that names the step.

@@ -39,11 +39,40 @@ pub(crate) const BACKFILL: &str =
 FROM backfills b";
 
 /// What a transition looks at, of the delivery `d` and its work request `w`.
-pub(crate) const LOCKED: &str =
-    "SELECT w.id, w.namespace, w.job, w.job_version, w.queue, w.schedule, w.due_at, w.origin, w.status,
+macro_rules! locked_columns {
+    () => {
+        "SELECT w.id, w.namespace, w.job, w.job_version, w.queue, w.schedule, w.due_at, w.origin, w.status,
        d.phase, d.phase_at, d.hold, d.token, d.worker, d.attempt_until, d.sends, d.resends, d.attempt, d.failures, d.timeout_ms, d.seq,
-       d.follow, d.priority, d.concurrency_key, d.rate_key, d.expires_at, d.doubt, d.operation_token, d.operation
-FROM deliveries d JOIN work_requests w USING (id) ";
+       d.follow, d.priority, d.concurrency_key, d.rate_key, d.expires_at, d.doubt, d.operation_token, d.operation "
+    };
+}
+
+/// The same of all of them; conditions follow.
+pub(crate) const LOCKED: &str = concat!(locked_columns!(), "FROM deliveries d JOIN work_requests w USING (id) ");
+
+/// Where something is due, now or later, and when first: `first` has a row of each lane. The index has a lane's rows side by side;
+/// this goes from the first one of each lane to the first one of the next, however many it has.
+macro_rules! due_lanes {
+    () => {
+        "WITH RECURSIVE lanes AS (
+             SELECT f.id, f.priority, f.queue, f.namespace
+             FROM (SELECT id, priority, queue, namespace FROM deliveries WHERE phase = 'due'
+                   ORDER BY priority, queue, namespace LIMIT 1) AS f
+             UNION ALL
+             SELECT n.id, n.priority, n.queue, n.namespace
+             FROM lanes l JOIN deliveries n ON n.id =
+                  (SELECT d.id FROM deliveries d
+                   WHERE d.phase = 'due' AND (d.priority, d.queue, d.namespace) > (l.priority, l.queue, l.namespace)
+                   ORDER BY d.priority, d.queue, d.namespace LIMIT 1)
+         ), first AS (
+             SELECT l.priority, l.queue, l.namespace,
+                    (SELECT min(d.phase_at) FROM deliveries d
+                     WHERE d.phase = 'due' AND d.priority = l.priority AND d.queue = l.queue
+                           AND d.namespace = l.namespace) AS at
+             FROM lanes l
+         ) "
+    };
+}
 
 /// What a key was taken for.
 pub(crate) const TAKEN_KEY: &str = "SELECT fields, answer FROM idempotent_requests
@@ -120,7 +149,7 @@ macro_rules! api_keys {
     };
 }
 
-pub(crate) use {api_keys, claimed_columns, delivery_columns, external_leases, in_outbox};
+pub(crate) use {api_keys, claimed_columns, delivery_columns, due_lanes, external_leases, in_outbox, locked_columns};
 
 /// The imports that both macros' expansions need.
 pub(crate) mod prelude {
@@ -135,6 +164,7 @@ pub(crate) mod prelude {
     pub(crate) use super::super::definitions::{InForce, Versioned};
     pub(crate) use super::super::events_in::{RefusedRecord, SeenKey};
     pub(crate) use super::super::external::ExternalRow;
+    pub(crate) use super::super::fair::Lane;
     pub(crate) use super::super::fan_outs::{FanOut, InputChunk, NewFanOut, OpenFanOut, UnfinishedChild};
     pub(crate) use super::super::fires::Fire;
     pub(crate) use super::super::follow::EndedRun;

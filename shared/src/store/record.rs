@@ -18,6 +18,7 @@ use super::leader::Generation;
 use super::schedules::ScheduleKey;
 use super::transition::Batch;
 use super::{Hint, Result, Store, StoreError, unique};
+use crate::broker::Route;
 use crate::crash::{self, Commit};
 use crate::definition::Overlap;
 use crate::state::{Hold, Input, Phase};
@@ -31,10 +32,10 @@ impl Store {
     /// [`StoreError::Deposed`] when `generation` no longer leads, [`StoreError::ClockAhead`] when a plan was made by a
     /// clock that is ahead: nothing was recorded. [`StoreError::Query`]: plan again from what the store says then.
     pub async fn record_fires(&self, generation: Generation, plans: FirePlans) -> Result<Vec<FireVerdict>> {
-        Ok(self.record(generation, plans, false).await?.0)
+        Ok(self.record(generation, plans, None).await?.0)
     }
 
-    /// The same, and marks as sent the triggers of births that go out at once: they are answered, to be published
+    /// The same, and marks as sent the triggers of births that go out at once on routes that admit them: they are answered, to be published
     /// after this returns, which saves the dispatcher finding and marking them.
     ///
     /// # Errors
@@ -44,15 +45,16 @@ impl Store {
         &self,
         generation: Generation,
         plans: FirePlans,
+        admits: &(dyn Fn(&Route) -> bool + Send + Sync),
     ) -> Result<(Vec<FireVerdict>, Vec<Outgoing>)> {
-        self.record(generation, plans, true).await
+        self.record(generation, plans, Some(admits)).await
     }
 
     async fn record(
         &self,
         generation: Generation,
         plans: FirePlans,
-        send: bool,
+        admits: Option<&(dyn Fn(&Route) -> bool + Send + Sync)>,
     ) -> Result<(Vec<FireVerdict>, Vec<Outgoing>)> {
         let mut tx = self.begin().await?;
         if tx.leading().await? != generation {
@@ -92,8 +94,10 @@ impl Store {
             // Someone else has decided under a cursor that was put back since: nothing of this is recorded.
             return Ok((vec![FireVerdict::Outdated; verdicts.len()], Vec::new()));
         };
-        for request in requests.iter_mut().filter(|request| send && request.goes_out_at_once()) {
-            request.sent = true;
+        if let Some(admits) = admits {
+            for request in requests.iter_mut().filter(|request| request.goes_out_at_once()) {
+                request.sent = admits(&request.route());
+            }
         }
         accept::insert(&mut *tx, &requests).await?;
         let now = tx.now();

@@ -136,8 +136,13 @@ impl Batch {
     /// Locks the selected runs.
     pub(crate) async fn lock(tx: &mut dyn Tx, which: Which<'_>) -> Result<Self> {
         let rows = tx.lock(which).await?;
+        Ok(Self::of(rows, tx.now()))
+    }
+
+    /// Runs that are locked.
+    pub(crate) fn of(rows: Vec<Locked>, now: Timestamp) -> Self {
         let order = rows.iter().map(|row| row.id).collect();
-        Ok(Self { now: tx.now(), rows: rows.into_iter().map(|row| (row.id, row)).collect(), order })
+        Self { now, rows: rows.into_iter().map(|row| (row.id, row)).collect(), order }
     }
 
     /// Locks runs by name.

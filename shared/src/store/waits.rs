@@ -11,6 +11,11 @@ use crate::work_request::WorkRequest;
 /// Ended runs of the job that tell how long one usually takes.
 const SAMPLE: i64 = 20;
 
+/// A run that was due so long ago waits for room in its queue.
+const PROMPT: SignedDuration = SignedDuration::from_secs(1);
+/// So many runs that go out before another one are counted, and no more.
+pub const MOST_AHEAD: i64 = 1_000;
+
 /// What holds a run back.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Wait {
@@ -52,6 +57,19 @@ impl Store {
         let estimate = estimate(&facts, usual, now);
         let WaitFacts { key, most, taken, ahead, .. } = facts;
         Ok(Some(Wait { key, most, taken, ahead, estimate }))
+    }
+
+    /// How many runs of its namespace go out before a run that is due and waits for room in its queue, up to [`MOST_AHEAD`];
+    /// those of other namespaces go out in turns with it. None if it does not.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn ahead_of(&self, run: &WorkRequest) -> Result<Option<i64>> {
+        let Phase::Due { at } = run.phase else { return Ok(None) };
+        if self.db.now().await?.duration_since(at) < PROMPT {
+            return Ok(None);
+        }
+        Ok(Some(self.db.ahead_in_lane(run.id, MOST_AHEAD).await?))
     }
 
     /// How long a run of a job usually takes, from its start to its end, by the last ones that succeeded; none if none has.

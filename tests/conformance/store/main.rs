@@ -9,6 +9,7 @@ mod bed;
 mod definitions;
 mod dispatch;
 mod external;
+mod fair;
 mod fan_out;
 mod faults;
 mod fires;

@@ -106,12 +106,13 @@ pub(crate) struct Tenant {
     pub(crate) jobs: Names,
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Tenant {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let caller = Caller::from_request_parts(parts, state).await?;
-        let namespace = match named(&parts.headers)? {
+impl Tenant {
+    /// The namespace that a request with these headers is about: the one that it names, or the caller's only one.
+    ///
+    /// # Errors
+    /// 400: what it names is no name. 403: the caller's key is not for it.
+    pub(crate) fn named(caller: &Caller, headers: &HeaderMap) -> Result<String, Problem> {
+        let namespace = match named(headers)? {
             Some(namespace) => namespace,
             None => match caller.grant().namespaces.listed() {
                 Some(names) if names.len() == 1 => names.first().cloned().unwrap_or_default(),
@@ -119,6 +120,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Tenant {
             },
         };
         caller.in_namespace(&namespace)?;
+        Ok(namespace)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Tenant {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let caller = Caller::from_request_parts(parts, state).await?;
+        let namespace = Self::named(&caller, &parts.headers)?;
         Ok(Self { namespace, jobs: caller.grant().jobs.clone() })
     }
 }

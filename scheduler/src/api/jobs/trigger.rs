@@ -20,7 +20,6 @@ use crate::api::extract::{Base, Segment, is_name};
 use crate::api::idempotency::{self, Fields, Key, KeyHeaders};
 use crate::api::work_requests::started;
 use crate::api::work_requests::view::View;
-use crate::handover::Handover;
 use crate::plan;
 
 /// The largest JSON text of a resource, in bytes.
@@ -117,6 +116,7 @@ pub(crate) async fn trigger_job(
         Some(inputs) => {
             let request =
                 NewWorkRequest { resource: body.resource, ..plan::parent(&job, caller.actor(None), state.clock.now()) };
+            state.queued.admit(&tenant.namespace, u32::try_from(inputs.len()).unwrap_or(u32::MAX))?;
             let mut staging = Staging::new(state.store.clone(), request.id.0);
             for (input, bytes) in inputs {
                 staging.put(input, bytes).await?;
@@ -149,7 +149,9 @@ async fn accept(
         let fault = Fault { field: "input".to_owned(), message: refused.message };
         return Err(Problem::invalid(StatusCode::UNPROCESSABLE_ENTITY, vec![fault]));
     }
-    let acceptance = match state.handover.as_ref().and_then(Handover::place) {
+    state.queued.admit(&request.namespace, 1)?;
+    let dispatcher = state.handover.as_ref().filter(|_| request.goes_out_at_once());
+    let acceptance = match dispatcher.and_then(|handover| handover.place_on(&request.route())) {
         None => state.store.accept(request, key).await?,
         Some(place) => {
             let (acceptance, sent) = state.store.accept_and_send(request, key).await?;

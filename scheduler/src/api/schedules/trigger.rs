@@ -89,6 +89,7 @@ pub(crate) async fn trigger_schedule(
     let by = caller.actor(body.by.as_deref());
     let row = find(&state, &tenant.namespace, &name).await?;
     let jobs = jobs(&state, &row).await?;
+    state.queued.admit(&tenant.namespace, u32::try_from(jobs.len()).unwrap_or(u32::MAX))?;
     let now = state.store.now().await?;
     // As callers see it, so that they can ask for an explanation of this very instant.
     let now = Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now);

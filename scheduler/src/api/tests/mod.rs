@@ -5,6 +5,7 @@ mod backfills;
 mod definitions;
 mod dialects;
 mod external;
+mod fair_use;
 mod fan_out;
 mod heavy;
 mod idempotency;
@@ -36,7 +37,10 @@ use tower::ServiceExt as _;
 use uuid::Uuid;
 
 use super::access::Access;
+use super::rate::{Meter, RateLimits};
+use super::server_names::ServerNames;
 use super::{ApiState, openapi, surround};
+use crate::queued::Queued;
 use crate::status::Status;
 
 const HOST: &str = "127.0.0.1:8080";
@@ -86,11 +90,20 @@ impl Api {
     }
 
     async fn with(access: Access) -> Self {
-        Self::with_key(access, Some(webhooks::KEY)).await
+        Self::made(access, Some(webhooks::KEY), RateLimits::NONE, 0).await
     }
 
     /// With what encrypts webhooks' secrets, or without.
     async fn with_key(access: Access, key: Option<&str>) -> Self {
+        Self::made(access, key, RateLimits::NONE, 0).await
+    }
+
+    /// With limits of requests, and of the runs of a namespace that may wait.
+    async fn limited(access: Access, rates: RateLimits, most_queued: u32) -> Self {
+        Self::made(access, None, rates, most_queued).await
+    }
+
+    async fn made(access: Access, key: Option<&str>, rates: RateLimits, most_queued: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", folder.path().display());
         let store = Store::connect(&url, "test", Arc::new(SystemClock)).await.unwrap();
@@ -106,6 +119,9 @@ impl Api {
             metrics: PrometheusBuilder::new().build_recorder().handle(),
             address: HOST.parse().unwrap(),
             access,
+            meter: Arc::new(Meter::new(rates)),
+            queued: Arc::new(Queued::new(most_queued)),
+            names: Arc::new(ServerNames::new(8080, false, None)),
             whole: Arc::default(),
             events: Arc::new(crate::events_in::EventsIn::new(store.clone())),
             handover: None,

@@ -32,7 +32,7 @@ pub(super) const BY_REQUEST: &str = "by request";
 #[schema(as = CreateWebhookRequest, rename_all = "camelCase")]
 pub(crate) struct Ask {
     /// Where to post to: http or https. A private address only where the scheduler's configuration allows it.
-    #[schema(value_type = String, max_length = 2048, examples("https://portal.example.com/hooks/reveille"))]
+    #[schema(value_type = String, max_length = 2048, pattern = "^https?://", examples("https://portal.example.com/hooks/reveille"))]
     url: String,
     /// What it is for: one line.
     #[schema(min_length = 1, max_length = 200, examples("the customers' portal"))]

@@ -26,7 +26,7 @@ const LONGEST: SignedDuration = SignedDuration::from_hours(30 * 24);
 #[schema(as = RotateSecretRequest, rename_all = "camelCase")]
 pub(crate) struct Ask {
     /// How long the secret before this one signs too: up to `30d`, and `0s` if it has become known to others. Default is `24h`.
-    #[schema(value_type = Option<String>, examples("24h"))]
+    #[schema(value_type = Option<String>, examples("24h"), pattern = "^(?=.)([0-9]{1,4}d)?([0-9]{1,4}h)?([0-9]{1,4}m)?([0-9]{1,4}s)?([0-9]{1,4}ms)?$")]
     keep_old_for: SignedDuration,
     /// Who asks; the name of the key stands behind it.
     #[schema(min_length = 1, max_length = 100)]

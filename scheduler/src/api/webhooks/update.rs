@@ -23,7 +23,7 @@ use crate::api::work_requests::view::StatusName;
 #[schema(as = UpdateWebhookRequest, rename_all = "camelCase")]
 pub(crate) struct Change {
     /// Where to post to.
-    #[schema(value_type = Option<String>, max_length = 2048)]
+    #[schema(value_type = String, required = false, max_length = 2048, pattern = "^https?://")]
     url: Option<String>,
     /// What it is for: one line.
     #[schema(value_type = Option<String>, min_length = 1, max_length = 200)]

@@ -76,6 +76,7 @@ pub(crate) async fn retry_failed(
     if staging.given().0 == 0 {
         return Err(conflict("has no children left that did not succeed, or their inputs are not kept any more"));
     }
+    state.queued.admit(&tenant.namespace, staging.given().0)?;
     let accepted =
         jobs::fan_out::accept(&state, request, staging, (fan_out.job, child.version, fan_out.policy), key.as_ref())
             .await?;

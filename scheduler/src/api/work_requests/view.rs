@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use reveille_shared::duration::HumanDuration;
 use reveille_shared::fan_out::FailPolicy;
 use reveille_shared::state::{Phase, Status};
-use reveille_shared::store::Wait;
+use reveille_shared::store::{MOST_AHEAD, Wait};
 use reveille_shared::work_request::{Children, Happening, HistoryEvent, LogLine, RunError, WorkRequest};
 use serde::Serialize;
 use serde_json::Value;
@@ -183,10 +183,10 @@ impl From<RunError> for ErrorView {
 impl From<Known> for View {
     fn from(known: Known) -> Self {
         let failure = known.failure();
-        let Known { request, wait, now, .. } = known;
+        let Known { request, wait, ahead, now, .. } = known;
         let at = format!("/v1/workRequests/{}", request.id);
         let origin = request.fire.as_ref().map(|fire| fire.origin.to_string());
-        let waiting_for = wait.map(|wait| limit(&wait)).or_else(|| waiting_for(&request, now));
+        let waiting_for = wait.map(|wait| limit(&wait)).or_else(|| waiting_for(&request, ahead, now));
         let resources = oci::resources(&request);
         let last_error = request.error.filter(|_| request.status != Status::Failed);
         let (schedule, scheduled_for) = request.fire.map(|fire| (fire.schedule, Instant(fire.due_at))).unzip();
@@ -244,11 +244,20 @@ fn limit(wait: &Wait) -> String {
     format!("limit {key}: {taken} of {most}; {ahead}{estimate}")
 }
 
-fn waiting_for(request: &WorkRequest, now: Timestamp) -> Option<String> {
+fn waiting_for(request: &WorkRequest, ahead: Option<i64>, now: Timestamp) -> Option<String> {
     let attempt = request.attempt;
     match &request.phase {
         Phase::Held { since, hold } => Some(format!("held since {}: {}", Instant(*since), hold.words())),
-        Phase::Due { at } if *at <= now => Some(format!("to be sent since {}", Instant(*at))),
+        Phase::Due { at } if *at <= now => {
+            let turn = match ahead {
+                None => String::new(),
+                Some(0) => ": its queue is full, and of its namespace it is the next".to_owned(),
+                Some(1) => ": its queue is full, and 1 run of its namespace goes first".to_owned(),
+                Some(MOST_AHEAD) => format!(": its queue is full, and {MOST_AHEAD} or more of its namespace go first"),
+                Some(count) => format!(": its queue is full, and {count} runs of its namespace go first"),
+            };
+            Some(format!("to be sent since {}{turn}", Instant(*at)))
+        }
         Phase::Due { at } if attempt > 0 => Some(format!("attempt {} due at {}", attempt + 1, Instant(*at))),
         Phase::Due { at } => Some(format!("due at {}", Instant(*at))),
         Phase::Sent { at } => Some(format!("in the queue since {}", Instant(*at))),

@@ -1,11 +1,9 @@
 //! One connection to RabbitMQ, made again whenever it breaks.
 
-use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use lapin::uri::AMQPUri;
 use lapin::{Connection, ConnectionProperties, Event};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -14,12 +12,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::ANSWER_LIMIT;
+use super::endpoint::Endpoint;
 use super::topology::{self, KnownQueues};
-use crate::broker::BrokerError;
 use crate::telemetry::chain;
 
-/// After two of these without a sign of life the peer is taken for dead. In seconds.
-const HEARTBEAT: u16 = 10;
 /// How long to wait for a connection, from the first packet to the end of the handshake.
 const CONNECT_LIMIT: Duration = Duration::from_secs(30);
 const FIRST_WAIT: Duration = Duration::from_millis(200);
@@ -30,10 +26,10 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 pub(super) struct Link(LinkWatch);
 
 impl Link {
-    pub(super) fn open(uri: AMQPUri, name: String, queues: Arc<KnownQueues>, stop: CancellationToken) -> Self {
+    pub(super) fn open(endpoint: Endpoint, name: String, queues: Arc<KnownQueues>, stop: CancellationToken) -> Self {
         let (sender, state) = watch::channel(State::down("connecting"));
         let mut supervisor = JoinSet::new();
-        supervisor.spawn(supervise(uri, name, queues, stop, sender));
+        supervisor.spawn(supervise(endpoint, name, queues, stop, sender));
         Self(LinkWatch { state, _supervisor: Arc::new(supervisor) })
     }
 
@@ -115,14 +111,14 @@ impl Backoff {
 }
 
 async fn supervise(
-    uri: AMQPUri,
+    endpoint: Endpoint,
     name: String,
     queues: Arc<KnownQueues>,
     stop: CancellationToken,
     state: watch::Sender<State>,
 ) {
     let mut backoff = Backoff::default();
-    while let Some(why) = stop.run_until_cancelled(session(&uri, &name, &queues, &state, &mut backoff)).await {
+    while let Some(why) = stop.run_until_cancelled(session(&endpoint, &name, &queues, &state, &mut backoff)).await {
         let wait = backoff.next_wait();
         warn!(connection = name, why, ?wait, "no connection to the broker");
         state.send_modify(|state| match state {
@@ -141,16 +137,16 @@ async fn supervise(
 
 /// Connects, makes the connection known and watches it; returns why it could not, or why it ended.
 async fn session(
-    uri: &AMQPUri,
+    endpoint: &Endpoint,
     name: &str,
     queues: &KnownQueues,
     state: &watch::Sender<State>,
     backoff: &mut Backoff,
 ) -> String {
     let properties = ConnectionProperties::default().with_connection_name(name.into());
-    let connection = match timeout(CONNECT_LIMIT, Connection::connect_uri(uri.clone(), properties)).await {
+    let connection = match timeout(CONNECT_LIMIT, endpoint.connect(properties)).await {
         Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => return chain(&error),
+        Ok(Err(why)) => return why,
         Err(_) => return format!("no connection within {} s", CONNECT_LIMIT.as_secs()),
     };
     let mut events = Box::pin(connection.events_listener());
@@ -174,48 +170,9 @@ async fn session(
     "closed by the broker".into()
 }
 
-/// Reads `amqp://user:password@host:port/vhost`. No error text repeats the URL, as it holds a password.
-pub(super) fn parse_url(url: &str) -> Result<AMQPUri, BrokerError> {
-    let invalid = |why: &str| BrokerError::InvalidUrl(why.to_owned());
-    let rest = url.strip_prefix("amqp://").or_else(|| url.strip_prefix("amqps://"));
-    let rest = rest.ok_or_else(|| invalid("it must be `embedded` or start with amqp:// or amqps://"))?;
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let host = authority.rsplit('@').next().unwrap_or_default();
-    if host.is_empty() || host.starts_with(':') {
-        return Err(invalid("it names no host"));
-    }
-    let expected = "expected amqp://user:password@host:port/vhost, with special characters in %XX form";
-    let mut uri: AMQPUri = url.parse().map_err(|_| invalid(expected))?;
-    // The parser turns an IPv6 address into "localhost".
-    if let Some((address, _)) = host.strip_prefix('[').and_then(|host| host.split_once(']')) {
-        address.parse::<Ipv6Addr>().map_err(|_| invalid(expected))?;
-        uri.authority.host = address.to_owned();
-    }
-    uri.query.heartbeat.get_or_insert(HEARTBEAT);
-    Ok(uri)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn reads_urls() {
-        let uri = parse_url("amqps://u:p%40@[2001:db8::1]:5673/%2fv").unwrap();
-        assert_eq!((uri.authority.host.as_str(), uri.authority.port), ("2001:db8::1", 5673));
-        assert_eq!((uri.authority.userinfo.password.as_str(), uri.vhost.as_str()), ("p@", "/v"));
-        assert_eq!(uri.query.heartbeat, Some(HEARTBEAT));
-        assert_eq!(parse_url("amqp://host?heartbeat=3").unwrap().query.heartbeat, Some(3));
-    }
-
-    #[test]
-    fn errors_never_repeat_the_password() {
-        for url in ["amqp:u:s3cret@h", "http://u:s3cret@h", "amqp://u:s3cret@h:99999999", "amqp://u:s3cret@", "s3cret"]
-        {
-            let text = parse_url(url).unwrap_err().to_string();
-            assert!(!text.contains("s3cret"), "{text}");
-        }
-    }
 
     #[test]
     fn waits_grow_from_a_fifth_of_a_second_to_ten() {

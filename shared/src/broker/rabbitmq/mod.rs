@@ -1,6 +1,6 @@
 //! The broker between processes: RabbitMQ, through lapin with its own recovery switched off.
 //!
-//! - [`link`]: one connection, made again whenever it breaks; topology is declared on each.
+//! - [`endpoint`]: where RabbitMQ is and how it proves that; [`link`]: one connection, made again whenever it breaks; topology is declared on each.
 //! - [`topology`]: the names and arguments of queues.
 //! - [`publisher`]: pipelined publishing with confirms.
 //! - [`consumer`]: queues → messages, over as many connections as it takes; [`tags`] decides how to settle them.
@@ -10,6 +10,7 @@
 
 mod consumer;
 mod dead_letters;
+mod endpoint;
 mod events;
 mod link;
 mod publisher;
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::consumer::Consumer;
 use self::dead_letters::RabbitDeadLetters;
+use self::endpoint::Endpoint;
 use self::events::RabbitEvents;
 use self::link::Link;
 use self::publisher::{Message, Publisher};
@@ -61,10 +63,11 @@ impl RabbitBroker {
     /// # Errors
     /// [`BrokerError::InvalidUrl`].
     pub fn connect(url: &str, process: &str, stop: CancellationToken) -> Result<Self, BrokerError> {
-        let uri = link::parse_url(url)?;
+        let endpoint: Endpoint = url.parse()?;
         let queues = Arc::new(KnownQueues::default());
-        let publishing = Link::open(uri.clone(), format!("{process} publishing"), Arc::clone(&queues), stop.clone());
-        let consuming = Link::open(uri, format!("{process} consuming"), Arc::clone(&queues), stop);
+        let publishing =
+            Link::open(endpoint.clone(), format!("{process} publishing"), Arc::clone(&queues), stop.clone());
+        let consuming = Link::open(endpoint, format!("{process} consuming"), Arc::clone(&queues), stop);
         let publisher = Arc::new(Publisher::new(publishing.watch(), Arc::clone(&queues)));
         Ok(Self { publishing, consuming, publisher, queues })
     }

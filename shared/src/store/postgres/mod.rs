@@ -6,12 +6,13 @@ mod plans;
 mod runs;
 mod webhooks;
 
+use std::net::IpAddr;
 use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions, PgSslMode};
 use sqlx::{ConnectOptions as _, Transaction};
 use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinSet;
@@ -77,6 +78,8 @@ impl Postgres {
             ])
             .log_statements(tracing::log::LevelFilter::Trace)
             .log_slow_statements(tracing::log::LevelFilter::Warn, Duration::from_secs(1));
+        check_authorities(&options)?;
+        warn_unverified(&options);
         let place = format!(
             "{}:{}/{}",
             options.get_host(),
@@ -136,6 +139,36 @@ async fn pass_on(hint: Hint, pool: PgPool, given: Arc<Notify>) {
             tracing::debug!(error = crate::telemetry::chain(&error), ?hint, "could not pass a hint on");
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A file of `sslrootcert` that can't be read is named here: the driver says only that there is no such file.
+fn check_authorities(options: &PgConnectOptions) -> Result<()> {
+    let url = options.to_url_lossy();
+    let named = url.query_pairs().find(|(name, _)| name == "sslrootcert");
+    // The driver tells files from certificates in the URL itself by this word.
+    let file = named.as_ref().and_then(|(_, named)| named.strip_prefix("file: "));
+    match file.map(|file| (std::fs::File::open(file), file)) {
+        Some((Err(error), file)) => Err(StoreError::InvalidUrl(format!("can't read sslrootcert={file}: {error}"))),
+        _ => Ok(()),
+    }
+}
+
+/// Tells of a connection over a network on which somebody may be listening, or be the database.
+fn warn_unverified(options: &PgConnectOptions) {
+    let host = options.get_host();
+    let is_local = options.get_socket().is_some()
+        || host.starts_with('/')
+        || host == "localhost"
+        || host.trim_matches(['[', ']']).parse().is_ok_and(|address: IpAddr| address.is_loopback());
+    let mode = options.get_ssl_mode();
+    if !is_local && !matches!(mode, PgSslMode::VerifyFull) {
+        tracing::warn!(
+            host,
+            sslmode = ?mode,
+            "nothing proves that this is the database: say sslmode=verify-full in its URL, with sslrootcert=FILE for an \
+             authority of your own"
+        );
     }
 }
 

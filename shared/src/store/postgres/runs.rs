@@ -5,12 +5,12 @@ use std::collections::HashSet;
 use async_trait::async_trait;
 
 use super::PgTx;
-use crate::definition::Priority;
 use crate::state::{Hold, Status};
 use crate::store::accept::NewWorkRequest;
 use crate::store::database::{Runs, Which};
-use crate::store::reads::LOCKED;
+use crate::store::fair::Share;
 use crate::store::reads::prelude::*;
+use crate::store::reads::{LOCKED, locked_columns};
 use crate::store::reports::Progress;
 use crate::store::rows::{Claimable, ClaimableRow, LockedRow, phase_columns, priority_column, seq, stream_column};
 use crate::store::texts::clean;
@@ -31,8 +31,7 @@ impl Runs for PgTx {
                 let ids = self.lock_runs_of(keys).await?;
                 query.push("WHERE d.id = ANY(").push_bind(ids).push(") ORDER BY d.id");
             }
-            // Priority by priority, as the index has them: what is due later must not be in the way.
-            Which::Due { limit } => return self.lock_due(limit).await,
+            Which::Due { shares } => return self.lock_due(shares).await,
             Which::Parked { limit } => {
                 query.push("WHERE d.phase = 'parked' AND d.phase_at <= ").push_bind(At(self.now));
                 query.push(" ORDER BY d.phase_at LIMIT ").push_bind(limit).push(" FOR UPDATE OF d SKIP LOCKED");
@@ -249,21 +248,29 @@ impl PgTx {
         Ok(())
     }
 
-    async fn lock_due(&mut self, limit: i64) -> Result<Vec<Locked>> {
-        let mut rows: Vec<LockedRow> = Vec::new();
-        for priority in Priority::ALL {
-            let room = limit - i64::try_from(rows.len()).unwrap_or(limit);
-            if room <= 0 {
-                break;
-            }
-            let mut query = sqlx::QueryBuilder::<sqlx::Postgres>::new(LOCKED);
-            query.push("WHERE d.phase = 'due' AND d.priority = ").push_bind(priority_column(priority));
-            query.push(" AND d.phase_at <= ").push_bind(At(self.now));
-            query.push(" ORDER BY d.phase_at LIMIT ").push_bind(room).push(" FOR UPDATE OF d SKIP LOCKED");
-            let some: Vec<LockedRow> =
-                query.build_query_as().fetch_all(&mut *self.tx).await.map_err(step("lock work requests"))?;
-            rows.extend(some);
-        }
+    async fn lock_due(&mut self, shares: &[Share]) -> Result<Vec<Locked>> {
+        let rows: Vec<LockedRow> = sqlx::query_as(concat!(
+            locked_columns!(),
+            "FROM unnest($1::smallint[], $2::text[], $3::text[], $4::timestamptz[], $5::uuid[], $6::bigint[])
+                  AS l (priority, queue, namespace, after_at, after_id, most)
+             CROSS JOIN LATERAL
+                  (SELECT * FROM deliveries x
+                   WHERE x.phase = 'due' AND x.priority = l.priority AND x.queue = l.queue
+                         AND x.namespace = l.namespace AND x.phase_at <= $7
+                         AND (x.phase_at, x.id) > (l.after_at, l.after_id)
+                   ORDER BY x.phase_at, x.id LIMIT l.most FOR UPDATE SKIP LOCKED) AS d
+             JOIN work_requests w ON w.id = d.id ORDER BY d.phase_at, d.id",
+        ))
+        .bind(shares.iter().map(|share| priority_column(share.lane.route.priority)).collect::<Vec<_>>())
+        .bind(shares.iter().map(|share| share.lane.route.queue.as_str()).collect::<Vec<_>>())
+        .bind(shares.iter().map(|share| share.lane.namespace.as_str()).collect::<Vec<_>>())
+        .bind(shares.iter().map(|share| At(share.after.0)).collect::<Vec<_>>())
+        .bind(shares.iter().map(|share| share.after.1).collect::<Vec<_>>())
+        .bind(shares.iter().map(|share| share.most).collect::<Vec<_>>())
+        .bind(At(self.now))
+        .fetch_all(&mut *self.tx)
+        .await
+        .map_err(step("lock work requests"))?;
         all(rows)
     }
 

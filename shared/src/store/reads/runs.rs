@@ -50,18 +50,52 @@ macro_rules! impl_read_runs {
         #[async_trait::async_trait]
         impl $crate::store::database::ReadRuns for $database {
             async fn next_due(&self) -> Result<Option<Timestamp>> {
-                let at: Option<At> = sqlx::query_scalar(
+                let at: Option<At> = sqlx::query_scalar(concat!(
+                    $crate::store::reads::due_lanes!(),
                     "SELECT min(at) FROM (
-                         SELECT min(phase_at) AS at FROM deliveries WHERE phase = 'due' AND priority = 0 UNION ALL
-                         SELECT min(phase_at) FROM deliveries WHERE phase = 'due' AND priority = 1 UNION ALL
-                         SELECT min(phase_at) FROM deliveries WHERE phase = 'due' AND priority = 2 UNION ALL
+                         SELECT min(at) AS at FROM first UNION ALL
                          SELECT min(phase_at) FROM deliveries WHERE phase = 'parked' UNION ALL
                          SELECT min(wake_at) FROM limits WHERE wake_at IS NOT NULL) AS next",
-                )
+                ))
                 .fetch_one(&self.read)
                 .await
                 .map_err(step("look for the next trigger"))?;
                 Ok(at.map(|at| at.0))
+            }
+
+            async fn queued(&self) -> Result<Vec<(String, i64)>> {
+                sqlx::query_as(
+                    "SELECT namespace, count(*) FROM deliveries
+                     WHERE attempt = 0 AND phase IN ('held', 'due', 'sent') GROUP BY namespace",
+                )
+                .fetch_all(&self.read)
+                .await
+                .map_err(step("count what waits"))
+            }
+
+            async fn unclaimed_on(&self, route: &Route) -> Result<i64> {
+                sqlx::query_scalar("SELECT count(*) FROM deliveries WHERE phase = 'sent' AND queue = $1 AND priority = $2")
+                    .bind(&route.queue)
+                    .bind(priority_column(route.priority))
+                    .fetch_one(&self.read)
+                    .await
+                    .map_err(step("count unclaimed triggers"))
+            }
+
+            async fn ahead_in_lane(&self, run: WorkRequestId, limit: i64) -> Result<i64> {
+                sqlx::query_scalar(
+                    "SELECT count(*) FROM (
+                         SELECT 1 FROM deliveries m JOIN deliveries d
+                         ON (d.priority, d.queue, d.namespace) = (m.priority, m.queue, m.namespace)
+                         WHERE m.id = $1 AND m.phase = 'due' AND d.phase = 'due'
+                               AND (d.phase_at, d.id) < (m.phase_at, m.id)
+                         LIMIT $2) AS ahead",
+                )
+                .bind(run.0)
+                .bind(limit)
+                .fetch_one(&self.read)
+                .await
+                .map_err(step("count due runs"))
             }
 
             async fn work_request(&self, namespace: &str, id: WorkRequestId) -> Result<Option<WorkRequest>> {

@@ -5,10 +5,10 @@ use std::collections::HashSet;
 use async_trait::async_trait;
 
 use super::SqliteTx;
-use crate::definition::Priority;
 use crate::state::Hold;
 use crate::store::accept::NewWorkRequest;
 use crate::store::database::{Runs, Which};
+use crate::store::fair::Share;
 use crate::store::reads::LOCKED;
 use crate::store::reads::prelude::*;
 use crate::store::reports::Progress;
@@ -41,14 +41,18 @@ impl Runs for SqliteTx {
                     rows.extend(of_one);
                 }
             }
-            // Priority by priority, as the index has them: what is due later must not be in the way.
-            Which::Due { limit } => {
-                for priority in Priority::ALL {
-                    let room = limit - i64::try_from(rows.len()).unwrap_or(limit);
+            Which::Due { shares } => {
+                for Share { lane, taken, most, .. } in shares {
                     let mut query = sqlx::QueryBuilder::<sqlx::Sqlite>::new(LOCKED);
-                    query.push("WHERE d.phase = 'due' AND d.priority = ").push_bind(priority_column(priority));
-                    query.push(" AND d.phase_at <= ").push_bind(At(self.now));
-                    query.push(" ORDER BY d.phase_at LIMIT ").push_bind(room);
+                    query.push("WHERE d.phase = 'due' AND d.priority = ");
+                    query.push_bind(priority_column(lane.route.priority));
+                    query.push(" AND d.queue = ").push_bind(&lane.route.queue);
+                    query.push(" AND d.namespace = ").push_bind(&lane.namespace);
+                    query
+                        .push(" AND d.phase_at <= ")
+                        .push_bind(At(self.now))
+                        .push(" ORDER BY d.phase_at, d.rowid LIMIT ");
+                    query.push_bind(most).push(" OFFSET ").push_bind(taken);
                     let due: Vec<LockedRow> =
                         query.build_query_as().fetch_all(&mut *self.tx).await.map_err(step("lock work requests"))?;
                     rows.extend(due);
