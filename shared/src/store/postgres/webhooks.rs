@@ -121,12 +121,16 @@ impl Deliveries for PgTx {
             return Ok(());
         }
         sqlx::query(
-            "UPDATE webhook_deliveries d SET due_at = $3, queued_at = $3
-             FROM unnest($1::uuid[], $2::uuid[]) AS u (webhook, run)
-             CROSS JOIN LATERAL (SELECT id FROM webhook_deliveries
-                                 WHERE webhook_id = u.webhook AND work_request_id = u.run AND state = 'pending'
-                                 ORDER BY seq LIMIT 1) AS next
-             WHERE d.webhook_id = u.webhook AND d.id = next.id AND d.due_at IS NULL",
+            // By itself, as a plan that joins the deliveries first looks for each of them.
+            "WITH next AS MATERIALIZED (
+                SELECT u.webhook, first.id FROM unnest($1::uuid[], $2::uuid[]) AS u (webhook, run)
+                CROSS JOIN LATERAL (SELECT id, due_at FROM webhook_deliveries
+                                    WHERE webhook_id = u.webhook AND work_request_id = u.run AND state = 'pending'
+                                    ORDER BY seq LIMIT 1) AS first
+                WHERE first.due_at IS NULL
+             )
+             UPDATE webhook_deliveries d SET due_at = $3, queued_at = $3
+             FROM next WHERE d.webhook_id = next.webhook AND d.id = next.id",
         )
         .bind(of.iter().map(|(webhook, _)| *webhook).collect::<Vec<_>>())
         .bind(of.iter().map(|(_, run)| *run).collect::<Vec<_>>())
