@@ -2,6 +2,7 @@
 
 use axum::http::Method;
 use reveille_shared::access::{Grant, KeyText, Names, Role};
+use reveille_shared::clock::Clock as _;
 use reveille_shared::store::{KeyRing, NewKey};
 use serde_json::json;
 
@@ -77,7 +78,7 @@ async fn without_a_good_key_nobody_learns_anything() {
         vec!["authorization: Basic YTpi"],
         vec![shown.as_str()],
     ];
-    let id = WorkRequestId::new(jiff::Timestamp::now());
+    let id = WorkRequestId::new(SystemClock.now());
     for headers in texts {
         for path in ["/v1/jobs", "/v1/jobs/hello", "/v1/jobs/nothing", "/metrics", "/v1/nowhere"] {
             let answer = api.call(Method::GET, path, &headers, "").await;
@@ -191,7 +192,7 @@ async fn nothing_tells_whether_something_is_in_another_namespace() {
         let answer = api.as_key(&mine, Method::GET, &path, "").await;
         assert_eq!(answer.status, 404, "{path} {}", answer.text);
         let nothing = api
-            .as_key(&mine, Method::GET, &path.replace(id, &WorkRequestId::new(jiff::Timestamp::now()).to_string()), "")
+            .as_key(&mine, Method::GET, &path.replace(id, &WorkRequestId::new(SystemClock.now()).to_string()), "")
             .await;
         assert_eq!(nothing.status, 404, "{path}");
     }
