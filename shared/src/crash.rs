@@ -102,6 +102,10 @@ list! {
         TellTransitions,
         /// What was told leaves the outbox.
         Told,
+        /// Somebody listens to what happens.
+        KeepFeed,
+        /// What happened long ago is forgotten, and nobody listens any more.
+        TrimFeed,
         /// What follows the end of runs.
         Follow,
         /// Held fires that nothing holds any more are let go.

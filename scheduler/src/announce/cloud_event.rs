@@ -5,7 +5,7 @@ use reveille_shared::store::Untold;
 use serde_json::{Value, json};
 
 use crate::api::time::Instant;
-use crate::transition::{Transition, Whose, status_from};
+use crate::transition::{Transition, Whose};
 
 /// What comes before an entry's type.
 const TYPE: &str = "io.reveille.workRequest.";
@@ -14,7 +14,7 @@ const TYPE: &str = "io.reveille.workRequest.";
 pub(super) fn announcement(untold: &Untold) -> Announcement {
     let Untold { number: _, id, namespace, job, schedule, event } = untold;
     let whose = Whose { id: *id, namespace: namespace.clone(), job: job.clone(), schedule: schedule.clone() };
-    let data = Transition::new(whose, event.clone(), status_from(&event.what));
+    let data = Transition::new(whose, event.clone(), event.what.status());
     let what = data.what();
     let event = json!({
         "specversion": "1.0",

@@ -3,7 +3,8 @@
 //! - [`guard`]: whose requests are looked at at all, and for how long.
 //! - [`heavy`]: large bodies, as many at a time as there is memory for.
 //! - [`extract`], [`body`]: what handlers take from a request; [`page`]: lists; [`error`]: what is answered when it fails.
-//! - [`idempotency`]: requests that are repeated; [`known`]: what is known of a run; [`polling`]: asking after it cheaply.
+//! - [`idempotency`]: requests that are repeated; [`known`]: what is known of a run; [`polling`]: asking after it cheaply;
+//!   [`sse`]: being told.
 //! - [`jobs`], [`schedules`], [`definitions`], [`work_requests`], [`operations`]: a folder per resource, a file per verb;
 //!   [`verbs`]: those that stand behind a name. [`history`], [`hide`]: what several of them show.
 //! - [`dialects`]: what is known of a run in the words of others' clients; [`oci`], [`google`]: where these ask.
@@ -28,6 +29,7 @@ mod operations;
 mod page;
 pub(crate) mod polling;
 mod schedules;
+mod sse;
 #[cfg(test)]
 mod tests;
 pub(crate) mod time;

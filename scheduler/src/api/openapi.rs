@@ -78,6 +78,7 @@ fn api() -> OpenApiRouter<ApiState> {
         .routes(routes!(work_requests::late_reports::list_late_reports))
         .routes(routes!(work_requests::events::list_events, work_requests::tell::tell_events))
         .routes(routes!(work_requests::stream::stream_work_request))
+        .routes(routes!(work_requests::stream_all::stream_work_requests))
         .routes(routes!(work_requests::logs::list_logs))
         .routes(routes!(work_requests::errors::list_errors))
         .routes(routes!(work_requests::result::get_result))
@@ -203,7 +204,7 @@ mod tests {
                 assert!(operation["responses"]["503"]["headers"]["Retry-After"].is_object(), "{method} {path}");
             }
         }
-        assert_eq!(ids.len(), 57);
+        assert_eq!(ids.len(), 58);
         let text = document.to_string();
         for reference in text.split("\"#/components/schemas/").skip(1) {
             let name = reference.split('"').next().unwrap();

@@ -17,6 +17,7 @@ use super::definitions::{InForce, Versioned};
 use super::events_in::{RefusedRecord, SeenKey};
 use super::external::ExternalRow;
 use super::fan_outs::{FanOut, InputChunk, NewFanOut, OpenFanOut, UnfinishedChild};
+use super::feed::FeedPage;
 use super::fires::{CursorMove, Fire};
 use super::follow::EndedRun;
 use super::idempotency::IdempotencyKey;
@@ -40,10 +41,14 @@ use crate::work_request::{HistoryEvent, LogLine, WorkRequest, WorkRequestId};
 
 /// The way to write, and what else differs.
 #[async_trait]
-pub(crate) trait Database: ReadPlans + ReadRuns + ReadAnswers + ReadFanOuts + Send + Sync + 'static {
+pub(crate) trait Database:
+    ReadPlans + ReadRuns + ReadAnswers + ReadFanOuts + ReadFeed + Send + Sync + 'static
+{
     fn kind(&self) -> Kind;
     async fn now(&self) -> Result<Timestamp>;
     async fn begin(&self) -> Result<Box<dyn Tx>>;
+    /// Transactions that have written to histories and whose commits may not be visible yet, by their names.
+    async fn writers(&self) -> Result<HashSet<String>>;
     /// Passes a hint on to other processes.
     fn hint(&self, hint: Hint);
     /// Waits for a hint of any process; never returns where there are no others.
@@ -139,6 +144,15 @@ pub(crate) trait ReadFanOuts {
     -> Result<Vec<UnfinishedChild>>;
 }
 
+/// Reads of what happens, likewise.
+#[async_trait]
+pub(crate) trait ReadFeed {
+    /// Up to `limit` numbers behind `after` and up to `until`, and whether any is missing.
+    async fn feed(&self, after: i64, until: i64, limit: i64) -> Result<FeedPage>;
+    /// The number behind which nothing is missing, and the last one; 0 if there are none.
+    async fn feed_bounds(&self) -> Result<(i64, i64)>;
+}
+
 /// Where a page of names starts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum NamePage<'a> {
@@ -173,7 +187,7 @@ pub(crate) enum Which<'a> {
 /// [`Plain`] statements are the same text in both databases; [`Runs`] and [`Plans`] are the batches, in which
 /// each does what it is good at.
 #[async_trait]
-pub(crate) trait Tx: Plain + PlainEvents + Events + Runs + Plans + Limits + FanOuts + Send {
+pub(crate) trait Tx: Plain + PlainEvents + Events + Runs + Plans + Limits + FanOuts + Feed + Send {
     /// The database's clock when the transaction began.
     fn now(&self) -> Timestamp;
     async fn commit(self: Box<Self>) -> Result<()>;
@@ -334,6 +348,21 @@ pub(crate) trait FanOuts {
     async fn awaited(&mut self, parent: WorkRequestId) -> Result<bool>;
     /// How many children have SUCCEEDED, FAILED, and were CANCELED, by their own rows.
     async fn count_children(&mut self, parent: WorkRequestId) -> Result<[u32; 3]>;
+}
+
+/// Single statements about who listens to what happens.
+#[async_trait]
+pub(crate) trait Feed {
+    /// Notes that somebody does; answers whether what happens is numbered. That stays so until the transaction ends.
+    async fn hear_feed(&mut self) -> Result<bool>;
+    /// Takes a number for nothing.
+    async fn skip_feed_number(&mut self) -> Result<i64>;
+    /// What happens is numbered from now on; what has happened before this number is not known.
+    async fn open_feed(&mut self, floor: i64) -> Result<()>;
+    /// What happens is no more numbered if nobody has listened since this instant.
+    async fn close_feed(&mut self, before: Timestamp) -> Result<()>;
+    /// Forgets those of the first `limit` numbers whose entries are from before this instant.
+    async fn trim_feed(&mut self, before: Timestamp, limit: i64) -> Result<u64>;
 }
 
 /// Single statements.

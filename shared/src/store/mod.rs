@@ -15,7 +15,7 @@
 //! - [`leases`](self): claim, lose; [`reports`](self): how attempts end, and what they say until then (I3).
 //! - [`external`](self), [`events_in`](self): leases of workers in other languages, and what they tell.
 //! - [`requests`](self): reading and cancelling.
-//! - [`outbox`](self): what happens, on its way to whoever wants to know.
+//! - [`outbox`](self): what happens, on its way to whoever wants to know; [`feed`](self): in one order, for who listens.
 //! - [`workers`](self), [`leader`](self): who is alive, who leads.
 //!
 //! Whatever happens to a run is decided by [`crate::state::apply`] on a locked row ([`transition`](self)),
@@ -31,6 +31,7 @@ mod dispatch;
 mod events_in;
 mod external;
 mod fan_outs;
+mod feed;
 mod fires;
 mod follow;
 mod idempotency;
@@ -69,6 +70,7 @@ pub use self::dispatch::Outgoing;
 pub use self::events_in::{EventVerdict, Incoming, RefusedRecord, Via};
 pub use self::external::{ExternalClaim, ExternalLease, Heartbeat, external_worker};
 pub use self::fan_outs::{Births, FanOut, InputChunk, NewFanOut, OpenFanOut, STAGED, UnfinishedChild};
+pub use self::feed::{Feed, FeedEntry, FeedPart};
 pub use self::fires::{
     ByHand, CLOCK_TOLERANCE, Decision, Fire, FireOutcome, FirePlan, FirePlans, FireVerdict, OverlapRule, Planned,
     SkipReason,
@@ -92,7 +94,7 @@ use crate::crash::{self, Act};
 use crate::work_request::WorkRequestId;
 
 /// The schema that this build writes: the number of its last migration.
-pub const SCHEMA: i64 = 8;
+pub const SCHEMA: i64 = 12;
 
 /// The durable truth. Cheap to clone.
 #[derive(Clone)]

@@ -5,6 +5,7 @@
 mod answers;
 mod events;
 mod fan_outs;
+mod feed;
 mod plain;
 mod plans;
 mod runs;
@@ -12,6 +13,7 @@ mod runs;
 pub(crate) use self::answers::impl_read_answers;
 pub(crate) use self::events::impl_plain_events;
 pub(crate) use self::fan_outs::{impl_fan_outs, impl_read_fan_outs};
+pub(crate) use self::feed::{impl_feed, impl_read_feed};
 pub(crate) use self::plain::impl_plain;
 pub(crate) use self::plans::impl_read_plans;
 pub(crate) use self::runs::{impl_read_runs, let_through};
@@ -85,6 +87,7 @@ pub(crate) mod prelude {
     pub(crate) use super::super::events_in::{RefusedRecord, SeenKey};
     pub(crate) use super::super::external::ExternalRow;
     pub(crate) use super::super::fan_outs::{FanOut, InputChunk, NewFanOut, OpenFanOut, UnfinishedChild};
+    pub(crate) use super::super::feed::FeedPage;
     pub(crate) use super::super::fires::Fire;
     pub(crate) use super::super::follow::EndedRun;
     pub(crate) use super::super::idempotency::IdempotencyKey;
@@ -94,7 +97,7 @@ pub(crate) mod prelude {
     pub(crate) use super::super::reports::{LateReport, Report};
     pub(crate) use super::super::requests::{ListFilter, Order, QueueDepth, SortBy, Standing};
     pub(crate) use super::super::rows::{
-        At, BackfillRow, ChangeRow, ChunkRow, DepthRow, EndedRow, EventRow, ExternalDbRow, FanOutRow, FireRow,
+        At, BackfillRow, ChangeRow, ChunkRow, DepthRow, EndedRow, EventRow, ExternalDbRow, FanOutRow, FeedRow, FireRow,
         InForceRow, InOutbox, LateRow, LeaseRow, LogRow, MarkerRow, OpenFanOutRow, RefusedRow, ScheduleDbRow,
         UnfinishedRow, UntoldRow, VersionedJobRow, WorkRequestRow, WorkerRow, all, number, priority, priority_column,
         status_column,
@@ -104,6 +107,7 @@ pub(crate) mod prelude {
     pub(crate) use super::super::waits::WaitFacts;
     pub(crate) use super::super::workers::{NewWorker, Worker};
     pub(crate) use super::super::{Result, step};
+    pub(crate) use super::feed::without_status;
     pub(crate) use super::{BACKFILL, LEASE, TAKEN_KEY, WORK_REQUEST, external_leases, id_floor};
     pub(crate) use crate::broker::Route;
     pub(crate) use crate::cloud_event::RefusedEvent;

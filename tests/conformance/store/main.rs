@@ -11,6 +11,7 @@ mod dispatch;
 mod external;
 mod fan_out;
 mod faults;
+mod feed;
 mod fires;
 mod follow;
 mod history;

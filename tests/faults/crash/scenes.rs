@@ -66,6 +66,8 @@ pub(super) enum Load {
     CancelsAll,
     FireByHand,
     PauseAndResume,
+    /// Somebody listens to what happens to all runs.
+    Listens,
     Backfill,
     CanceledBackfill,
     /// The folder is changed under its eyes.
@@ -131,6 +133,8 @@ fn of_commit(commit: Commit) -> Scene {
         Commit::Claim | Commit::Lines | Commit::Progress | Commit::Report => (Worker, Nothing, Load::Asks),
         Commit::TellTransitions => (SchedulerOnly, NothingIsTold, Load::Fires),
         Commit::Told => (SchedulerOnly, Nothing, Load::Fires),
+        Commit::KeepFeed => (Scheduler, Nothing, Load::Listens),
+        Commit::TrimFeed => (Scheduler, Nothing, Load::Fires),
         Commit::Follow => (Scheduler, Nothing, Load::Asks),
         Commit::AdmitStranded => (Scheduler, FiresAreStranded, Load::Fires),
         Commit::RegisterWorker => (Worker, Nothing, Load::Fires),

@@ -1,7 +1,9 @@
 //! What makes it cheap to ask after a run again and again: [`pace`] says when it is worth while, [`usual`] remembers how
-//! long jobs take, [`changes`] waits for many runs with one query, and [`tag`] tells what the caller has seen already.
+//! long jobs take, [`changes`] waits for many runs with one query, [`feed`] hears of all, and [`tag`] tells what the caller
+//! has seen already.
 
 mod changes;
+mod feed;
 mod pace;
 mod tag;
 mod usual;
@@ -14,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::changes::Changes;
 pub(crate) use self::changes::Seen;
+use self::feed::Feeds;
+pub(crate) use self::feed::{Batch, Listening};
 pub(crate) use self::pace::poll_after;
 pub(crate) use self::tag::Tagged;
 use self::usual::Usual;
@@ -26,6 +30,7 @@ pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(30);
 pub struct Polling {
     usual: Usual,
     changes: Changes,
+    feeds: Feeds,
     stop: CancellationToken,
 }
 
@@ -52,6 +57,19 @@ impl Polling {
             changed = change => changed.map_or(Ok(false), |changed| changed.map(|()| true)),
             () = self.stop.cancelled() => Ok(false),
         }
+    }
+
+    /// Begins to hear what happens to all runs.
+    ///
+    /// # Errors
+    /// [`reveille_shared::store::StoreError::Query`].
+    pub(crate) async fn listen(&self, store: &Store) -> Result<Listening> {
+        self.feeds.listen(store).await
+    }
+
+    /// Returns when the process stops.
+    pub(crate) async fn stopping(&self) {
+        self.stop.cancelled().await;
     }
 
     /// Whether the process stops, so that nobody should wait any longer.

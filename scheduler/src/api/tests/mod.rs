@@ -14,6 +14,7 @@ mod probes;
 mod refusals;
 mod schedules;
 mod stream;
+mod stream_all;
 mod triggers;
 
 use std::sync::Arc;

@@ -14,6 +14,7 @@ pub(crate) mod logs;
 pub(crate) mod result;
 pub(crate) mod retry_failed;
 pub(crate) mod stream;
+pub(crate) mod stream_all;
 pub(crate) mod tell;
 pub(crate) mod view;
 

@@ -5,6 +5,7 @@ mod limits;
 mod plans;
 mod runs;
 
+use std::collections::HashSet;
 use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +19,8 @@ use tokio::task::JoinSet;
 use super::database::{Database, Tx};
 use super::reads::prelude::*;
 use super::reads::{
-    impl_fan_outs, impl_plain, impl_plain_events, impl_read_answers, impl_read_fan_outs, impl_read_plans,
-    impl_read_runs,
+    impl_fan_outs, impl_feed, impl_plain, impl_plain_events, impl_read_answers, impl_read_fan_outs, impl_read_feed,
+    impl_read_plans, impl_read_runs,
 };
 use super::{Hint, Kind, SCHEMA, StoreError};
 
@@ -54,9 +55,11 @@ impl_read_plans!(Postgres, sqlx::Postgres);
 impl_read_runs!(Postgres, sqlx::Postgres);
 impl_read_answers!(Postgres, sqlx::Postgres);
 impl_read_fan_outs!(Postgres, sqlx::Postgres);
+impl_read_feed!(Postgres);
 impl_plain!(PgTx, " FOR SHARE");
 impl_fan_outs!(PgTx, " FOR UPDATE");
 impl_plain_events!(PgTx);
+impl_feed!(PgTx);
 
 impl Postgres {
     pub(crate) async fn connect(url: &str, process: &str) -> Result<Self> {
@@ -160,6 +163,20 @@ impl Database for Postgres {
             .await
             .map_err(step("begin a transaction"))?;
         Ok(Box::new(PgTx { tx, now }))
+    }
+
+    async fn writers(&self) -> Result<HashSet<String>> {
+        // Who inserts takes this lock before anything else of the statement happens, and gives it back after its commit is
+        // visible.
+        let writers: Vec<String> = sqlx::query_scalar(
+            "SELECT DISTINCT virtualtransaction FROM pg_locks
+             WHERE locktype = 'relation' AND relation = 'events'::regclass AND mode = 'RowExclusiveLock' AND granted
+               AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+        )
+        .fetch_all(&self.read)
+        .await
+        .map_err(step("look who writes"))?;
+        Ok(writers.into_iter().collect())
     }
 
     fn hint(&self, hint: Hint) {

@@ -5,6 +5,7 @@ mod limits;
 mod plans;
 mod runs;
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,8 +18,8 @@ use sqlx::{ConnectOptions as _, Connection as _, Transaction};
 use super::database::{Database, Tx};
 use super::reads::prelude::*;
 use super::reads::{
-    impl_fan_outs, impl_plain, impl_plain_events, impl_read_answers, impl_read_fan_outs, impl_read_plans,
-    impl_read_runs,
+    impl_fan_outs, impl_feed, impl_plain, impl_plain_events, impl_read_answers, impl_read_fan_outs, impl_read_feed,
+    impl_read_plans, impl_read_runs,
 };
 use super::{Hint, Kind, SCHEMA, StoreError};
 use crate::clock::Clock;
@@ -47,10 +48,12 @@ impl_read_plans!(Sqlite, sqlx::Sqlite);
 impl_read_runs!(Sqlite, sqlx::Sqlite);
 impl_read_answers!(Sqlite, sqlx::Sqlite);
 impl_read_fan_outs!(Sqlite, sqlx::Sqlite);
+impl_read_feed!(Sqlite);
 // The only writer needs no locks.
 impl_plain!(SqliteTx, "");
 impl_fan_outs!(SqliteTx, "");
 impl_plain_events!(SqliteTx);
+impl_feed!(SqliteTx);
 
 impl Sqlite {
     pub(crate) async fn open(folder: &Path, clock: Arc<dyn Clock>) -> Result<Self> {
@@ -134,6 +137,10 @@ impl Database for Sqlite {
     async fn begin(&self) -> Result<Box<dyn Tx>> {
         let tx = self.write.begin_with("BEGIN IMMEDIATE").await.map_err(step("begin a transaction"))?;
         Ok(Box::new(SqliteTx { tx, now: self.clock.now() }))
+    }
+
+    async fn writers(&self) -> Result<HashSet<String>> {
+        Ok(HashSet::new())
     }
 
     fn hint(&self, _: Hint) {}
