@@ -15,5 +15,6 @@ mod policies;
 mod reload;
 mod scenario;
 mod ssh;
+mod streams;
 mod unique;
 mod views;

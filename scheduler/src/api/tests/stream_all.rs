@@ -133,7 +133,7 @@ async fn a_filter_lets_through_what_it_names() {
     api.call(Method::DELETE, &format!("/v1/workRequests/{call}"), &[], Body::empty()).await;
     let fire = api.post("/v1/schedules/often:trigger", "").await;
     assert_eq!(fire.status, 202, "{}", fire.text);
-    let fired = fire.json["workRequests"][0].as_str().unwrap().to_owned();
+    let fired = fire.json["workRequests"][0]["id"].as_str().unwrap().to_owned();
     let child = WorkRequestId::new(jiff::Timestamp::now());
     let definition = reveille_shared::definition::Job::new(
         "default",
