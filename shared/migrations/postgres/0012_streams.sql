@@ -30,3 +30,43 @@ END
 $$;
 CREATE TRIGGER events_in_feed AFTER INSERT ON events
     REFERENCING NEW TABLE AS fresh FOR EACH STATEMENT EXECUTE FUNCTION put_in_feed();
+
+-- Lists. What a filter compares stands in the index that it is read by, so that what it passes over is not looked up. Nothing
+-- of it changes during a run: its updates stay on their page.
+DROP INDEX work_requests_newest;
+CREATE INDEX work_requests_newest ON work_requests (namespace, id DESC, accepted_at);
+DROP INDEX work_requests_of_job;
+CREATE INDEX work_requests_of_job ON work_requests (namespace, job, id DESC, accepted_at);
+DROP INDEX work_requests_of_schedule;
+CREATE INDEX work_requests_of_schedule ON work_requests (namespace, schedule, id DESC, accepted_at, job)
+    WHERE schedule IS NOT NULL;
+
+-- Runs that have FAILED or were CANCELED: few among many, so that a list of them needs a place of its own. Written with their
+-- end, by the database, so that no way of ending can forget.
+CREATE TABLE unsuccessful (
+    id          uuid        PRIMARY KEY,
+    namespace   text        NOT NULL,
+    job         text        NOT NULL,
+    schedule    text,
+    parent      uuid,
+    status      text        NOT NULL,
+    accepted_at timestamptz NOT NULL
+);
+INSERT INTO unsuccessful
+SELECT id, namespace, job, schedule, parent, status, accepted_at
+FROM work_requests WHERE status IN ('FAILED', 'CANCELED');
+CREATE INDEX unsuccessful_newest ON unsuccessful (namespace, id DESC, status, accepted_at);
+CREATE INDEX unsuccessful_of_job ON unsuccessful (namespace, job, id DESC, status, accepted_at);
+CREATE INDEX unsuccessful_of_schedule ON unsuccessful (namespace, schedule, id DESC, status, accepted_at, job)
+    WHERE schedule IS NOT NULL;
+CREATE INDEX unsuccessful_children ON unsuccessful (parent, id DESC, status) WHERE parent IS NOT NULL;
+CREATE FUNCTION note_unsuccessful() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO unsuccessful (id, namespace, job, schedule, parent, status, accepted_at)
+    VALUES (new.id, new.namespace, new.job, new.schedule, new.parent, new.status, new.accepted_at)
+    ON CONFLICT DO NOTHING;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER work_requests_unsuccessful AFTER UPDATE OF status ON work_requests
+    FOR EACH ROW WHEN (new.status IN ('FAILED', 'CANCELED')) EXECUTE FUNCTION note_unsuccessful();

@@ -47,6 +47,8 @@ pub(crate) trait Database:
     fn kind(&self) -> Kind;
     async fn now(&self) -> Result<Timestamp>;
     async fn begin(&self) -> Result<Box<dyn Tx>>;
+    /// These work requests, those that there are, in any order.
+    async fn work_requests_of(&self, ids: &[Uuid]) -> Result<Vec<WorkRequest>>;
     /// Transactions that have written to histories and whose commits may not be visible yet, by their names.
     async fn writers(&self) -> Result<HashSet<String>>;
     /// Passes a hint on to other processes.
@@ -110,8 +112,8 @@ pub(crate) trait ReadRuns {
     async fn unended(&self, filter: &ListFilter, limit: i64) -> Result<Vec<WorkRequestId>>;
     /// What is known of the limit that holds a run.
     async fn wait_facts(&self, run: &WorkRequest, hold: Hold) -> Result<Option<WaitFacts>>;
-    /// How long up to `sample` of a job's last runs that succeeded took.
-    async fn durations(&self, namespace: &str, job: &str, sample: i64) -> Result<Vec<SignedDuration>>;
+    /// How long up to `sample` of a job's last runs that succeeded took, if they are among the last `among` of all.
+    async fn durations(&self, namespace: &str, job: &str, sample: i64, among: i64) -> Result<Vec<SignedDuration>>;
     /// Up to `limit` refused events before this number, the newest first.
     async fn refused_events(&self, before: i64, limit: i64) -> Result<Vec<RefusedRecord>>;
     async fn late_reports(&self, id: WorkRequestId) -> Result<Vec<LateReport>>;

@@ -95,7 +95,7 @@ pub(crate) mod prelude {
     pub(crate) use super::super::leases::HeldLease;
     pub(crate) use super::super::markers::Marker;
     pub(crate) use super::super::reports::{LateReport, Report};
-    pub(crate) use super::super::requests::{ListFilter, Order, QueueDepth, SortBy, Standing};
+    pub(crate) use super::super::requests::{ListFilter, Order, Place, QueueDepth, SortBy, Standing};
     pub(crate) use super::super::rows::{
         At, BackfillRow, ChangeRow, ChunkRow, DepthRow, EndedRow, EventRow, ExternalDbRow, FanOutRow, FeedRow, FireRow,
         InForceRow, InOutbox, LateRow, LeaseRow, LogRow, MarkerRow, OpenFanOutRow, RefusedRow, ScheduleDbRow,

@@ -44,5 +44,6 @@ pub(crate) async fn started(state: &ApiState, namespace: &str, id: &str, base: &
 pub(crate) async fn find(state: &ApiState, namespace: &str, id: &str) -> Result<WorkRequest, Problem> {
     let unknown = || Problem::not_found("work request", id);
     let parsed: WorkRequestId = id.parse().map_err(|_| unknown())?;
-    state.store.work_request(namespace, parsed).await?.ok_or_else(unknown)
+    let found = state.polling.look(&state.store, parsed).await?;
+    found.filter(|run| run.namespace == namespace).ok_or_else(unknown)
 }

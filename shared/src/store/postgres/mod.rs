@@ -165,6 +165,18 @@ impl Database for Postgres {
         Ok(Box::new(PgTx { tx, now }))
     }
 
+    async fn work_requests_of(&self, ids: &[Uuid]) -> Result<Vec<WorkRequest>> {
+        let rows: Vec<WorkRequestRow> = sqlx::QueryBuilder::<sqlx::Postgres>::new(WORK_REQUEST)
+            .push(" WHERE w.id = ANY(")
+            .push_bind(ids)
+            .push(")")
+            .build_query_as()
+            .fetch_all(&self.read)
+            .await
+            .map_err(step("read work requests"))?;
+        all(rows)
+    }
+
     async fn writers(&self) -> Result<HashSet<String>> {
         // Who inserts takes this lock before anything else of the statement happens, and gives it back after its commit is
         // visible.

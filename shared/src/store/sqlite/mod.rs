@@ -139,6 +139,21 @@ impl Database for Sqlite {
         Ok(Box::new(SqliteTx { tx, now: self.clock.now() }))
     }
 
+    async fn work_requests_of(&self, ids: &[Uuid]) -> Result<Vec<WorkRequest>> {
+        let mut found = Vec::with_capacity(ids.len());
+        for id in ids {
+            let row: Option<WorkRequestRow> = sqlx::QueryBuilder::<sqlx::Sqlite>::new(WORK_REQUEST)
+                .push(" WHERE w.id = ")
+                .push_bind(id)
+                .build_query_as()
+                .fetch_optional(&self.read)
+                .await
+                .map_err(step("read work requests"))?;
+            found.extend(row.map(WorkRequest::try_from).transpose()?);
+        }
+        Ok(found)
+    }
+
     async fn writers(&self) -> Result<HashSet<String>> {
         Ok(HashSet::new())
     }
