@@ -47,6 +47,10 @@ const PURGED: i64 = 1_000;
 
 /// How long a worker in another language is listed as alive that holds nothing and has said nothing.
 const IDLE: Duration = Duration::from_secs(3600);
+/// How far back streams of all runs can be taken up: what happens is numbered for that long after the last of their readers.
+const FEED: SignedDuration = SignedDuration::from_hours(1);
+/// Transactions of one pass that forget what is older: many, as each run has several entries.
+const FEED_ROUNDS: usize = 60;
 /// How long events are remembered that were taken, and those that were refused.
 const EVENTS: SignedDuration = SignedDuration::from_hours(48);
 
@@ -230,7 +234,14 @@ impl Reconciler {
                 break;
             }
         }
-        let most = [(keys, PURGED), (unique, PURGED), (events, PURGED), (inputs, CHUNKS), (last, 1)];
+        let mut feed = 0;
+        for _ in 0..FEED_ROUNDS {
+            feed = self.store.trim_feed(before(FEED), PURGED).await?;
+            if i64::try_from(feed).is_ok_and(|trimmed| trimmed < PURGED) {
+                break;
+            }
+        }
+        let most = [(keys, PURGED), (unique, PURGED), (events, PURGED), (inputs, CHUNKS), (last, 1), (feed, PURGED)];
         let more = most.into_iter().any(|(purged, most)| i64::try_from(purged).is_ok_and(|purged| purged >= most));
         self.purge_at = Instant::now() + if more { Duration::ZERO } else { PURGE };
         Ok(keys + unique + inputs + events + deliveries + others)

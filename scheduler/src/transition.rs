@@ -1,7 +1,7 @@
 //! What has happened to a run, as announcements and streams tell it.
 
 use reveille_shared::state::Status;
-use reveille_shared::work_request::{Happening, HistoryEvent, WorkRequestId};
+use reveille_shared::work_request::{HistoryEvent, WorkRequestId};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -49,29 +49,13 @@ impl Transition {
         Self { work_request_id: id.to_string(), namespace, job, schedule, status, event }
     }
 
+    /// As JSON.
+    pub(crate) fn text(&self) -> String {
+        serde_json::to_string(self).expect("strings and numbers have a JSON form")
+    }
+
     /// What happened, as a word.
     pub(crate) const fn what(&self) -> &'static str {
         self.event.what()
     }
-}
-
-/// The run's status from this entry on; none where the entry alone does not tell, as it stays what it was.
-pub(crate) const fn status_from(what: &Happening) -> Option<Status> {
-    Some(match what {
-        Happening::Accepted { .. } => Status::Accepted,
-        Happening::Started { .. }
-        | Happening::AttemptFailed { .. }
-        | Happening::Released { .. }
-        | Happening::Deferred { .. }
-        | Happening::Split { .. } => Status::InProgress,
-        Happening::CancelRequested { .. } => Status::Canceling,
-        Happening::Succeeded { .. } => Status::Succeeded,
-        Happening::Failed { .. } => Status::Failed,
-        Happening::Canceled { .. } => Status::Canceled,
-        Happening::Held { .. }
-        | Happening::Admitted
-        | Happening::Returned { .. }
-        | Happening::Resent
-        | Happening::Parked { .. } => return None,
-    })
 }

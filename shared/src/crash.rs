@@ -118,6 +118,10 @@ list! {
         Redeliver,
         /// Old deliveries, and deleted webhooks, are forgotten.
         PurgeDeliveries,
+        /// Somebody listens to what happens.
+        KeepFeed,
+        /// What happened long ago is forgotten, and nobody listens any more.
+        TrimFeed,
         /// What follows the end of runs.
         Follow,
         /// Held fires that nothing holds any more are let go.

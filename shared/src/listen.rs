@@ -113,6 +113,8 @@ impl Listener {
     /// # Errors
     /// None at present.
     pub async fn serve(self, router: Router, stop: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+        // A router by itself would copy all of its routes for each connection: half a megabyte.
+        let router = router.into_make_service();
         match self {
             Self::Plain(tcp) => axum::serve(tcp, router).with_graceful_shutdown(stop).await,
             Self::Tls(tls) => axum::serve(tls, router).with_graceful_shutdown(stop).await,

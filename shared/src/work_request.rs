@@ -312,6 +312,28 @@ pub enum Happening {
     },
 }
 
+impl Happening {
+    /// The run's status from this entry on; none where the entry alone does not tell, as it stays what it was.
+    #[must_use]
+    pub const fn status(&self) -> Option<Status> {
+        Some(match self {
+            Self::Accepted { .. } => Status::Accepted,
+            Self::Started { .. }
+            | Self::AttemptFailed { .. }
+            | Self::Released { .. }
+            | Self::Deferred { .. }
+            | Self::Split { .. } => Status::InProgress,
+            Self::CancelRequested { .. } => Status::Canceling,
+            Self::Succeeded { .. } => Status::Succeeded,
+            Self::Failed { .. } => Status::Failed,
+            Self::Canceled { .. } => Status::Canceled,
+            Self::Held { .. } | Self::Admitted | Self::Returned { .. } | Self::Resent | Self::Parked { .. } => {
+                return None;
+            }
+        })
+    }
+}
+
 /// One line that a run printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLine {

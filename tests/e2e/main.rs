@@ -18,6 +18,7 @@ mod policies;
 mod reload;
 mod scenario;
 mod ssh;
+mod streams;
 mod unique;
 mod views;
 mod webhooks;

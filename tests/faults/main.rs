@@ -12,5 +12,6 @@ mod killed;
 mod long_runs;
 mod orphans;
 mod purged;
+mod streams;
 mod transitions;
 mod verify;

@@ -9,7 +9,8 @@
 //! - [`services`]: a fresh database and virtual host on the servers of the whole test run, or private ones.
 //! - [`proxy`]: a network that can be cut.
 //! - [`sshd`]: a host to run commands on.
-//! - [`client`]: the REST interface; [`callee`]: an endpoint whose work takes long; [`receiver`]: one for webhooks.
+//! - [`client`]: the REST interface; [`sse`]: its streams; [`callee`]: an endpoint whose work takes long; [`receiver`]: one for
+//!   webhooks.
 //! - [`stack`]: all of it together.
 //!
 //! Output of the programs that a test starts is printed when the test drops them: the test runner shows
@@ -27,6 +28,7 @@ pub mod proxy;
 pub mod rabbitmq;
 pub mod receiver;
 pub mod services;
+pub mod sse;
 pub mod sshd;
 pub mod stack;
 pub mod usage;

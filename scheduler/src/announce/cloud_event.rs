@@ -5,7 +5,7 @@ use reveille_shared::store::Untold;
 use serde_json::{Value, json};
 
 use crate::api::time::Instant;
-use crate::transition::{Transition, Whose, status_from};
+use crate::transition::{Transition, Whose};
 
 /// What comes before an entry's type.
 const TYPE: &str = "io.reveille.workRequest.";
@@ -31,7 +31,7 @@ pub(crate) fn text(untold: &Untold) -> String {
 fn transition(untold: &Untold) -> Transition {
     let Untold { number: _, id, namespace, job, schedule, event } = untold;
     let whose = Whose { id: *id, namespace: namespace.clone(), job: job.clone(), schedule: schedule.clone() };
-    Transition::new(whose, event.clone(), status_from(&event.what))
+    Transition::new(whose, event.clone(), event.what.status())
 }
 
 fn document(untold: &Untold, data: Transition) -> String {

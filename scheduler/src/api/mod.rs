@@ -6,7 +6,8 @@
 //! - [`rate`]: how many requests they may make.
 //! - [`heavy`]: large bodies, as many at a time as there is memory for.
 //! - [`extract`], [`body`]: what handlers take from a request; [`page`]: lists; [`error`]: what is answered when it fails.
-//! - [`idempotency`]: requests that are repeated; [`known`]: what is known of a run; [`polling`]: asking after it cheaply.
+//! - [`idempotency`]: requests that are repeated; [`known`]: what is known of a run; [`polling`]: asking after it cheaply;
+//!   [`sse`]: being told.
 //! - [`jobs`], [`schedules`], [`definitions`], [`work_requests`], [`operations`]: a folder per resource, a file per verb;
 //!   [`verbs`]: those that stand behind a name. [`history`], [`hide`]: what several of them show.
 //! - [`webhooks`]: who has it posted what happens.
@@ -37,6 +38,7 @@ pub(crate) mod polling;
 pub(crate) mod rate;
 mod schedules;
 pub(crate) mod server_names;
+mod sse;
 #[cfg(test)]
 mod tests;
 pub(crate) mod time;

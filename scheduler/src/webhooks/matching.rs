@@ -12,7 +12,6 @@ use tokio::sync::Notify;
 
 use super::Webhooks;
 use crate::leader::Leadership;
-use crate::transition::status_from;
 
 /// How often to look whether something has happened.
 pub const PERIOD: Duration = Duration::from_millis(250);
@@ -89,7 +88,7 @@ fn wants(webhook: &Webhook, entry: &Untold) -> bool {
     };
     webhook.namespace == entry.namespace
         && entry.event.at >= webhook.created_at
-        && status_from(&entry.event.what).is_some_and(|status| filter.statuses.contains(&status))
+        && entry.event.what.status().is_some_and(|status| filter.statuses.contains(&status))
         && of(&filter.jobs, Some(&entry.job))
         && of(&filter.schedules, entry.schedule.as_deref())
 }

@@ -18,6 +18,7 @@ use super::events_in::{RefusedRecord, SeenKey};
 use super::external::ExternalRow;
 use super::fair::{Lane, Share};
 use super::fan_outs::{FanOut, InputChunk, NewFanOut, OpenFanOut, UnfinishedChild};
+use super::feed::FeedPage;
 use super::fires::{CursorMove, Fire};
 use super::follow::EndedRun;
 use super::idempotency::IdempotencyKey;
@@ -47,11 +48,15 @@ use crate::work_request::{HistoryEvent, LogLine, WorkRequest, WorkRequestId};
 /// The way to write, and what else differs.
 #[async_trait]
 pub(crate) trait Database:
-    ReadPlans + ReadRuns + ReadAnswers + ReadFanOuts + ReadKeys + ReadWebhooks + Send + Sync + 'static
+    ReadPlans + ReadRuns + ReadAnswers + ReadFanOuts + ReadKeys + ReadWebhooks + ReadFeed + Send + Sync + 'static
 {
     fn kind(&self) -> Kind;
     async fn now(&self) -> Result<Timestamp>;
     async fn begin(&self) -> Result<Box<dyn Tx>>;
+    /// These work requests, those that there are, in any order.
+    async fn work_requests_of(&self, ids: &[Uuid]) -> Result<Vec<WorkRequest>>;
+    /// Transactions that have written to histories and whose commits may not be visible yet, by their names.
+    async fn writers(&self) -> Result<HashSet<String>>;
     /// Passes a hint on to other processes.
     fn hint(&self, hint: Hint);
     /// Waits for a hint of any process; never returns where there are no others.
@@ -121,8 +126,8 @@ pub(crate) trait ReadRuns {
     async fn unended(&self, filter: &ListFilter, limit: i64) -> Result<Vec<WorkRequestId>>;
     /// What is known of the limit that holds a run.
     async fn wait_facts(&self, run: &WorkRequest, hold: Hold) -> Result<Option<WaitFacts>>;
-    /// How long up to `sample` of a job's last runs that succeeded took.
-    async fn durations(&self, namespace: &str, job: &str, sample: i64) -> Result<Vec<SignedDuration>>;
+    /// How long up to `sample` of a job's last runs that succeeded took, if they are among the last `among` of all.
+    async fn durations(&self, namespace: &str, job: &str, sample: i64, among: i64) -> Result<Vec<SignedDuration>>;
     /// Up to `limit` refused events before this number, the newest first.
     async fn refused_events(&self, before: i64, limit: i64) -> Result<Vec<RefusedRecord>>;
     async fn late_reports(&self, id: WorkRequestId) -> Result<Vec<LateReport>>;
@@ -183,6 +188,15 @@ pub(crate) trait ReadWebhooks {
     async fn any_due_deliveries(&self, now: Timestamp) -> Result<bool>;
 }
 
+/// Reads of what happens, likewise.
+#[async_trait]
+pub(crate) trait ReadFeed {
+    /// Up to `limit` numbers behind `after` and up to `until`, and whether any is missing.
+    async fn feed(&self, after: i64, until: i64, limit: i64) -> Result<FeedPage>;
+    /// The number behind which nothing is missing, and the last one; 0 if there are none.
+    async fn feed_bounds(&self) -> Result<(i64, i64)>;
+}
+
 /// Where a page of names starts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum NamePage<'a> {
@@ -218,7 +232,7 @@ pub(crate) enum Which<'a> {
 /// each does what it is good at.
 #[async_trait]
 pub(crate) trait Tx:
-    Plain + PlainEvents + Events + Runs + Plans + Limits + FanOuts + Keys + Webhooks + Deliveries + Send
+    Plain + PlainEvents + Events + Runs + Plans + Limits + FanOuts + Keys + Webhooks + Deliveries + Feed + Send
 {
     /// The database's clock when the transaction began.
     fn now(&self) -> Timestamp;
@@ -435,6 +449,21 @@ pub(crate) trait Deliveries {
     /// The first pending one of each of these webhooks and runs is due now, unless it was before.
     async fn wake_next(&mut self, of: &[(Uuid, Uuid)]) -> Result<()>;
     async fn purge_deliveries(&mut self, before: Timestamp, limit: i64) -> Result<u64>;
+}
+
+/// Single statements about who listens to what happens.
+#[async_trait]
+pub(crate) trait Feed {
+    /// Notes that somebody does; answers whether what happens is numbered. That stays so until the transaction ends.
+    async fn hear_feed(&mut self) -> Result<bool>;
+    /// Takes a number for nothing.
+    async fn skip_feed_number(&mut self) -> Result<i64>;
+    /// What happens is numbered from now on; what has happened before this number is not known.
+    async fn open_feed(&mut self, floor: i64) -> Result<()>;
+    /// What happens is no more numbered if nobody has listened since this instant.
+    async fn close_feed(&mut self, before: Timestamp) -> Result<()>;
+    /// Forgets those of the first `limit` numbers whose entries are from before this instant.
+    async fn trim_feed(&mut self, before: Timestamp, limit: i64) -> Result<u64>;
 }
 
 /// Single statements.

@@ -16,7 +16,7 @@
 //! - [`external`](self), [`events_in`](self): leases of workers in other languages, and what they tell.
 //! - [`requests`](self): reading and cancelling.
 //! - [`outbox`](self): what happens, on its way to whoever wants to know; [`webhooks`](self), [`webhook_deliveries`](self): to
-//!   those who have it posted.
+//!   those who have it posted; [`feed`](self): in one order, for who listens.
 //! - [`workers`](self), [`leader`](self): who is alive, who leads.
 //!
 //! Whatever happens to a run is decided by [`crate::state::apply`] on a locked row ([`transition`](self)),
@@ -33,6 +33,7 @@ mod events_in;
 mod external;
 mod fair;
 mod fan_outs;
+mod feed;
 mod fires;
 mod follow;
 mod idempotency;
@@ -75,6 +76,7 @@ pub use self::dispatch::{Outgoing, Taken};
 pub use self::events_in::{EventVerdict, Incoming, RefusedRecord, Via};
 pub use self::external::{ExternalClaim, ExternalLease, Heartbeat, external_worker};
 pub use self::fan_outs::{Births, FanOut, InputChunk, NewFanOut, OpenFanOut, STAGED, UnfinishedChild};
+pub use self::feed::{Feed, FeedEntry, FeedPart};
 pub use self::fires::{
     ByHand, CLOCK_TOLERANCE, Decision, Fire, FireOutcome, FirePlan, FirePlans, FireVerdict, OverlapRule, Planned,
     SkipReason,
@@ -105,7 +107,7 @@ use crate::crash::{self, Act};
 use crate::work_request::WorkRequestId;
 
 /// The schema that this build writes: the number of its last migration.
-pub const SCHEMA: i64 = 11;
+pub const SCHEMA: i64 = 12;
 
 /// The durable truth. Cheap to clone.
 #[derive(Clone)]

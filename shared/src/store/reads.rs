@@ -5,6 +5,7 @@
 mod answers;
 mod events;
 mod fan_outs;
+mod feed;
 mod keys;
 mod plain;
 mod plans;
@@ -14,6 +15,7 @@ mod webhooks;
 pub(crate) use self::answers::impl_read_answers;
 pub(crate) use self::events::impl_plain_events;
 pub(crate) use self::fan_outs::{impl_fan_outs, impl_read_fan_outs};
+pub(crate) use self::feed::{impl_feed, impl_read_feed};
 pub(crate) use self::keys::{impl_keys, impl_read_keys};
 pub(crate) use self::plain::impl_plain;
 pub(crate) use self::plans::impl_read_plans;
@@ -166,6 +168,7 @@ pub(crate) mod prelude {
     pub(crate) use super::super::external::ExternalRow;
     pub(crate) use super::super::fair::Lane;
     pub(crate) use super::super::fan_outs::{FanOut, InputChunk, NewFanOut, OpenFanOut, UnfinishedChild};
+    pub(crate) use super::super::feed::FeedPage;
     pub(crate) use super::super::fires::Fire;
     pub(crate) use super::super::follow::EndedRun;
     pub(crate) use super::super::idempotency::IdempotencyKey;
@@ -174,12 +177,12 @@ pub(crate) mod prelude {
     pub(crate) use super::super::leases::HeldLease;
     pub(crate) use super::super::markers::Marker;
     pub(crate) use super::super::reports::{LateReport, Report};
-    pub(crate) use super::super::requests::{ListFilter, Order, QueueDepth, SortBy, Standing};
+    pub(crate) use super::super::requests::{ListFilter, Order, Place, QueueDepth, SortBy, Standing};
     pub(crate) use super::super::rows::{
         At, BackfillRow, ChangeRow, ChunkRow, DeliveryRow, DepthRow, EndedRow, EventRow, ExternalDbRow, FanOutRow,
-        FireRow, InForceRow, InOutbox, KeyRow, LateRow, LeaseRow, LogRow, MarkerRow, NamedChangeRow, OpenFanOutRow,
-        RefusedRow, ScheduleDbRow, UnfinishedRow, UntoldRow, VersionedJobRow, WebhookRow, WorkRequestRow, WorkerRow,
-        all, number, priority, priority_column, status_column,
+        FeedRow, FireRow, InForceRow, InOutbox, KeyRow, LateRow, LeaseRow, LogRow, MarkerRow, NamedChangeRow,
+        OpenFanOutRow, RefusedRow, ScheduleDbRow, UnfinishedRow, UntoldRow, VersionedJobRow, WebhookRow,
+        WorkRequestRow, WorkerRow, all, number, priority, priority_column, status_column,
     };
     pub(crate) use super::super::schedules::{ScheduleKey, ScheduleRow, just_before};
     pub(crate) use super::super::texts::clean;
@@ -188,6 +191,7 @@ pub(crate) mod prelude {
     pub(crate) use super::super::webhooks::Webhook;
     pub(crate) use super::super::workers::{NewWorker, Worker};
     pub(crate) use super::super::{Result, step};
+    pub(crate) use super::feed::without_status;
     pub(crate) use super::{
         BACKFILL, LEASE, TAKEN_KEY, WEBHOOK, WORK_REQUEST, api_keys, delivery_columns, external_leases, id_floor,
         in_outbox,

@@ -84,6 +84,40 @@ pub struct ListFilter {
     pub order: Order,
 }
 
+/// Where a list reads what its filter compares.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    /// What is joined with the work requests `w` for that.
+    pub(crate) join: &'static str,
+    /// Before the names of columns.
+    pub(crate) columns: &'static str,
+    /// The column of ids.
+    pub(crate) id: &'static str,
+}
+
+impl Place {
+    /// All of them.
+    const ALL: Self = Self { join: "", columns: "w.", id: "w.id" };
+    /// Those that have not ended.
+    pub(crate) const UNENDED: Self = Self { join: " JOIN deliveries u ON u.id = w.id", columns: "w.", id: "u.id" };
+    /// Those that have FAILED or were CANCELED.
+    const UNSUCCESSFUL: Self = Self { join: " JOIN unsuccessful u ON u.id = w.id", columns: "u.", id: "u.id" };
+}
+
+impl ListFilter {
+    /// Where to look: what is rare would take long to find among all that has ended well.
+    pub(crate) fn place(&self) -> Place {
+        let are_all = |are: fn(&Status) -> bool| !self.status.is_empty() && self.status.iter().all(are);
+        if are_all(|status| !status.is_terminal()) {
+            Place::UNENDED
+        } else if are_all(|status| matches!(status, Status::Failed | Status::Canceled)) {
+            Place::UNSUCCESSFUL
+        } else {
+            Place::ALL
+        }
+    }
+}
+
 /// What became of a request to cancel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cancellation {
@@ -133,6 +167,14 @@ impl Store {
     /// [`super::StoreError::Query`].
     pub async fn work_request(&self, namespace: &str, id: WorkRequestId) -> Result<Option<WorkRequest>> {
         self.db.work_request(namespace, id).await
+    }
+
+    /// These work requests, of any namespace, those that there are, in any order.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn work_requests_of(&self, ids: &[WorkRequestId]) -> Result<Vec<WorkRequest>> {
+        self.db.work_requests_of(&super::ids(ids.iter().copied())).await
     }
 
     /// Up to `limit` work requests, in the filter's order.

@@ -3,6 +3,7 @@
 mod delivery;
 mod events;
 mod fan_outs;
+mod feed;
 mod keys;
 mod plans;
 mod webhooks;
@@ -29,6 +30,7 @@ use crate::work_request::{
 pub(crate) use self::delivery::{DepthRow, LateRow, LeaseRow, LimitDbRow, MarkerRow, WorkerRow};
 pub(crate) use self::events::{ExternalDbRow, RefusedRow};
 pub(crate) use self::fan_outs::{ChildrenColumns, ChunkRow, FanOutRow, OpenFanOutRow, UnfinishedRow};
+pub(crate) use self::feed::FeedRow;
 pub(crate) use self::keys::KeyRow;
 pub(crate) use self::plans::{
     BackfillRow, ChangeRow, EndedRow, FireRow, InForceRow, NamedChangeRow, ScheduleDbRow, VersionedJobRow,

@@ -10,6 +10,8 @@ use crate::work_request::WorkRequest;
 
 /// Ended runs of the job that tell how long one usually takes.
 const SAMPLE: i64 = 20;
+/// … of so many: of a job that hardly ever succeeds nothing is usual, and it must not take long to find that out.
+const AMONG: i64 = 1_000;
 
 /// A run that was due so long ago waits for room in its queue.
 const PROMPT: SignedDuration = SignedDuration::from_secs(1);
@@ -77,7 +79,7 @@ impl Store {
     /// # Errors
     /// [`super::StoreError::Query`].
     pub async fn usual_duration(&self, namespace: &str, job: &str) -> Result<Option<Duration>> {
-        let took = self.db.durations(namespace, job, SAMPLE).await?;
+        let took = self.db.durations(namespace, job, SAMPLE, AMONG).await?;
         let Some(count) = i32::try_from(took.len()).ok().filter(|count| *count > 0) else { return Ok(None) };
         let sum = took.into_iter().fold(SignedDuration::ZERO, SignedDuration::saturating_add);
         Ok(Some((sum / count).unsigned_abs()))

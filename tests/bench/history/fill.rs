@@ -108,6 +108,10 @@ pub(crate) async fn fill(database: &str, rows: u32) -> Result<()> {
         }
         written = next;
     }
+    // As a trigger would have.
+    let unsuccessful = "INSERT INTO unsuccessful SELECT id, namespace, job, schedule, parent, status, accepted_at
+                        FROM work_requests WHERE status IN ('FAILED', 'CANCELED') ON CONFLICT DO NOTHING";
+    sqlx::raw_sql(unsuccessful).execute(&mut connection).await?;
     for (_, make) in indexes {
         ensure!(free()? >= SPARE, "the runs were written, and the disk is too full for indexes");
         sqlx::raw_sql(AssertSqlSafe(make)).execute(&mut connection).await.context("making an index")?;
@@ -150,6 +154,8 @@ mod tests {
         let runs = store.work_requests(&filter, 1000).await.unwrap();
         let count = |status| runs.iter().filter(|run| run.status == status).count();
         assert_eq!([Status::Succeeded, Status::Failed, Status::Canceled].map(count), [194, 4, 2]);
+        let rare = ListFilter { status: vec![Status::Failed, Status::Canceled], ..filter.clone() };
+        assert_eq!(store.work_requests(&rare, 1000).await.unwrap().len(), 6);
         assert!(runs.is_sorted_by(|newer, older| newer.accepted_at > older.accepted_at));
         for run in &runs {
             assert_eq!(run.id.0.get_version_num(), 7);

@@ -29,7 +29,7 @@ use crate::runs::{NOOP, end_to_end, median};
 /// What a worker of the throughput's measurement has.
 const SLOTS: &str = "1000";
 /// Whose sizes are printed.
-const TABLES: [&str; 3] = ["work_requests", "events", "deliveries"];
+const TABLES: [&str; 4] = ["work_requests", "events", "deliveries", "unsuccessful"];
 
 /// Measures runs with much history
 #[derive(Debug, clap::Parser)]
@@ -133,7 +133,7 @@ fn print(rows: u32, before: &Figures, after: &Figures) {
         println!("{name:52}{before:10.digits$}{after:16.digits$}{:8.2}", after / before);
     };
     row("runs/s from end to end", before.runs_per_second, after.runs_per_second, 0);
-    for ((name, before), (_, after)) in before.reads.all().into_iter().zip(after.reads.all()) {
+    for ((name, before), (_, after)) in before.reads.0.iter().zip(&after.reads.0) {
         row(&format!("{name}: p50, ms"), before.at(0.5), after.at(0.5), 2);
         row("  p99", before.at(0.99), after.at(0.99), 2);
     }

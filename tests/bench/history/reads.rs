@@ -1,4 +1,4 @@
-//! What someone asks who looks at runs: pages of a job's, and single ones, one request after the other.
+//! What someone asks who looks at runs: pages by many filters, and single ones, one request after the other.
 
 use anyhow::{Context as _, Result};
 use harness::client::Client;
@@ -9,46 +9,58 @@ use uuid::Uuid;
 
 use crate::sample::{Sample, millis};
 
-/// In ms.
-pub(crate) struct Reads {
-    /// A job's newest page and the ones behind it, each named by the one before.
-    pages: Sample,
-    /// Pages of the same job that begin at any time of its history. The list passes over the runs of the hour behind it,
-    /// as ids are made by other clocks: how many these are shows here.
-    old_pages: Sample,
-    /// One work request of any time.
-    single: Sample,
-}
+/// Lists that are read from the newest run on, page behind page.
+const PAGES: [(&str, &str); 6] = [
+    ("pages of all", "limit=50"),
+    ("pages of a job", "job=noop"),
+    ("pages of what FAILED of a job", "job=noop&status=FAILED"),
+    ("pages of what was CANCELED", "status=CANCELED"),
+    ("pages of what has not ended", "status=IN_PROGRESS,ACCEPTED"),
+    ("pages of a job that a schedule calls for now and then", "job=job-5&schedule=schedule-3"),
+];
+/// Lists that begin at any time of the history.
+const BEFORE: [(&str, &str); 5] = [
+    ("page of all, accepted before any time", "limit=50"),
+    ("page of a job, accepted before any time", "job=noop"),
+    ("page of a schedule, accepted before any time", "schedule=schedule-3"),
+    ("page of what FAILED, accepted before any time", "status=FAILED"),
+    ("page of what SUCCEEDED of a job, before any time", "job=job-5&status=SUCCEEDED"),
+];
+
+/// By name, in ms.
+pub(crate) struct Reads(pub(crate) Vec<(&'static str, Sample)>);
 
 impl Reads {
     pub(crate) async fn measure(api: &Client, database: &str, requests: u16) -> Result<Self> {
-        let mut page: Option<String> = None;
-        let mut pages = Vec::new();
-        for _ in 0..requests {
-            let behind = page.map(|page| format!("&page={page}")).unwrap_or_default();
-            let (took, list) = timed(api, &format!("/v1/workRequests?job=noop{behind}")).await?;
-            // From the newest again, where there are not that many.
-            page = list["nextPage"].as_str().map(str::to_owned);
-            pages.push(took);
+        let mut all = Vec::new();
+        for (name, filter) in PAGES {
+            let (mut page, mut pages): (Option<String>, _) = (None, Vec::new());
+            for _ in 0..requests {
+                let behind = page.map(|page| format!("&page={page}")).unwrap_or_default();
+                let (took, list) = timed(api, &format!("/v1/workRequests?{filter}{behind}")).await?;
+                // From the newest again, where there are not that many.
+                page = list["nextPage"].as_str().map(str::to_owned);
+                pages.push(took);
+            }
+            all.push((name, Sample::of(pages)?));
         }
         let runs = any(database, requests).await?;
-        let (mut old_pages, mut single) = (Vec::new(), Vec::new());
+        let (mut single, mut times) = (Vec::new(), Vec::new());
         for id in runs {
             let (took, run) = timed(api, &format!("/v1/workRequests/{id}")).await?;
             single.push(took);
-            let accepted = run["timeAccepted"].as_str().context("when it was accepted")?;
-            let (took, _) = timed(api, &format!("/v1/workRequests?job=noop&acceptedBefore={accepted}")).await?;
-            old_pages.push(took);
+            times.push(run["timeAccepted"].as_str().context("when it was accepted")?.to_owned());
         }
-        Ok(Self { pages: Sample::of(pages)?, old_pages: Sample::of(old_pages)?, single: Sample::of(single)? })
-    }
-
-    pub(crate) fn all(&self) -> [(&'static str, &Sample); 3] {
-        [
-            ("page of a job, from the newest on", &self.pages),
-            ("page of a job, accepted before any time", &self.old_pages),
-            ("one work request of any time", &self.single),
-        ]
+        all.push(("one work request of any time", Sample::of(single)?));
+        for (name, filter) in BEFORE {
+            let mut pages = Vec::new();
+            for accepted in &times {
+                let path = format!("/v1/workRequests?{filter}&acceptedBefore={accepted}");
+                pages.push(timed(api, &path).await?.0);
+            }
+            all.push((name, Sample::of(pages)?));
+        }
+        Ok(Self(all))
     }
 }
 

@@ -12,6 +12,7 @@ use crate::bed::{Bed, NAMESPACE, failed, on_both, succeeded};
 on_both!(
     every_order_is_paged_from_either_end,
     one_of_an_id_and_those_of_a_resource,
+    a_list_of_some_states_is_all_of_them_wherever_it_is_read,
     standings_and_outputs_of_many_at_once,
     a_history_is_read_from_either_end,
     a_run_tells_until_when_it_may_start,
@@ -30,6 +31,59 @@ async fn pages(bed: &Bed, order: Order) -> Vec<WorkRequest> {
         let Some(last) = page.last() else { return seen };
         filter.after = Some(last.id);
         seen.extend(page);
+    }
+}
+
+async fn a_list_of_some_states_is_all_of_them_wherever_it_is_read(bed: Bed) {
+    for outcome in [succeeded(), failed(None), failed(Some(std::time::Duration::ZERO))] {
+        let run = bed.running().await;
+        bed.report(&run, outcome).await.unwrap();
+    }
+    let leading = bed.running().await;
+    bed.store.cancel(NAMESPACE, leading.id, "ann".into()).await.unwrap();
+    bed.running().await;
+    let parent = WorkRequestId(Uuid::from_u128(7));
+    for (job, parent) in [("archive", None), ("copy", Some(parent)), ("copy", None)] {
+        for is_canceled in [true, false] {
+            let request = reveille_shared::store::NewWorkRequest { job: job.into(), parent, ..bed.new_request().await };
+            let id = bed.accept(request).await;
+            if is_canceled {
+                bed.store.cancel(NAMESPACE, id, "ann".into()).await.unwrap();
+            }
+        }
+    }
+    let every = bed.store.work_requests(&all(), 100).await.unwrap();
+    assert_eq!(every.len(), 11);
+    let some = [every[3].id, every[9].id, every[3].id, parent, every[0].id];
+    let mut found = bed.store.work_requests_of(&some).await.unwrap();
+    found.sort_by_key(|run| std::cmp::Reverse(run.id));
+    assert_eq!(found, [&every[0], &every[3], &every[9]].map(Clone::clone));
+    assert_eq!(bed.store.work_requests_of(&[]).await.unwrap(), []);
+    let states =
+        [Status::Accepted, Status::InProgress, Status::Canceling, Status::Succeeded, Status::Failed, Status::Canceled];
+    let middle = every[5].accepted_at;
+    let narrower = [
+        all(),
+        ListFilter { job: Some("copy".into()), ..all() },
+        ListFilter { job: Some("copy".into()), parent: Some(parent), ..all() },
+        ListFilter { parent: Some(parent), ..all() },
+        ListFilter { accepted_after: Some(middle), ..all() },
+        ListFilter { accepted_before: Some(middle), job: Some("archive".into()), ..all() },
+        ListFilter { namespace: "other".into(), ..all() },
+        ListFilter { after: Some(every[4].id), ..all() },
+        ListFilter { after: Some(every[4].id), order: Order { by: SortBy::Accepted, ascending: true }, ..all() },
+        ListFilter { order: Order { by: SortBy::Job, ascending: true }, ..all() },
+    ];
+    for filter in narrower {
+        let unfiltered: Vec<_> = bed.store.work_requests(&filter, 100).await.unwrap();
+        // Every set of states.
+        for set in 1..1_u32 << states.len() {
+            let status: Vec<_> =
+                (0..).zip(states).filter(|(bit, _)| set >> bit & 1 == 1).map(|(_, state)| state).collect();
+            let expected: Vec<_> = unfiltered.iter().filter(|run| status.contains(&run.status)).cloned().collect();
+            let filter = ListFilter { status, ..filter.clone() };
+            assert_eq!(bed.store.work_requests(&filter, 100).await.unwrap(), expected, "{filter:?}");
+        }
     }
 }
 

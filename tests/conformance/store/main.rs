@@ -12,6 +12,7 @@ mod external;
 mod fair;
 mod fan_out;
 mod faults;
+mod feed;
 mod fires;
 mod follow;
 mod history;

@@ -1,4 +1,5 @@
-//! The clients themselves, where Python's package index can be reached. Where it can't, the transcript alone has to do.
+//! The clients themselves, where Python's and Node's package indexes can be reached. Where they can't, the transcript and our own
+//! reader of streams have to do.
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -22,14 +23,48 @@ async fn others_clients_follow_runs_unmodified() -> Result<()> {
     let Some(python) = clients().await? else { return Ok(()) };
     let stack = super::stack(Stack::postgres_rabbit()).start().await?;
     let base = super::base(&stack)?;
-    for script in ["with_oci.py", "with_azure.py", "with_google.py"] {
-        let output =
-            run(Command::new(&python).arg(folder().join(script)).arg(&base).arg(harness::key::text()), LIMIT).await?;
-        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        ensure!(output.status.success(), "{script}: {said}");
-        say(&said);
+    for script in ["with_oci.py", "with_azure.py", "with_google.py", "with_sse.py"] {
+        drive(Command::new(&python).arg(folder().join(script)).arg(&base).arg(harness::key::text())).await?;
     }
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browsers_event_source_hears_runs_unmodified() -> Result<()> {
+    let Some(script) = event_source().await? else { return Ok(()) };
+    let stack = super::stack(Stack::embedded()).start().await?;
+    drive(Command::new("node").arg(script).arg(super::base(&stack)?)).await
+}
+
+async fn drive(client: &mut Command) -> Result<()> {
+    let output = run(client, LIMIT).await?;
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.success(), "{client:?}: {said}");
+    say(&said);
+    Ok(())
+}
+
+/// The script beside the client that it drives, kept in the target folder for the next time; none if that can't be had.
+async fn event_source() -> Result<Option<PathBuf>> {
+    let kept = harness::process::workspace_binary("reveille")?.parent().context("a folder")?.join("event-source");
+    std::fs::create_dir_all(&kept)?;
+    for file in ["package.json", "with_eventsource.mjs"] {
+        std::fs::copy(folder().join(file), kept.join(file))?;
+    }
+    let install = ["install", "--silent", "--no-audit", "--no-fund", "--fetch-retries=1", "--fetch-timeout=5000"];
+    let made = run(Command::new("npm").args(install).current_dir(&kept), PATIENCE).await;
+    Ok(had(made, "Node's").then(|| kept.join("with_eventsource.mjs")))
+}
+
+/// Whether a client could be installed; says so if not.
+fn had(made: Result<Output>, whose: &str) -> bool {
+    let why = match made {
+        Ok(output) if output.status.success() => return true,
+        Ok(output) => String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default().to_owned(),
+        Err(error) => format!("{error:#}"),
+    };
+    say(&format!("PASSED OVER: no clients to be had from {whose} package index: {why}"));
+    false
 }
 
 /// A Python that has the clients, kept in the target folder for the next time; none if they can't be had.
@@ -56,20 +91,11 @@ pub(crate) async fn clients() -> Result<Option<PathBuf>> {
         }
         other => other,
     };
-    match made {
-        Ok(output) if output.status.success() => {
-            std::fs::write(&installed, wanted)?;
-            Ok(Some(python))
-        }
-        other => {
-            let why = match other {
-                Ok(output) => String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default().to_owned(),
-                Err(error) => format!("{error:#}"),
-            };
-            say(&format!("PASSED OVER: no clients to be had from Python's package index: {why}"));
-            Ok(None)
-        }
+    if !had(made, "Python's") {
+        return Ok(None);
     }
+    std::fs::write(&installed, wanted)?;
+    Ok(Some(python))
 }
 
 pub(crate) async fn run(command: &mut Command, limit: Duration) -> Result<Output> {

@@ -66,6 +66,8 @@ pub(super) enum Load {
     CancelsAll,
     FireByHand,
     PauseAndResume,
+    /// Somebody listens to what happens to all runs.
+    Listens,
     Backfill,
     CanceledBackfill,
     /// API keys are made, rotated and revoked, and used.
@@ -143,6 +145,8 @@ fn of_commit(commit: Commit) -> Scene {
         // Fires end, and the world has a webhook that wants to know.
         Commit::MatchWebhooks | Commit::ClaimDeliveries | Commit::KeepTried => (Scheduler, Nothing, Load::Fires),
         Commit::Redeliver => (Scheduler, Nothing, Load::Redeliveries),
+        Commit::KeepFeed => (Scheduler, Nothing, Load::Listens),
+        Commit::TrimFeed => (Scheduler, Nothing, Load::Fires),
         Commit::Follow => (Scheduler, Nothing, Load::Asks),
         Commit::AdmitStranded => (Scheduler, FiresAreStranded, Load::Fires),
         Commit::RegisterWorker => (Worker, Nothing, Load::Fires),

@@ -1,7 +1,10 @@
 //! What makes it cheap to ask after a run again and again: [`pace`] says when it is worth while, [`usual`] remembers how
-//! long jobs take, [`changes`] waits for many runs with one query, and [`tag`] tells what the caller has seen already.
+//! long jobs take, [`changes`] waits for many runs with one query, [`feed`] hears of all, [`looks`] reads single ones
+//! together, and [`tag`] tells what the caller has seen already.
 
 mod changes;
+mod feed;
+mod looks;
 mod pace;
 mod tag;
 mod usual;
@@ -9,11 +12,14 @@ mod usual;
 use std::time::Duration;
 
 use reveille_shared::store::{Result, Store};
-use reveille_shared::work_request::WorkRequestId;
+use reveille_shared::work_request::{WorkRequest, WorkRequestId};
 use tokio_util::sync::CancellationToken;
 
 use self::changes::Changes;
 pub(crate) use self::changes::Seen;
+use self::feed::Feeds;
+pub(crate) use self::feed::{Batch, Listening};
+use self::looks::Looks;
 pub(crate) use self::pace::poll_after;
 pub(crate) use self::tag::Tagged;
 use self::usual::Usual;
@@ -26,6 +32,8 @@ pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(30);
 pub struct Polling {
     usual: Usual,
     changes: Changes,
+    feeds: Feeds,
+    looks: Looks,
     stop: CancellationToken,
 }
 
@@ -34,6 +42,14 @@ impl Polling {
     #[must_use]
     pub fn new(stop: CancellationToken) -> Self {
         Self { stop, ..Self::default() }
+    }
+
+    /// A run of any namespace, if there is one of this id.
+    ///
+    /// # Errors
+    /// [`reveille_shared::store::StoreError::Query`].
+    pub(crate) async fn look(&self, store: &Store, id: WorkRequestId) -> Result<Option<WorkRequest>> {
+        self.looks.at(store, id).await
     }
 
     /// How long a run of a job usually takes, as it was known within the last half minute.
@@ -52,6 +68,19 @@ impl Polling {
             changed = change => changed.map_or(Ok(false), |changed| changed.map(|()| true)),
             () = self.stop.cancelled() => Ok(false),
         }
+    }
+
+    /// Begins to hear what happens to all runs.
+    ///
+    /// # Errors
+    /// [`reveille_shared::store::StoreError::Query`].
+    pub(crate) async fn listen(&self, store: &Store) -> Result<Listening> {
+        self.feeds.listen(store).await
+    }
+
+    /// Returns when the process stops.
+    pub(crate) async fn stopping(&self) {
+        self.stop.cancelled().await;
     }
 
     /// Whether the process stops, so that nobody should wait any longer.

@@ -16,6 +16,7 @@ mod probes;
 mod refusals;
 mod schedules;
 mod stream;
+mod stream_all;
 mod triggers;
 mod webhooks;
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::Method;
+use futures_util::future::join_all;
 use reveille_shared::state::Status;
 use reveille_shared::store::{Outcome, Progress};
 use serde_json::json;
@@ -137,4 +138,36 @@ async fn a_run_says_when_it_expires_until_it_has_started() {
     assert_eq!(time("expiresAt").duration_since(time("timeAccepted")).as_secs(), 2 * 3600);
     api.lease().await;
     assert!(api.get(&format!("/v1/workRequests/{id}")).await.json.get("expiresAt").is_none());
+}
+
+#[tokio::test]
+async fn looks_that_come_together_are_each_answered() {
+    let api = Api::new().await;
+    let ids =
+        [api.trigger("hello").await, api.trigger("call").await, "0198c0de-0000-7000-8000-000000000001".to_owned()];
+    let look = async |number: usize| {
+        let id = &ids[number % 3];
+        let namespace = if number % 4 == 0 { "other" } else { "default" };
+        let header = format!("x-reveille-namespace: {namespace}");
+        let answer = ask(&api, &format!("/v1/workRequests/{id}"), &[&header]).await;
+        let is_there = number % 3 != 2 && namespace == "default";
+        assert_eq!(answer.status, if is_there { 200 } else { 404 }, "{number}");
+        if is_there {
+            assert_eq!(answer.json["id"], json!(id));
+        }
+    };
+    timeout(LONG, join_all((0..60).map(look))).await.expect("a look was not answered");
+    // Callers that go away, whoever of them has the turn, keep nobody from it.
+    let mut gone: Vec<_> = (0..8).map(|number| Box::pin(look(number))).collect();
+    let mut waiting = 0;
+    for caller in &mut gone {
+        waiting += usize::from(futures_util::poll!(caller).is_pending());
+    }
+    assert!(waiting > 0, "nobody is looked for");
+    let stay = join_all((0..60).map(look));
+    let leave = async {
+        tokio::task::yield_now().await;
+        drop(gone);
+    };
+    timeout(LONG, async { tokio::join!(stay, leave) }).await.expect("a look was not answered");
 }

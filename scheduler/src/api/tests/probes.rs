@@ -98,7 +98,8 @@ async fn the_document_is_served_and_every_path_of_it_is_there() {
         let path = path.replace("{job}", "hello").replace("{schedule}", "often").replace("{id}", "x");
         for method in methods.as_object().unwrap().keys() {
             let method: Method = method.to_uppercase().parse().unwrap();
-            let answer = api.call(method.clone(), &path, &[], Body::empty()).await;
+            // The stream of all runs never ends; where there is nothing behind an event it answers like others.
+            let answer = api.call(method.clone(), &path, &["last-event-id: 7"], Body::empty()).await;
             let declared = methods[method.as_str().to_lowercase()]["responses"].as_object().unwrap();
             assert!(declared.contains_key(answer.status.as_str()), "{method} {path}: {}", answer.status);
             assert_ne!(answer.status, 405, "{method} {path}");

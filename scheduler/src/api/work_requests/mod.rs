@@ -14,6 +14,7 @@ pub(crate) mod logs;
 pub(crate) mod result;
 pub(crate) mod retry_failed;
 pub(crate) mod stream;
+pub(crate) mod stream_all;
 pub(crate) mod tell;
 pub(crate) mod view;
 
@@ -45,6 +46,6 @@ pub(crate) async fn started(state: &ApiState, tenant: &Tenant, id: &str, base: &
 pub(crate) async fn find(state: &ApiState, tenant: &Tenant, id: &str) -> Result<WorkRequest, Problem> {
     let unknown = || Problem::not_found("work request", id);
     let parsed: WorkRequestId = id.parse().map_err(|_| unknown())?;
-    let found = state.store.work_request(&tenant.namespace, parsed).await?;
-    found.filter(|request| tenant.jobs.has(&request.job)).ok_or_else(unknown)
+    let found = state.polling.look(&state.store, parsed).await?;
+    found.filter(|run| run.namespace == tenant.namespace && tenant.jobs.has(&run.job)).ok_or_else(unknown)
 }

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -20,15 +19,8 @@ use crate::api::access::Tenant;
 use crate::api::error::Problem;
 use crate::api::extract::Segment;
 use crate::api::polling::{LONGEST_WAIT, Seen};
-use crate::transition::{Transition, Whose, status_from};
-
-const LAST_EVENT_ID: &str = "last-event-id";
-/// How long a client waits before it connects again.
-const RECONNECT: Duration = Duration::from_secs(2);
-/// How often a stream in which nothing happens says that it is alive: proxies give up after a minute or so.
-const HEARTBEAT: Duration = Duration::from_secs(15);
-/// Entries that are read at once.
-const BATCH: i64 = 100;
+use crate::api::sse::{BATCH, HEARTBEAT, RECONNECT, last_event_id};
+use crate::transition::{Transition, Whose};
 
 /// What happens to a work request, as it happens
 ///
@@ -54,7 +46,7 @@ pub(crate) async fn stream_work_request(
     asked: HeaderMap,
 ) -> Result<Response, Problem> {
     let request = find(&state, &tenant, &id).await?;
-    let seen = asked.get(LAST_EVENT_ID).and_then(|seen| seen.to_str().ok()?.parse().ok());
+    let seen = last_event_id(&asked).and_then(|seen| seen.parse().ok());
     let follower = Follower::begin(state, &request, seen.unwrap_or(0)).await?;
     if follower.status.is_terminal() {
         return Ok(StatusCode::NO_CONTENT.into_response());
@@ -95,7 +87,7 @@ impl Follower {
     }
 
     fn pass(&mut self, event: &HistoryEvent) {
-        (self.last, self.status) = (event.seq, status_from(&event.what).unwrap_or(self.status));
+        (self.last, self.status) = (event.seq, event.what.status().unwrap_or(self.status));
     }
 
     /// The next entry, if there is one by now.
@@ -142,8 +134,7 @@ impl Follower {
     fn tell(&self, event: HistoryEvent) -> Event {
         let number = event.seq.to_string();
         let transition = Transition::new(self.whose.clone(), event, Some(self.status));
-        let text = serde_json::to_string(&transition).expect("strings and numbers have a JSON form");
-        Event::default().id(number).event(transition.what()).data(text)
+        Event::default().id(number).event(transition.what()).data(transition.text())
     }
 }
 

@@ -172,6 +172,7 @@ struct Links {
     events: String,
     logs: String,
     errors: String,
+    stream: String,
 }
 
 impl From<RunError> for ErrorView {
@@ -224,6 +225,7 @@ impl From<Known> for View {
                 events: format!("{at}/events"),
                 logs: format!("{at}/logs"),
                 errors: format!("{at}/errors"),
+                stream: format!("{at}/stream"),
                 own: at,
             },
         }

@@ -6,6 +6,7 @@ mod plans;
 mod runs;
 mod webhooks;
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::str::FromStr as _;
 use std::sync::Arc;
@@ -20,8 +21,8 @@ use tokio::task::JoinSet;
 use super::database::{Database, Tx};
 use super::reads::prelude::*;
 use super::reads::{
-    impl_fan_outs, impl_keys, impl_plain, impl_plain_events, impl_read_answers, impl_read_fan_outs, impl_read_keys,
-    impl_read_plans, impl_read_runs, impl_read_webhooks, impl_webhooks,
+    impl_fan_outs, impl_feed, impl_keys, impl_plain, impl_plain_events, impl_read_answers, impl_read_fan_outs,
+    impl_read_feed, impl_read_keys, impl_read_plans, impl_read_runs, impl_read_webhooks, impl_webhooks,
 };
 use super::{Hint, Kind, SCHEMA, StoreError};
 
@@ -58,11 +59,13 @@ impl_read_answers!(Postgres, sqlx::Postgres);
 impl_read_keys!(Postgres);
 impl_read_fan_outs!(Postgres, sqlx::Postgres);
 impl_read_webhooks!(Postgres, sqlx::Postgres);
+impl_read_feed!(Postgres);
 impl_plain!(PgTx, " FOR SHARE");
 impl_fan_outs!(PgTx, " FOR UPDATE");
 impl_keys!(PgTx, " FOR UPDATE");
 impl_plain_events!(PgTx);
 impl_webhooks!(PgTx, sqlx::Postgres, " FOR UPDATE");
+impl_feed!(PgTx);
 
 impl Postgres {
     pub(crate) async fn connect(url: &str, process: &str) -> Result<Self> {
@@ -198,6 +201,32 @@ impl Database for Postgres {
             .await
             .map_err(step("begin a transaction"))?;
         Ok(Box::new(PgTx { tx, now }))
+    }
+
+    async fn work_requests_of(&self, ids: &[Uuid]) -> Result<Vec<WorkRequest>> {
+        let rows: Vec<WorkRequestRow> = sqlx::QueryBuilder::<sqlx::Postgres>::new(WORK_REQUEST)
+            .push(" WHERE w.id = ANY(")
+            .push_bind(ids)
+            .push(")")
+            .build_query_as()
+            .fetch_all(&self.read)
+            .await
+            .map_err(step("read work requests"))?;
+        all(rows)
+    }
+
+    async fn writers(&self) -> Result<HashSet<String>> {
+        // Who inserts takes this lock before anything else of the statement happens, and gives it back after its commit is
+        // visible.
+        let writers: Vec<String> = sqlx::query_scalar(
+            "SELECT DISTINCT virtualtransaction FROM pg_locks
+             WHERE locktype = 'relation' AND relation = 'events'::regclass AND mode = 'RowExclusiveLock' AND granted
+               AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+        )
+        .fetch_all(&self.read)
+        .await
+        .map_err(step("look who writes"))?;
+        Ok(writers.into_iter().collect())
     }
 
     fn hint(&self, hint: Hint) {

@@ -1,11 +1,13 @@
 //! Reads of runs, their histories, and workers.
 
-/// Puts a filter's conditions behind a query over work requests `w`; its page is not among them.
+/// Puts a filter's conditions behind a query over work requests `w`; its page is not among them. What the filter compares is
+/// read at the place.
 macro_rules! let_through {
-    ($query:ident, $filter:ident) => {
-        $query.push(" WHERE w.namespace = ").push_bind(&$filter.namespace);
+    ($query:ident, $filter:ident, $place:ident) => {
+        let Place { columns: of, id, .. } = $place;
+        $query.push(" WHERE ").push(of).push("namespace = ").push_bind(&$filter.namespace);
         if let Some(job) = &$filter.job {
-            $query.push(" AND w.job = ").push_bind(job);
+            $query.push(" AND ").push(of).push("job = ").push_bind(job);
         }
         if let Some(jobs) = $filter.jobs.listed() {
             let mut list = $query.push(" AND w.job IN (").separated(", ");
@@ -15,31 +17,31 @@ macro_rules! let_through {
             $query.push(")");
         }
         if let Some(schedule) = &$filter.schedule {
-            $query.push(" AND w.schedule = ").push_bind(schedule);
+            $query.push(" AND ").push(of).push("schedule = ").push_bind(schedule);
         }
-        if let Some(id) = $filter.id {
-            $query.push(" AND w.id = ").push_bind(id.0);
+        if let Some(only) = $filter.id {
+            $query.push(" AND ").push(id).push(" = ").push_bind(only.0);
         }
         if let Some(resource) = &$filter.resource {
             $query.push(" AND w.resource ->> 'name' = ").push_bind(resource);
         }
         if let Some(parent) = $filter.parent {
-            $query.push(" AND w.parent = ").push_bind(parent.0);
+            $query.push(" AND ").push(of).push("parent = ").push_bind(parent.0);
         }
         if !$filter.status.is_empty() {
-            let mut list = $query.push(" AND w.status IN (").separated(", ");
+            let mut list = $query.push(" AND ").push(of).push("status IN (").separated(", ");
             for status in &$filter.status {
                 list.push_bind(status.as_str());
             }
             $query.push(")");
         }
         if let Some(after) = $filter.accepted_after {
-            $query.push(" AND w.accepted_at >= ").push_bind(At(after));
-            $query.push(" AND w.id >= ").push_bind(id_floor(after, -1));
+            $query.push(" AND ").push(of).push("accepted_at >= ").push_bind(At(after));
+            $query.push(" AND ").push(id).push(" >= ").push_bind(id_floor(after, -1));
         }
         if let Some(before) = $filter.accepted_before {
-            $query.push(" AND w.accepted_at < ").push_bind(At(before));
-            $query.push(" AND w.id < ").push_bind(id_floor(before, 1));
+            $query.push(" AND ").push(of).push("accepted_at < ").push_bind(At(before));
+            $query.push(" AND ").push(id).push(" < ").push_bind(id_floor(before, 1));
         }
     };
 }
@@ -113,12 +115,14 @@ macro_rules! impl_read_runs {
 
             async fn work_requests(&self, filter: &ListFilter, limit: i64) -> Result<Vec<WorkRequest>> {
                 let mut query = sqlx::QueryBuilder::<$db>::new(WORK_REQUEST);
-                $crate::store::reads::let_through!(query, filter);
+                let place = filter.place();
+                query.push(place.join);
+                $crate::store::reads::let_through!(query, filter, place);
                 let Order { by, ascending } = filter.order;
                 if let Some(last) = filter.after {
                     let beyond = if ascending { " > " } else { " < " };
                     if by == SortBy::Accepted {
-                        query.push(" AND w.id").push(beyond).push_bind(last.0);
+                        query.push(" AND ").push(place.id).push(beyond).push_bind(last.0);
                     } else {
                         query.push(" AND (").push(by.columns("w").join(", ")).push(")").push(beyond).push("(SELECT ");
                         query.push(by.columns("x").join(", ")).push(" FROM work_requests x WHERE x.id = ");
@@ -126,7 +130,8 @@ macro_rules! impl_read_runs {
                     }
                 }
                 let direction = if ascending { "" } else { " DESC" };
-                let order: Vec<_> = by.columns("w").iter().map(|column| format!("{column}{direction}")).collect();
+                let columns = if by == SortBy::Accepted { vec![place.id.to_owned()] } else { by.columns("w") };
+                let order: Vec<_> = columns.iter().map(|column| format!("{column}{direction}")).collect();
                 query.push(" ORDER BY ").push(order.join(", ")).push(" LIMIT ").push_bind(limit);
                 let rows: Vec<WorkRequestRow> =
                     query.build_query_as().fetch_all(&self.read).await.map_err(step("list work requests"))?;
@@ -134,13 +139,14 @@ macro_rules! impl_read_runs {
             }
 
             async fn unended(&self, filter: &ListFilter, limit: i64) -> Result<Vec<WorkRequestId>> {
-                let mut query =
-                    sqlx::QueryBuilder::<$db>::new("SELECT d.id FROM deliveries d JOIN work_requests w USING (id)");
-                $crate::store::reads::let_through!(query, filter);
+                let mut query = sqlx::QueryBuilder::<$db>::new("SELECT u.id FROM work_requests w");
+                let place = Place::UNENDED;
+                query.push(place.join);
+                $crate::store::reads::let_through!(query, filter, place);
                 if let Some(last) = filter.after {
-                    query.push(" AND d.id > ").push_bind(last.0);
+                    query.push(" AND u.id > ").push_bind(last.0);
                 }
-                query.push(" ORDER BY d.id LIMIT ").push_bind(limit);
+                query.push(" ORDER BY u.id LIMIT ").push_bind(limit);
                 let ids: Vec<Uuid> = query
                     .build_query_scalar()
                     .fetch_all(&self.read)
@@ -197,14 +203,23 @@ macro_rules! impl_read_runs {
                 }))
             }
 
-            async fn durations(&self, namespace: &str, job: &str, sample: i64) -> Result<Vec<jiff::SignedDuration>> {
+            async fn durations(
+                &self,
+                namespace: &str,
+                job: &str,
+                sample: i64,
+                among: i64,
+            ) -> Result<Vec<jiff::SignedDuration>> {
                 let took: Vec<(At, At)> = sqlx::query_as(
-                    "SELECT started_at, finished_at FROM work_requests
-                     WHERE namespace = $1 AND job = $2 AND status = 'SUCCEEDED' ORDER BY id DESC LIMIT $3",
+                    "SELECT started_at, finished_at
+                     FROM (SELECT id, status, started_at, finished_at FROM work_requests
+                           WHERE namespace = $1 AND job = $2 ORDER BY id DESC LIMIT $4) AS last
+                     WHERE status = 'SUCCEEDED' ORDER BY id DESC LIMIT $3",
                 )
                 .bind(namespace)
                 .bind(job)
                 .bind(sample)
+                .bind(among)
                 .fetch_all(&self.read)
                 .await
                 .map_err(step("read how long runs took"))?;

@@ -6,6 +6,7 @@ mod plans;
 mod runs;
 mod webhooks;
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -18,8 +19,8 @@ use sqlx::{ConnectOptions as _, Connection as _, Transaction};
 use super::database::{Database, Tx};
 use super::reads::prelude::*;
 use super::reads::{
-    impl_fan_outs, impl_keys, impl_plain, impl_plain_events, impl_read_answers, impl_read_fan_outs, impl_read_keys,
-    impl_read_plans, impl_read_runs, impl_read_webhooks, impl_webhooks,
+    impl_fan_outs, impl_feed, impl_keys, impl_plain, impl_plain_events, impl_read_answers, impl_read_fan_outs,
+    impl_read_feed, impl_read_keys, impl_read_plans, impl_read_runs, impl_read_webhooks, impl_webhooks,
 };
 use super::{Hint, Kind, SCHEMA, StoreError};
 use crate::clock::Clock;
@@ -50,12 +51,14 @@ impl_read_answers!(Sqlite, sqlx::Sqlite);
 impl_read_keys!(Sqlite);
 impl_read_fan_outs!(Sqlite, sqlx::Sqlite);
 impl_read_webhooks!(Sqlite, sqlx::Sqlite);
+impl_read_feed!(Sqlite);
 // The only writer needs no locks.
 impl_plain!(SqliteTx, "");
 impl_fan_outs!(SqliteTx, "");
 impl_keys!(SqliteTx, "");
 impl_plain_events!(SqliteTx);
 impl_webhooks!(SqliteTx, sqlx::Sqlite, "");
+impl_feed!(SqliteTx);
 
 impl Sqlite {
     pub(crate) async fn open(folder: &Path, clock: Arc<dyn Clock>) -> Result<Self> {
@@ -139,6 +142,25 @@ impl Database for Sqlite {
     async fn begin(&self) -> Result<Box<dyn Tx>> {
         let tx = self.write.begin_with("BEGIN IMMEDIATE").await.map_err(step("begin a transaction"))?;
         Ok(Box::new(SqliteTx { tx, now: self.clock.now() }))
+    }
+
+    async fn work_requests_of(&self, ids: &[Uuid]) -> Result<Vec<WorkRequest>> {
+        let mut found = Vec::with_capacity(ids.len());
+        for id in ids {
+            let row: Option<WorkRequestRow> = sqlx::QueryBuilder::<sqlx::Sqlite>::new(WORK_REQUEST)
+                .push(" WHERE w.id = ")
+                .push_bind(id)
+                .build_query_as()
+                .fetch_optional(&self.read)
+                .await
+                .map_err(step("read work requests"))?;
+            found.extend(row.map(WorkRequest::try_from).transpose()?);
+        }
+        Ok(found)
+    }
+
+    async fn writers(&self) -> Result<HashSet<String>> {
+        Ok(HashSet::new())
     }
 
     fn hint(&self, _: Hint) {}
