@@ -6,8 +6,8 @@ use std::time::Duration;
 use reveille_shared::store::{Feed, FeedEntry, Result, Store};
 use reveille_shared::telemetry::chain;
 use tokio::sync::broadcast::{self, Receiver, Sender, WeakSender};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::transition::{Transition, Whose};
 
@@ -72,7 +72,8 @@ pub(super) struct Feeds(tokio::sync::Mutex<Option<Live>>);
 #[derive(Debug)]
 struct Live {
     channel: Arc<Channel>,
-    _task: AbortOnDropHandle<()>,
+    /// Ends with this.
+    _task: JoinSet<()>,
 }
 
 /// Where what was read goes. The task has the one sender, so that all know when it has ended, however it does.
@@ -93,8 +94,9 @@ impl Feeds {
         let (sender, receiver) = broadcast::channel(BEHIND);
         let position = feed.position();
         let channel = Arc::new(Channel { position: Mutex::new(position), sender: sender.downgrade() });
-        let task = tokio::spawn(follow(feed, store.clone(), Arc::clone(&channel), sender));
-        *live = Some(Live { channel, _task: AbortOnDropHandle::new(task) });
+        let mut task = JoinSet::new();
+        task.spawn(follow(feed, store.clone(), Arc::clone(&channel), sender));
+        *live = Some(Live { channel, _task: task });
         Ok(Listening { position, receiver })
     }
 }

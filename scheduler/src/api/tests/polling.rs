@@ -147,7 +147,7 @@ async fn looks_that_come_together_are_each_answered() {
         [api.trigger("hello").await, api.trigger("call").await, "0198c0de-0000-7000-8000-000000000001".to_owned()];
     let look = async |number: usize| {
         let id = &ids[number % 3];
-        let namespace = if number % 4 == 0 { "other" } else { "default" };
+        let namespace = if number.is_multiple_of(4) { "other" } else { "default" };
         let header = format!("x-reveille-namespace: {namespace}");
         let answer = ask(&api, &format!("/v1/workRequests/{id}"), &[&header]).await;
         let is_there = number % 3 != 2 && namespace == "default";

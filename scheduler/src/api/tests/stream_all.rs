@@ -1,5 +1,6 @@
 //! What happens to all runs, as a stream of server-sent events.
 
+use reveille_shared::clock::{Clock as _, SystemClock};
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
@@ -119,7 +120,7 @@ async fn all_that_happens_is_told_to_all_who_listen() {
 #[tokio::test]
 async fn a_filter_lets_through_what_it_names() {
     let api = Api::new().await;
-    let parent = WorkRequestId::new(jiff::Timestamp::now());
+    let parent = WorkRequestId::new(SystemClock.now());
     let queries =
         ["?job=hello", "?job=call", "?schedule=often", "?status=SUCCEEDED,FAILED", "?status=CANCELED&job=call", ""];
     let mut streams = Vec::new();
@@ -134,7 +135,7 @@ async fn a_filter_lets_through_what_it_names() {
     let fire = api.post("/v1/schedules/often:trigger", "").await;
     assert_eq!(fire.status, 202, "{}", fire.text);
     let fired = fire.json["workRequests"][0]["id"].as_str().unwrap().to_owned();
-    let child = WorkRequestId::new(jiff::Timestamp::now());
+    let child = WorkRequestId::new(SystemClock.now());
     let definition = reveille_shared::definition::Job::new(
         "default",
         "hello",
