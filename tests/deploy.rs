@@ -10,7 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// The variables of the user contract; `--help` shows them.
-const DOCUMENTED: [&str; 8] = [
+const DOCUMENTED: [&str; 10] = [
     "REVEILLE_DATABASE_URL",
     "REVEILLE_BROKER_URL",
     "REVEILLE_LISTEN",
@@ -19,6 +19,8 @@ const DOCUMENTED: [&str; 8] = [
     "REVEILLE_SLOTS",
     "REVEILLE_LOG",
     "REVEILLE_POLICY",
+    "REVEILLE_KEY",
+    "REVEILLE_SECRET_KEY",
 ];
 
 /// How long a process may take to end in good order, in seconds.

@@ -142,7 +142,8 @@ async fn viewers_read_operators_act_and_admins_change_what_there_is() {
         ["/v1/keys", "/v1/audit", "/v1/webhooks", "/v1/definitions:apply"].iter().any(|begin| path.starts_with(begin))
     };
     let mut seen = 0;
-    for (method, template) in operations() {
+    // A stream of all runs has no end to read to.
+    for (method, template) in operations().into_iter().filter(|(_, path)| !path.ends_with(":stream")) {
         let path = template.replace("{job}", "hello").replace("{schedule}", "often").replace(['{', '}'], "");
         let answer = async |key: &str| api.as_key(key, method.clone(), &path, "").await.status.as_u16();
         let only_looks = method == Method::GET || path.ends_with(":plan") || path.ends_with(":wait");
