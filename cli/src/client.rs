@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
+use reqwest::header::{DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Method, RequestBuilder, StatusCode, Url};
 use serde::Deserialize;
@@ -14,6 +14,8 @@ use serde_json::{Map, Value};
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long an answer may take: a little more than the server takes at most.
 const ANSWER: Duration = Duration::from_secs(35);
+/// What holds the API key.
+const KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// Items of a page at most.
 const PAGE: usize = 1000;
 
@@ -29,6 +31,9 @@ pub(crate) enum ClientError {
         #[source]
         source: reqwest::Error,
     },
+    /// The key can't be sent.
+    #[error("the API key holds characters that no key has")]
+    Key,
     /// The server refused the request or could not serve it.
     #[error("{}", .0.text())]
     Refused(Problem),
@@ -88,7 +93,7 @@ impl ClientError {
         match self {
             Self::Unreachable { .. } => true,
             Self::Refused(problem) => problem.status == 503,
-            Self::Strange { .. } => false,
+            Self::Strange { .. } | Self::Key => false,
         }
     }
 
@@ -102,6 +107,11 @@ impl ClientError {
             Self::Refused(problem) if problem.status == 404 && problem.detail.starts_with("there is no path") => {
                 Some("the server is older than this program: see `reveille doctor`".to_owned())
             }
+            Self::Refused(problem) if problem.status == 401 => Some(
+                "give a key as REVEILLE_KEY; the first one is made with `reveille keys create NAME --role admin --everywhere --directly`"
+                    .to_owned(),
+            ),
+            Self::Key => Some("keys look like rvl_PREFIX_SECRET; see REVEILLE_KEY".to_owned()),
             Self::Refused(problem) if problem.status == 404 => {
                 Some("see `reveille runs` and `reveille schedules`; names and ids are needed in full".to_owned())
             }
@@ -180,13 +190,20 @@ pub(crate) struct Client {
 
 impl Client {
     /// A client of the scheduler at `server`, for one namespace.
-    pub(crate) fn new(server: Url, namespace: Option<String>) -> Result<Self, ClientError> {
+    pub(crate) fn new(server: Url, namespace: Option<String>, key: Option<&str>) -> Result<Self, ClientError> {
+        let mut headers = HeaderMap::new();
+        if let Some(key) = key {
+            let mut value = HeaderValue::from_str(key).map_err(|_| ClientError::Key)?;
+            value.set_sensitive(true);
+            headers.insert(KEY, value);
+        }
         let mut builder = reqwest::Client::builder().connect_timeout(CONNECT).timeout(ANSWER).redirect(Policy::none());
         // A proxy of the environment has its own idea of what 127.0.0.1 is.
         if is_loopback(&server) {
             builder = builder.no_proxy();
         }
         let http = builder
+            .default_headers(headers)
             .user_agent(concat!("reveille/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|source| ClientError::Unreachable { server: origin(&server), source })?;
@@ -337,7 +354,7 @@ mod tests {
     use super::*;
 
     fn client(server: &str) -> Client {
-        Client::new(server.parse().unwrap(), None).unwrap()
+        Client::new(server.parse().unwrap(), None, None).unwrap()
     }
 
     fn url(server: &str, path: &[&str]) -> String {

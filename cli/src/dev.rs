@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reveille_scheduler::app::{Role, Settings};
+use reveille_scheduler::webhooks::{Allowed, WebhookSettings};
 use reveille_shared::broker;
 use reveille_shared::clock::{Clock, SystemClock};
 use reveille_shared::definition::{self, Definitions, ExternalJob, Job};
@@ -27,6 +28,8 @@ use crate::output::Output;
 
 /// Where schedule files are looked for when none are named.
 const SCHEDULES: &str = "deploy/schedules";
+/// What encrypts webhooks' secrets, in the data folder.
+const SECRET_KEY: &str = "secret.key";
 /// The most jobs that a warning at start names one by one.
 const MOST_WARNINGS: usize = 20;
 /// How long runs may go on after the first Ctrl-C; what has not ended by then is broken off, and goes on when
@@ -57,6 +60,14 @@ pub(crate) struct Arguments {
     /// A YAML file that says what jobs may run here [default: everything is allowed]
     #[arg(long, env = "REVEILLE_POLICY", value_parser = |file: &str| Policy::read(file), value_name = "FILE")]
     policy: Option<Policy>,
+
+    /// Private targets that webhooks may have beside this machine, separated by commas: host names, addresses or networks
+    #[arg(long, env = "REVEILLE_WEBHOOK_ALLOW", default_value = "", hide_default_value = true, value_name = "TARGETS")]
+    webhook_allow: Allowed,
+
+    /// How long a delivery is tried, and how long a webhook may take nothing until it is disabled
+    #[arg(long, env = "REVEILLE_WEBHOOK_PATIENCE", default_value = "3d", value_name = "DURATION")]
+    webhook_patience: HumanDuration,
 
     /// What to log: error, warn, info, debug, trace, or a filter such as reveille_worker=debug,warn
     #[arg(long, env = "REVEILLE_LOG", value_name = "FILTER", hide_default_value = true)]
@@ -97,6 +108,7 @@ pub(crate) async fn run(arguments: Arguments, guard: Guard, output: &mut Output)
     }
     let address = start(&arguments, guard, &schedules, &definitions, &mut lifecycle).await?;
     let scene = banner::Scene { address, data: &arguments.data_dir, schedules: &schedules, definitions: &definitions };
+    lifecycle.heed_signals().map_err(|error| other(format!("can't listen for signals: {error}")))?;
     // Nobody needs to read it.
     let _ = output.text(&scene.text()).and_then(|()| output.finish());
     Ok(Exit::Process(lifecycle.run(GRACE).await))
@@ -128,6 +140,12 @@ async fn start(
         listen: arguments.listen,
         schedules: Some(schedules.to_owned()),
         roles: vec![Role::Plan, Role::Dispatch, Role::Api],
+        webhooks: WebhookSettings {
+            secret_key: None,
+            secret_key_file: Some(arguments.data_dir.join(SECRET_KEY)),
+            webhook_allow: Allowed::loopback().and(&arguments.webhook_allow),
+            webhook_patience: arguments.webhook_patience,
+        },
         embedded: true,
     };
     let scheduler =

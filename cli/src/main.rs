@@ -46,7 +46,11 @@ struct Global {
     #[arg(value_parser = client::server)]
     server: reqwest::Url,
 
-    /// Whose jobs and schedules [default: default]
+    /// The API key; better in the environment than here, where others on this machine can see it
+    #[arg(long, global = true, env = "REVEILLE_KEY", hide_env_values = true, value_name = "KEY")]
+    key: Option<String>,
+
+    /// Whose jobs and schedules [default: that of the key, or default]
     #[arg(long, global = true, env = "REVEILLE_NAMESPACE", value_name = "NAME")]
     namespace: Option<String>,
 
@@ -91,6 +95,8 @@ enum Command {
     Explain(commands::explain::Arguments),
     /// Run what was due in a range of the past
     Backfill(commands::backfill::Arguments),
+    /// Make, list, revoke and rotate API keys
+    Keys(commands::keys::Arguments),
     /// Tell who changed a job or a schedule, when and why
     History(commands::history::Arguments),
     /// Look for what is wrong and say what to do
@@ -113,7 +119,7 @@ async fn start(guard: Guard) -> ExitCode {
 }
 
 async fn run(command: Command, guard: Guard, global: &Global, output: &mut Output) -> Result<Exit, Failure> {
-    let client = || client::Client::new(global.server.clone(), global.namespace.clone());
+    let client = || client::Client::new(global.server.clone(), global.namespace.clone(), global.key.as_deref());
     match command {
         Command::Dev(arguments) => Box::pin(dev::run(arguments, guard, output)).await,
         Command::Check(arguments) => commands::check::run(&arguments, client, output).await,
@@ -132,6 +138,7 @@ async fn run(command: Command, guard: Guard, global: &Global, output: &mut Outpu
         Command::Resume(arguments) => commands::pause::resume(&arguments, &client()?, output).await,
         Command::Explain(arguments) => commands::explain::run(&arguments, &client()?, output).await,
         Command::Backfill(arguments) => commands::backfill::run(arguments, &client()?, output).await,
+        Command::Keys(arguments) => commands::keys::run(&arguments, client, global.namespace.as_deref(), output).await,
         Command::History(arguments) => commands::history::run(&arguments, &client()?, output).await,
         Command::Doctor(commands::doctor::Arguments {}) => commands::doctor::run(&client()?, output).await,
     }

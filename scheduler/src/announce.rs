@@ -1,6 +1,6 @@
 //! Pass: what has happened to runs → whoever has subscribed, as CloudEvents.
 
-mod cloud_event;
+pub(crate) mod cloud_event;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;

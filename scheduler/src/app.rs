@@ -12,13 +12,14 @@ use reveille_shared::broker::Broker;
 use reveille_shared::clock::Clock;
 use reveille_shared::lifecycle::Lifecycle;
 use reveille_shared::periodic::{self, Pass, Vitals};
-use reveille_shared::store::{Generation, Hint, Store};
+use reveille_shared::store::{Generation, Hint, KeyRing, KeyUses, Store};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::announce::{self, Announcer};
+use crate::api::access::Access;
 use crate::api::polling::Polling;
 use crate::api::{self, ApiState};
 use crate::definitions::{self, FolderWatch, Seen};
@@ -32,12 +33,15 @@ use crate::planner::{self, Planner};
 use crate::probe::{self, Probe, Skew};
 use crate::reconcile::{self, Reconciler};
 use crate::status::Status;
+use crate::webhooks::matching::{self, Matcher};
+use crate::webhooks::sending::{self, Sender};
+use crate::webhooks::{WebhookSettings, Webhooks};
 use crate::{dead_letters, events_in, telemetry};
 
 /// What a scheduler is told beside where the database and the broker are.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Settings {
-    /// Where the API, the dashboard, /metrics, /livez and /readyz are served: a loopback address, as callers need no key
+    /// Where the API, the dashboard, /metrics, /livez and /readyz are served
     #[arg(long, env = "REVEILLE_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
     pub listen: SocketAddr,
 
@@ -52,6 +56,10 @@ pub struct Settings {
     /// Whether what happens to runs is told on the broker's exchange `reveille.transitions`; the leader's word counts
     #[arg(long, env = "REVEILLE_TRANSITIONS", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     pub transitions: bool,
+
+    /// What happens to runs, posted to whoever has subscribed
+    #[command(flatten)]
+    pub webhooks: WebhookSettings,
 
     /// Everything runs in this one process: what an earlier incarnation has left is taken over at once
     #[arg(skip)]
@@ -82,7 +90,7 @@ pub struct Running {
 /// to be started before the worker.
 ///
 /// # Errors
-/// The address is taken or not a loopback one, or (embedded) the store fails.
+/// The address is taken or not a loopback one, a key of webhooks is malformed, or (embedded) the store fails.
 pub async fn start(
     settings: Settings,
     store: Store,
@@ -92,15 +100,17 @@ pub async fn start(
 ) -> anyhow::Result<Running> {
     let has = |role| settings.roles.contains(&role);
     // Bound first, so that a taken port leaves nothing behind.
-    let listener = if has(Role::Api) { Some(bind(settings.listen).await?) } else { None };
+    let listener = if has(Role::Api) { Some(bind(settings.listen, settings.embedded).await?) } else { None };
     let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
     let metrics = telemetry::metrics().context("can't set up metrics")?;
+    let webhooks = Webhooks::new(&settings.webhooks, Arc::clone(&clock), settings.embedded)?;
     if settings.embedded {
         reconcile::end_earlier_incarnation(&store).await.context("can't take over what an earlier process left")?;
     }
     let status = Arc::new(Status::new(Arc::clone(&clock), Arc::clone(&broker)));
     let events = Arc::new(EventsIn::new(store.clone()));
-    let parts = Parts { store, broker, clock, status: Arc::clone(&status), events, stop: lifecycle.soft.clone() };
+    let stop = lifecycle.soft.clone();
+    let parts = Parts { store, broker, clock, status: Arc::clone(&status), events, webhooks, stop };
 
     let skew = Arc::new(Skew::default());
     let (schedules, in_force) = watch::channel(0);
@@ -128,10 +138,12 @@ pub async fn start(
     let stop = lifecycle.soft.clone();
     lifecycle.spawn("housekeeping", async move { Ok(housekeeping::run(ticks, stop).await?) });
     if let (Some(listener), Some(address)) = (listener, address) {
-        let Parts { store, clock, status, events, .. } = parts;
+        let access = parts.access(lifecycle, settings.embedded);
+        let Parts { store, clock, status, events, webhooks, .. } = parts;
         let whole = Arc::default();
         let (handover, polling) = (for_callers, Arc::new(Polling::new(lifecycle.soft.clone())));
-        let state = ApiState { store, clock, status, metrics, address, whole, events, handover, polling };
+        let state =
+            ApiState { store, clock, status, metrics, address, access, whole, events, handover, polling, webhooks };
         let router = api::router(state);
         let (soft, hard) = (lifecycle.soft.clone(), lifecycle.hard.clone());
         lifecycle.spawn("api", async move {
@@ -145,9 +157,9 @@ pub async fn start(
     Ok(Running { address, status })
 }
 
-async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+async fn bind(address: SocketAddr, is_open: bool) -> anyhow::Result<TcpListener> {
     ensure!(
-        address.ip().is_loopback(),
+        !is_open || address.ip().is_loopback(),
         "will not listen on {address}: callers need no key, so that only a loopback address such as 127.0.0.1 is safe"
     );
     TcpListener::bind(address).await.with_context(|| format!("can't listen on {address}"))
@@ -160,10 +172,22 @@ struct Parts {
     clock: Arc<dyn Clock>,
     status: Arc<Status>,
     events: Arc<EventsIn>,
+    webhooks: Arc<Webhooks>,
     stop: CancellationToken,
 }
 
 impl Parts {
+    /// Whether callers need keys: where everything is one process on loopback, they don't.
+    fn access(&self, lifecycle: &mut Lifecycle, is_open: bool) -> Access {
+        if is_open {
+            return Access::Open;
+        }
+        let ring = Arc::new(KeyRing::default());
+        let uses = KeyUses::new(Arc::clone(&ring), self.store.clone());
+        self.spawn_quietly(lifecycle, uses, KeyUses::PERIOD);
+        Access::Keys(ring)
+    }
+
     /// Hears the hints of other processes.
     fn listen(&self, lifecycle: &mut Lifecycle) {
         let (store, stop) = (self.store.clone(), self.stop.clone());
@@ -251,6 +275,8 @@ impl Parts {
         let announcer = Announcer::new(store.clone(), Arc::clone(&self.broker), Arc::clone(&leadership), wanted);
         self.spawn(lifecycle, announcer, announce::PERIOD);
 
+        self.post(lifecycle, &leadership);
+
         let holder = Uuid::new_v4();
         let me = format!("scheduler {} (process {})", holder.simple(), std::process::id());
         let mut nudges = vec![Arc::clone(&planner)];
@@ -285,6 +311,16 @@ impl Parts {
             Ok(())
         });
         vec![Tick { cron: "* * * * * *", nudge: planner }, Tick { cron: "*/2 * * * * *", nudge: reconciler }]
+    }
+
+    /// Posts what happens to whoever has subscribed.
+    fn post(&self, lifecycle: &mut Lifecycle, leadership: &Arc<Leadership>) {
+        let (store, webhooks, nudge) = (self.store.clone(), Arc::clone(&self.webhooks), Arc::new(Notify::new()));
+        let matcher = Matcher::new(store.clone(), Arc::clone(leadership), Arc::clone(&webhooks), Arc::clone(&nudge));
+        self.spawn(lifecycle, matcher, matching::PERIOD);
+        let (clock, leadership) = (Arc::clone(&self.clock), Arc::clone(leadership));
+        let sender = Sender::new(store, clock, leadership, webhooks, Arc::clone(&nudge));
+        self.spawn_on(lifecycle, sender, sending::PERIOD, nudge);
     }
 
     /// Runs a pass that operators see by its name. Answers what wakes it.

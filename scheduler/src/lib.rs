@@ -13,6 +13,7 @@
 //! - [`dead_letters`]: what the broker gave up on → sent again, or an end with a reason.
 //! - [`events_in`]: what workers in other languages tell → the store.
 //! - [`leader`]: which of several schedulers plans; [`probe`]: is the database there, do the clocks agree?
+//! - [`announce`]: pass: what has happened → the broker; [`webhooks`]: → whoever has it posted.
 //! - [`housekeeping`]: the ticking engine that nudges the passes.
 //! - [`status`], [`telemetry`]: what an operator is told.
 //! - [`api`]: what callers ask and are answered, and the dashboard over it.
@@ -44,3 +45,4 @@ pub mod status;
 pub mod telemetry;
 mod transition;
 mod unpublished;
+pub mod webhooks;

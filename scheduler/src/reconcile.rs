@@ -30,7 +30,11 @@ const UNIQUE: SignedDuration = SignedDuration::from_hours(8 * 24);
 const LIMITS: SignedDuration = SignedDuration::from_hours(48);
 /// How long inputs of children that were not made are kept after the end of their parent, for those who retry it.
 const INPUTS: SignedDuration = SignedDuration::from_hours(7 * 24);
-/// Chunks of them that are forgotten in one transaction.
+/// How long deliveries of webhooks are kept.
+const DELIVERIES: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// Transactions in which they are forgotten before anything else is done: there may be a thousand a second.
+const ROUNDS: u32 = 20;
+/// Chunks of inputs that are forgotten in one transaction.
 const CHUNKS: i64 = 20;
 /// How often limits are looked after for which runs are held.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -229,10 +233,18 @@ impl Reconciler {
                 break;
             }
         }
-        let most = [(keys, PURGED), (unique, PURGED), (events, PURGED), (inputs, CHUNKS), (feed, PURGED)];
+        let (mut deliveries, mut last) = (0, 0);
+        for _ in 0..ROUNDS {
+            last = self.store.purge_deliveries(before(DELIVERIES), PURGED).await?;
+            deliveries += last;
+            if last == 0 {
+                break;
+            }
+        }
+        let most = [(keys, PURGED), (unique, PURGED), (events, PURGED), (inputs, CHUNKS), (last, 1), (feed, PURGED)];
         let more = most.into_iter().any(|(purged, most)| i64::try_from(purged).is_ok_and(|purged| purged >= most));
         self.purge_at = Instant::now() + if more { Duration::ZERO } else { PURGE };
-        Ok(keys + unique + inputs + events + others)
+        Ok(keys + unique + inputs + events + deliveries + others)
     }
 }
 

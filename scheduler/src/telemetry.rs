@@ -37,6 +37,8 @@ fn describe() {
     metrics::describe_counter!("reveille_dead_letters_total", "Messages given up by brokers and workers, by kind");
     metrics::describe_counter!("reveille_reconciled_total", "What was found lost or overdue, by what it was");
     metrics::describe_counter!("reveille_pass_errors_total", "Background passes that failed, by pass");
+    metrics::describe_counter!("reveille_webhook_attempts_total", "Posts to webhooks, by what came of them");
+    metrics::describe_histogram!("reveille_webhook_attempt_seconds", "How long posts to webhooks took");
     metrics::describe_histogram!("reveille_fire_lateness_seconds", "From a fire's due time to the broker's confirm");
     metrics::describe_histogram!("reveille_dispatch_seconds", "From a trigger's due time to the broker's confirm");
     metrics::describe_gauge!("reveille_clock_skew_seconds", "How far this clock is ahead of the database's");

@@ -16,6 +16,17 @@ export class Refused extends Error {
 }
 
 let namespace = "default";
+let key = sessionStorage.getItem("key") ?? "";
+
+/** Whether there is a key to call with. */
+export const hasKey = () => key !== "";
+
+/** The key of all further requests; kept for as long as the tab is open. */
+export function setKey(text) {
+  key = text;
+  if (text) sessionStorage.setItem("key", text);
+  else sessionStorage.removeItem("key");
+}
 
 /** Whose jobs, schedules and runs all further requests are about. */
 export function setNamespace(name) {
@@ -29,7 +40,7 @@ async function request(method, path, { headers = {}, body } = {}) {
     response = await fetch(path, {
       method,
       body,
-      headers: { "X-Reveille-Namespace": namespace, ...headers },
+      headers: { "X-Reveille-Namespace": namespace, ...(key && { "X-API-Key": key }), ...headers },
       cache: "no-store",
       signal: AbortSignal.timeout(TIME_LIMIT),
     });
@@ -66,6 +77,8 @@ export const resume = (name, note) => post(`${at(name)}:resume`, note);
 export const fire = (name, by) => post(`${at(name)}:trigger`, { by });
 export const cancelBackfill = (name, id) => accepted("DELETE", `${at(name)}/backfills/${named(id)}`);
 
+/** Who is calling, and what they may do. */
+export const whoami = () => get("/v1/whoami");
 export const schedules = () => get("/v1/schedules?limit=500");
 export const workers = () => get("/v1/workers");
 export const queues = () => get("/v1/queues");

@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { h, show, span, tick, when } from "./dom.js";
+import { askKey, knowsUs, listen } from "./key.js";
 import { hasEnded, openRun, pill, problem, refreshRun } from "./run.js";
 import { openSchedule, pause, pauseButton, refreshSchedule, timing } from "./schedule.js";
 
@@ -37,6 +38,10 @@ async function refresh() {
     if (workers && queues) show(at("strip"), { leader: ready.leader, workers: workers.items, queues: queues.items }, strip);
   } catch (error) {
     if (mine !== round) return;
+    if (error instanceof api.Refused && error.status === 401) {
+      askKey(error.message);
+      return;
+    }
     connected(false);
     if (!(error instanceof api.Unreachable)) console.error(error);
   }
@@ -45,7 +50,7 @@ async function refresh() {
 
 /** What the server refuses (its database is away, say) leaves that part of the page as it was; `/readyz` says why. */
 const settled = (answer) => answer.catch((error) => {
-  if (error instanceof api.Refused) return undefined;
+  if (error instanceof api.Refused && error.status !== 401) return undefined;
   throw error;
 });
 
@@ -264,6 +269,23 @@ function route() {
   refresh();
 }
 
+/** Looks around as whoever is calling; nothing is read until somebody may call. */
+async function enter() {
+  try {
+    const me = await knowsUs();
+    if (!me) return;
+    const namespace = at("namespace");
+    if (me.namespaces && !me.namespaces.includes(namespace.value)) {
+      namespace.value = me.namespaces[0];
+      api.setNamespace(namespace.value);
+    }
+    route();
+  } catch (error) {
+    connected(false);
+    setTimeout(enter, PERIOD);
+  }
+}
+
 function start() {
   const namespace = at("namespace");
   namespace.value = localStorage.getItem("namespace") ?? "default";
@@ -288,7 +310,8 @@ function start() {
   document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
   setInterval(() => { if (!document.hidden) tick(); }, 500);
   showFilters();
-  route();
+  listen(enter);
+  enter();
 }
 
 start();

@@ -48,6 +48,10 @@ list! {
         AdvanceBackfill,
         /// The end of a backfill and its runs.
         CancelBackfill,
+        /// An API key is made, or is another from then on.
+        ChangeKey,
+        /// API keys were used.
+        KeysUsed,
         /// A work request that was asked for.
         Accept,
         /// Inputs of children to be.
@@ -106,6 +110,18 @@ list! {
         KeepFeed,
         /// What happened long ago is forgotten, and nobody listens any more.
         TrimFeed,
+        /// A webhook is made, changed or deleted.
+        SaveWebhook,
+        /// Deliveries of webhooks are born.
+        MatchWebhooks,
+        /// Deliveries that are due are claimed.
+        ClaimDeliveries,
+        /// What came of claimed deliveries.
+        KeepTried,
+        /// A delivery is to be sent again.
+        Redeliver,
+        /// Old deliveries, and deleted webhooks, are forgotten.
+        PurgeDeliveries,
         /// What follows the end of runs.
         Follow,
         /// Held fires that nothing holds any more are let go.
@@ -150,6 +166,8 @@ list! {
         Published,
         /// What happened was told, and is still in the outbox.
         Telling,
+        /// Deliveries of webhooks were answered, and nothing of that is kept.
+        DeliveryAnswered,
         /// A dead letter is received.
         LetterTaken,
         /// The store knows what becomes of a dead letter, and the broker still has it.

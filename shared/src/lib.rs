@@ -9,12 +9,14 @@
 //! - [`work_request`]: the durable record of one run and its history.
 //! - [`trigger`]: the one-way message.
 //! - [`cloud_event`], [`run_event`]: what workers in other languages tell of their runs.
+//! - [`access`]: API keys, and what they let their holders do.
 //! - [`store`]: the durable truth, on PostgreSQL or SQLite.
 //! - [`broker`]: the wake-ups, on RabbitMQ or in process.
 //! - [`clock`], [`duration`]: time as a parameter.
 //! - [`crash`]: where tests let a process die.
 //! - [`config`], [`telemetry`], [`lifecycle`], [`periodic`]: what makes a process.
 
+pub mod access;
 pub mod broker;
 pub mod clock;
 pub mod cloud_event;

@@ -7,7 +7,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +19,7 @@ pub struct Lifecycle {
     /// Drop everything.
     pub hard: CancellationToken,
     tasks: JoinSet<(&'static str, TaskResult)>,
+    signals: Option<(Signal, Signal)>,
 }
 
 /// What a task of a process ends with; an error is logged and makes the exit code 1.
@@ -27,7 +28,7 @@ pub type TaskResult = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 impl Default for Lifecycle {
     fn default() -> Self {
         let hard = CancellationToken::new();
-        Self { soft: hard.child_token(), hard, tasks: JoinSet::new() }
+        Self { soft: hard.child_token(), hard, tasks: JoinSet::new(), signals: None }
     }
 }
 
@@ -41,7 +42,7 @@ impl Lifecycle {
     /// [`Lifecycle::join`].
     #[must_use]
     pub fn child(&self) -> Self {
-        Self { soft: self.soft.clone(), hard: self.hard.clone(), tasks: JoinSet::new() }
+        Self { soft: self.soft.clone(), hard: self.hard.clone(), tasks: JoinSet::new(), signals: None }
     }
 
     /// Waits until all tasks have ended. The first that fails, or ends before the soft token was set, ends the
@@ -60,11 +61,23 @@ impl Lifecycle {
         Ok(())
     }
 
+    /// From now on SIGTERM and Ctrl-C end the process no more, but wait for [`Lifecycle::run`]: for those who tell somebody
+    /// that they are up before they run.
+    ///
+    /// # Errors
+    /// The system does not let the process listen.
+    pub fn heed_signals(&mut self) -> std::io::Result<()> {
+        if self.signals.is_none() {
+            self.signals = Some((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?));
+        }
+        Ok(())
+    }
+
     /// Waits for a signal or for a task's end, then drains. At the latest `grace` after the soft token
     /// the hard one is set; tasks that outlive that by two seconds are aborted.
     pub async fn run(mut self, grace: Duration) -> ExitCode {
         let mut code = ExitCode::SUCCESS;
-        let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        let (Ok(()), Some((mut term, mut int))) = (self.heed_signals(), self.signals.take()) else {
             tracing::error!("can't listen for signals; not starting");
             return ExitCode::FAILURE;
         };

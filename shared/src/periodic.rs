@@ -28,6 +28,9 @@ pub trait Pass: Send + 'static {
 
     /// Does what there is to do now. Says when to be called again at the latest, if sooner than the period.
     async fn run_once(&mut self) -> Result<(Self::Report, Option<Duration>), Self::Error>;
+
+    /// Ends what it has begun, within a few seconds: it is not called again.
+    async fn finish(&mut self) {}
 }
 
 /// The last thing that a pass reported.
@@ -98,4 +101,5 @@ pub async fn run<P: Pass>(
             () = stop.cancelled() => {}
         }
     }
+    pass.finish().await;
 }

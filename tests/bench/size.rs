@@ -92,6 +92,7 @@ async fn measure(schedules: usize, arguments: &Arguments, folder: &Path) -> Resu
     for file in 0..FILES {
         write(&definitions, file, schedules, "as it began")?;
     }
+    harness::key::give(database.url()).await?;
     let port = Port::claim()?;
     let program = Program::of_workspace("reveille-scheduler", "scheduler", folder)?
         .env("REVEILLE_DATABASE_URL", database.url())

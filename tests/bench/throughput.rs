@@ -118,6 +118,7 @@ struct System {
 
 impl System {
     async fn start(database: &Database, broker: &Broker, yaml: &str, role: Role) -> Result<Self> {
+        harness::key::give(database.url()).await?;
         let folder = TempDir::with_prefix("reveille-bench-")?;
         let schedules = folder.path().join("schedules");
         std::fs::create_dir(&schedules)?;

@@ -85,6 +85,7 @@ impl Stand {
     /// Starts everything, with logs and clocks in `folder`.
     pub(crate) async fn start(folder: &Path) -> Result<Self> {
         let (database, broker) = tokio::try_join!(Database::private(), Broker::private())?;
+        harness::key::give(database.url()).await?;
         let schedules = folder.join("schedules");
         std::fs::create_dir(&schedules)?;
         std::fs::write(schedules.join("drill.yaml"), YAML)?;

@@ -89,7 +89,8 @@ async fn an_endpoint_is_called_with_the_input_and_its_answer_is_kept() -> Result
     let stack = Stack::postgres_rabbit().schedules(JOBS).start().await?;
     let base = stack.schedulers[0].address();
     let yaml = format!(
-        "version: 1\njobs:\n  ask: {{ http: {{ method: GET, url: 'http://{base}/v1/jobs/{{{{ input.job }}}}' }} }}\n  greet: {{ command: ['true'] }}\n"
+        "version: 1\njobs:\n  ask: {{ http: {{ method: GET, url: 'http://{base}/v1/jobs/{{{{ input.job }}}}', headers: {{ X-API-Key: '{}' }} }} }}\n  greet: {{ command: ['true'] }}\n",
+        harness::key::text()
     );
     crate::scenario::replace_schedules(&stack, &yaml)?;
     eventually("the new job", Duration::from_secs(20), async || {

@@ -167,7 +167,8 @@ async fn reveille_cancel(stack: &Stack, arguments: &[&str]) -> Result<String> {
     let program = Program::of_workspace("reveille", &name, stack.folder())?.arg("cancel");
     let program = arguments.iter().fold(program, |program, argument| program.arg(argument));
     let server = format!("http://{}", stack.schedulers[0].address());
-    let mut process = program.env("REVEILLE_SERVER", server).quiet().start()?;
+    let mut process =
+        program.env("REVEILLE_SERVER", server).env("REVEILLE_KEY", harness::key::text()).quiet().start()?;
     let status = process.wait_exit(LONG).await?;
     let printed = process.log();
     ensure!(status.success(), "{status}: {printed}");

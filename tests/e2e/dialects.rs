@@ -1,6 +1,6 @@
 //! Clients that others have written: what they say and hear, byte by byte, and the clients themselves where they can be had.
 
-mod clients;
+pub(crate) mod clients;
 mod transcript;
 
 use anyhow::{Context as _, Result};
@@ -20,7 +20,7 @@ fn stack(builder: Builder) -> Builder {
 }
 
 /// `http://127.0.0.1:PORT`
-fn base(stack: &Stack) -> Result<String> {
+pub(crate) fn base(stack: &Stack) -> Result<String> {
     let request = stack.api.request(reqwest::Method::GET, "/").build().context("a request")?;
     Ok(request.url().origin().ascii_serialization())
 }

@@ -1,19 +1,18 @@
 //! The Python worker of the examples, on the real stack: it runs, is killed, hears of a cancel, drains, and its events count
 //! once.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use harness::process::{Process, Program};
-use harness::proxy::Proxy;
 use harness::stack::Stack;
 use harness::wait::eventually;
 use lapin::options::BasicPublishOptions;
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Connection, ConnectionProperties};
 use reqwest::Method;
+use reveille_shared::access::KeyText;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -28,11 +27,11 @@ jobs:
 ";
 
 fn worker(stack: &Stack, name: &str) -> Result<Process> {
-    worker_at(stack, name, stack.schedulers[0].address())
+    worker_with(stack, name, &harness::key::text())
 }
 
-/// One that looks for the API there.
-fn worker_at(stack: &Stack, name: &str, api: SocketAddr) -> Result<Process> {
+/// One that calls with this key.
+fn worker_with(stack: &Stack, name: &str, key: &str) -> Result<Process> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace")?;
     let script: PathBuf = root.join("deploy/examples/python-worker/worker.py");
     let broker = stack.broker.as_ref().context("a broker")?.url();
@@ -41,7 +40,8 @@ fn worker_at(stack: &Stack, name: &str, api: SocketAddr) -> Result<Process> {
         .env("QUEUE", "thumbnails")
         .env("WORKER_NAME", name)
         .env("GRACE", "1")
-        .env("REVEILLE_URL", format!("http://{api}"))
+        .env("REVEILLE_KEY", key)
+        .env("REVEILLE_URL", format!("http://{}", stack.schedulers[0].address()))
         .env("REVEILLE_BROKER_URL", broker)
         .start()
 }
@@ -113,12 +113,11 @@ async fn a_worker_in_python_runs_is_killed_is_canceled_and_drains() -> Result<()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_can_claim_nothing_gives_triggers_back() -> Result<()> {
     let stack = Stack::postgres_rabbit().schedules(JOBS).workers(0).start().await?;
-    let detour = Proxy::start(stack.schedulers[0].address()).await?;
-    let mut lost = worker_at(&stack, "thumb-lost", detour.address())?;
+    let mut lost = worker_with(&stack, "thumb-lost", &KeyText::generate()?.reveal())?;
     let id = stack.api.trigger("resize", json!({"steps": 1, "pause": 0.01})).await?;
     eventually("a claim that is refused", LONG, async || {
         let log = lost.log();
-        if log.contains(&format!("claim of {id}: 421 ")) { Ok(()) } else { Err(log) }
+        if log.contains(&format!("claim of {id}: 401 ")) { Ok(()) } else { Err(log) }
     })
     .await?;
     lost.kill9()?;

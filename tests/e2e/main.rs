@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
+mod access;
 mod at_once;
 mod by_hand;
 mod cancel;
+mod contract;
 mod dialects;
 mod external;
 mod fan_out;
@@ -18,3 +20,4 @@ mod ssh;
 mod streams;
 mod unique;
 mod views;
+mod webhooks;

@@ -68,11 +68,22 @@ async fn a_taken_port_is_named() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_address_beyond_loopback_is_refused() -> Result<()> {
-    let database = Database::fresh().await?;
-    let broker = Broker::fresh().await?;
-    let log = refusal(database.url(), broker.url(), "0.0.0.0:0").await?;
-    ensure!(log.contains("loopback"), "{log}");
+async fn where_nobody_needs_a_key_an_address_beyond_loopback_is_refused() -> Result<()> {
+    let folder = TempDir::new()?;
+    let schedules = folder.path().join("jobs.yaml");
+    std::fs::write(&schedules, JOB)?;
+    let program = Program::of_workspace("reveille", "dev", folder.path())?
+        .arg("dev")
+        .arg("--listen")
+        .arg("0.0.0.0:0")
+        .arg("--data-dir")
+        .arg(folder.path().join("data"))
+        .arg("--schedules")
+        .arg(&schedules)
+        .quiet();
+    let mut process = program.start()?;
+    let status = process.wait_exit(Duration::from_secs(60)).await?;
+    ensure!(!status.success() && process.log().contains("loopback"), "{status}: {}", process.log());
     Ok(())
 }
 

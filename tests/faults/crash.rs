@@ -237,6 +237,11 @@ async fn provoke(world: &mut World, pid: Pid, dies: Dies, load: Load) -> Result<
             let _ = world.stack.api.request(Method::GET, "/v1/workRequests:stream").send().await;
             tokio::time::sleep(Duration::from_millis(100)).await;
         },
+        Load::Keys => loop {
+            world.change_a_key().await?;
+        },
+        Load::Webhooks => world.webhooks_come_and_go().await?,
+        Load::Redeliveries => world.redeliver().await?,
         Load::Backfill => drop(world.backfill("done").await?),
         Load::CanceledBackfill => {
             let id = world.backfill("canceled").await?;

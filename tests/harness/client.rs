@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
+use crate::key;
 use crate::wait::eventually;
 
 /// How long any request may take.
@@ -23,12 +25,14 @@ pub struct Client {
 }
 
 impl Client {
-    /// A caller of the scheduler that listens on `address`.
+    /// A caller of the scheduler that listens on `address`, with the key that may do everything.
     ///
     /// # Errors
     /// The HTTP client can't be built.
     pub fn new(address: SocketAddr) -> Result<Self> {
-        let http = reqwest::Client::builder().timeout(ANSWER_LIMIT).no_proxy().build()?;
+        let mut headers = HeaderMap::new();
+        headers.insert("x-api-key", HeaderValue::from_str(&key::text())?);
+        let http = reqwest::Client::builder().default_headers(headers).timeout(ANSWER_LIMIT).no_proxy().build()?;
         Ok(Self { base: format!("http://{address}"), http })
     }
 

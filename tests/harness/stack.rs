@@ -24,6 +24,7 @@ use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
 use crate::client::Client;
+use crate::key;
 use crate::ports::Port;
 use crate::process::{Process, Program, tail};
 use crate::proxy::Proxy;
@@ -265,6 +266,7 @@ impl Builder {
             None if self.private_services => tokio::try_join!(Database::private(), Broker::private())?,
             None => tokio::try_join!(Database::fresh(), Broker::fresh())?,
         };
+        key::give(database.url()).await?;
         let (mut database_url, mut broker_url) = (database.url().to_owned(), broker.url().to_owned());
         let (mut database_proxy, mut broker_proxy) = (None, None);
         if self.proxied {

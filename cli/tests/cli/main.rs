@@ -7,6 +7,7 @@ mod dev;
 mod doctor;
 mod explain;
 mod fan_out;
+mod keys;
 mod next;
 mod operate;
 mod pause;

@@ -19,6 +19,7 @@ from datetime import datetime, timezone
 import pika
 
 API = os.environ.get("REVEILLE_URL", "http://127.0.0.1:8080")
+KEY = os.environ.get("REVEILLE_KEY", "")
 BROKER = os.environ.get("REVEILLE_BROKER_URL", "amqp://guest:guest@127.0.0.1:5672/%2f")
 QUEUE = os.environ.get("QUEUE", "thumbnails")
 NAME = os.environ.get("WORKER_NAME", socket.gethostname())
@@ -49,6 +50,8 @@ def work(run, tell, check):
 def post(path, body, namespace, content_type="application/json", check=lambda: None):
     """One request: the status and the answer. Repeated until the API answers, or `check` raises; 5xx and 429 are no answer."""
     headers = {"Content-Type": content_type, "X-Reveille-Namespace": namespace}
+    if KEY:
+        headers["X-API-Key"] = KEY
     while True:
         check()
         request = urllib.request.Request(API + path, json.dumps(body).encode(), headers)

@@ -1,4 +1,4 @@
-//! An entry of a run's history as a CloudEvent 1.0 in structured JSON (<https://cloudevents.io>, JSON event format).
+//! An entry of a run's history, for whoever hears of it, as a CloudEvent 1.0 in structured JSON (<https://cloudevents.io>, JSON event format).
 
 use reveille_shared::broker::Announcement;
 use reveille_shared::store::Untold;
@@ -12,23 +12,43 @@ const TYPE: &str = "io.reveille.workRequest.";
 
 /// The key is `TYPE.NAMESPACE.JOB`.
 pub(super) fn announcement(untold: &Untold) -> Announcement {
+    let Untold { namespace, job, .. } = untold;
+    let data = transition(untold);
+    let key = format!("{}.{namespace}.{job}", data.what());
+    Announcement { key, body: document(untold, data).into_bytes() }
+}
+
+/// The event's id, the same for all who hear of it.
+pub(crate) fn id(untold: &Untold) -> String {
+    format!("{}/{}", untold.id, untold.event.seq)
+}
+
+/// The event.
+pub(crate) fn text(untold: &Untold) -> String {
+    document(untold, transition(untold))
+}
+
+fn transition(untold: &Untold) -> Transition {
     let Untold { number: _, id, namespace, job, schedule, event } = untold;
     let whose = Whose { id: *id, namespace: namespace.clone(), job: job.clone(), schedule: schedule.clone() };
-    let data = Transition::new(whose, event.clone(), event.what.status());
-    let what = data.what();
+    Transition::new(whose, event.clone(), event.what.status())
+}
+
+fn document(untold: &Untold, data: Transition) -> String {
+    let Untold { id: run, namespace, job, event, .. } = untold;
     let event = json!({
         "specversion": "1.0",
-        "id": format!("{id}/{}", event.seq),
+        "id": id(untold),
         "source": format!("/namespaces/{namespace}/jobs/{job}"),
-        "type": format!("{TYPE}{what}"),
-        "subject": id.to_string(),
+        "type": format!("{TYPE}{}", data.what()),
+        "subject": run.to_string(),
         "time": Instant(event.at).to_string(),
         "datacontenttype": "application/json",
         // The extension of this name: texts that order as the numbers do.
         "sequence": format!("{:010}", event.seq),
         "data": serde_json::to_value(data).unwrap_or(Value::Null),
     });
-    Announcement { key: format!("{what}.{namespace}.{job}"), body: event.to_string().into_bytes() }
+    event.to_string()
 }
 
 #[cfg(test)]

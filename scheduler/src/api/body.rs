@@ -16,7 +16,7 @@ use super::error::{Fault, Problem, printable};
 /// The largest body of a request, in bytes, unless its reader says otherwise.
 pub(crate) const MAX_BODY: usize = 1024 * 1024;
 
-/// Something that is read from a JSON object. No body at all is the empty object.
+/// Something that is read from a JSON object. No body at all, and `null`, are the empty object.
 pub(crate) trait FromBody: Sized {
     /// The largest body, in bytes.
     const MOST_BYTES: usize = MAX_BODY;
@@ -206,6 +206,7 @@ fn object(bytes: &[u8]) -> Result<Map<String, Value>, Problem> {
     let refuse = |message: String| Err(Problem::new(StatusCode::BAD_REQUEST, "InvalidJson", message));
     match serde_json::from_slice(bytes) {
         Ok(Value::Object(members)) => Ok(members),
+        Ok(Value::Null) => Ok(Map::new()),
         Ok(other) => refuse(format!("the body must be a JSON object, not {}", kind(&other))),
         Err(error) => refuse(format!("the body is not valid JSON: {error}")), // says line and column
     }

@@ -1,8 +1,10 @@
 //! The one shape of every error answer: an RFC 9457 problem with the members that third-party clients read beside it.
 
+pub(crate) mod pages;
+
 use axum::Json;
 use axum::extract::Request;
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -11,6 +13,8 @@ use reveille_shared::telemetry;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
+
+use super::openapi;
 
 /// Media type of every error answer.
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
@@ -40,8 +44,8 @@ pub(crate) struct Fault {
 #[derive(Serialize, ToSchema)]
 #[schema(as = Problem)]
 pub(crate) struct Body {
-    /// Always `about:blank`: the code tells the kind.
-    r#type: &'static str,
+    /// Where this kind of error is explained; `about:blank` for what a run itself has failed with.
+    r#type: String,
     /// The status in words.
     title: String,
     /// The HTTP status.
@@ -138,7 +142,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = self.status;
         let body = Body {
-            r#type: "about:blank",
+            r#type: pages::kind(&self.code),
             title: status.canonical_reason().unwrap_or("Error").to_owned(),
             status: status.as_u16(),
             detail: self.message.clone(),
@@ -218,6 +222,9 @@ pub(crate) async fn all_errors_are_problems(request: Request, next: Next) -> Res
     };
     let (mut parts, _) = response.into_parts();
     let mut response = problem.into_response();
+    if let (StatusCode::METHOD_NOT_ALLOWED, Some(allowed)) = (status, openapi::allowed(&path)) {
+        response.headers_mut().insert(ALLOW, allowed);
+    }
     parts.headers.remove(CONTENT_TYPE);
     parts.headers.remove(axum::http::header::CONTENT_LENGTH);
     response.headers_mut().extend(parts.headers);

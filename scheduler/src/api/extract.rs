@@ -94,27 +94,6 @@ impl<S: Send + Sync> FromRequestParts<S> for BeforeVerb {
     }
 }
 
-/// The tenant that a request is about.
-#[derive(Debug)]
-pub(crate) struct Namespace(pub(crate) String);
-
-impl<S: Send + Sync> FromRequestParts<S> for Namespace {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let mut given = parts.headers.get_all(NAMESPACE_HEADER).iter();
-        let name = match (given.next(), given.next()) {
-            (None, _) => Ok(Name("default".to_owned())),
-            (Some(value), None) => value.to_str().unwrap_or("\u{fffd}").parse::<Name>(),
-            (Some(_), Some(_)) => Err("given more than once"),
-        };
-        name.map(|Name(name)| Self(name)).map_err(|message| {
-            let fault = Fault { field: "X-Reveille-Namespace".to_owned(), message: message.to_owned() };
-            Problem::invalid(StatusCode::BAD_REQUEST, vec![fault])
-        })
-    }
-}
-
 /// Something that is read from query parameters.
 pub(crate) trait FromQuery: Sized {
     /// Takes its parameters; what is wrong is noted in `query`, and what is answered then is dropped.

@@ -1,7 +1,8 @@
 //! Whose requests are looked at, for how long, and the headers that every answer has.
 //!
-//! Until callers have keys, the listener is on loopback and every local process may call. A web page in the operator's
-//! browser must not: it is told by its `Origin`, and after DNS rebinding by its `Host`.
+//! Where callers need no keys, the listener is on loopback and every local process may call. A web page in the operator's
+//! browser must not: it is told by its `Origin`, and after DNS rebinding by its `Host`. Where they do, no browser sends a
+//! key by itself.
 
 use std::any::Any;
 use std::net::IpAddr;
@@ -16,6 +17,7 @@ use axum::response::{IntoResponse, Response};
 use uuid::Uuid;
 
 use super::ApiState;
+use super::access::Access;
 use super::error::{Problem, printable};
 
 /// How long a request may take, its body included: longer than the longest wait for a change.
@@ -26,7 +28,11 @@ const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resour
 
 /// Refuses requests for another host, and those that a web page of another origin makes.
 pub(crate) async fn only_our_own(State(state): State<ApiState>, request: Request, next: Next) -> Response {
-    match refusal(&request, state.address.port()) {
+    let refused = match state.access {
+        Access::Open => refusal(&request, state.address.port()),
+        Access::Keys(_) => None,
+    };
+    match refused {
         Some(problem) => problem.into_response(),
         None => next.run(request).await,
     }

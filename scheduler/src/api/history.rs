@@ -101,7 +101,7 @@ fn view(kind: DefinitionKind, change: RecordedChange, before: Option<&Value>) ->
     let changes = match (change.action, before, &change.spec) {
         (Action::Changed, Some(old), Some(new)) => match kind {
             DefinitionKind::Job => hide::changes_of_job(old, new),
-            DefinitionKind::Schedule => changed_members(old, new),
+            _ => changed_members(old, new),
         },
         _ => Vec::new(),
     };

@@ -10,10 +10,9 @@ use serde_json::Value;
 use utoipa::IntoParams;
 
 use super::ApiState;
+use super::access::Caller;
 use super::error::{Fault, Problem};
 
-/// Until callers have keys of their own there is one of them.
-const CALLER: &str = "anyone";
 /// Headers that give the name, and the most characters that each may have.
 const ALIASES: [(&str, usize); 3] = [("Idempotency-Key", 255), ("opc-retry-token", 64), ("Operation-Id", 255)];
 /// Of an input with more members than this, or with longer names, it is not told in which of them it differs.
@@ -36,14 +35,18 @@ pub(crate) struct KeyHeaders {
     operation_id: Option<String>,
 }
 
-/// The caller's name for the request, if it gave one.
+/// The caller, and its name for the request, if it gave one.
 #[derive(Debug)]
-pub(crate) struct Key(Option<String>);
+pub(crate) struct Key {
+    caller: String,
+    name: Option<String>,
+}
 
 impl<S: Send + Sync> FromRequestParts<S> for Key {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let caller = Caller::from_request_parts(parts, state).await?.id().to_owned();
         let (mut names, mut faults) = (Vec::new(), Vec::new());
         for (header, most) in ALIASES {
             let mut given = parts.headers.get_all(header).iter();
@@ -66,7 +69,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Key {
         if !faults.is_empty() {
             return Err(Problem::invalid(StatusCode::BAD_REQUEST, faults));
         }
-        Ok(Self(names.into_iter().next().map(|(_, name)| name)))
+        Ok(Self { caller, name: names.into_iter().next().map(|(_, name)| name) })
     }
 }
 
@@ -79,8 +82,8 @@ impl Key {
         operation: String,
         fields: impl FnOnce() -> Fields,
     ) -> Option<IdempotencyKey> {
-        let (namespace, caller) = (namespace.to_owned(), CALLER.to_owned());
-        self.0.map(|key| IdempotencyKey { namespace, caller, operation, key, fields: fields().0 })
+        let (namespace, caller) = (namespace.to_owned(), self.caller);
+        self.name.map(|key| IdempotencyKey { namespace, caller, operation, key, fields: fields().0 })
     }
 }
 

@@ -9,6 +9,7 @@ use reveille_shared::work_request::{RunError, WorkRequest, WorkRequestId};
 use uuid::Uuid;
 
 use super::ApiState;
+use super::access::{Caller, Tenant};
 use super::error::Problem;
 use super::page::{List, Page};
 use super::polling::poll_after;
@@ -32,8 +33,8 @@ impl Known {
     ///
     /// # Errors
     /// 404: there is none of this id in the namespace.
-    pub(crate) async fn load(state: &ApiState, namespace: &str, id: &str) -> Result<Self, Problem> {
-        let request = find(state, namespace, id).await?;
+    pub(crate) async fn load(state: &ApiState, tenant: &Tenant, id: &str) -> Result<Self, Problem> {
+        let request = find(state, tenant, id).await?;
         let now = state.clock.now();
         if request.status.is_terminal() {
             return Ok(Self { request, wait: None, poll_after: None, now });
@@ -50,10 +51,12 @@ impl Known {
     /// 400: the token is not of a page of this list.
     pub(crate) async fn list(
         state: &ApiState,
+        tenant: &Tenant,
         mut filter: ListFilter,
         limit: u16,
         page: Option<&str>,
     ) -> Result<Page<Self>, Problem> {
+        filter.jobs = tenant.jobs.clone();
         let list = List::of(&("workRequests", &filter));
         filter.after = list.place(page, |bytes| Uuid::from_slice(bytes).ok().map(WorkRequestId))?;
         let has_no_index = filter.order.by != SortBy::Accepted || filter.resource.is_some();
@@ -68,10 +71,10 @@ impl Known {
     ///
     /// # Errors
     /// 404: there is none of this id in the namespace. 409: it has ended.
-    pub(crate) async fn cancel(state: &ApiState, namespace: &str, id: &str) -> Result<Self, Problem> {
-        let known = find(state, namespace, id).await?;
-        match state.store.cancel(namespace, known.id, "api".to_owned()).await? {
-            Cancellation::Canceled | Cancellation::Canceling => Self::load(state, namespace, id).await,
+    pub(crate) async fn cancel(state: &ApiState, tenant: &Tenant, caller: &Caller, id: &str) -> Result<Self, Problem> {
+        let known = find(state, tenant, id).await?;
+        match state.store.cancel(&tenant.namespace, known.id, caller.actor(None)).await? {
+            Cancellation::Canceled | Cancellation::Canceling => Self::load(state, tenant, id).await,
             Cancellation::Ended => {
                 // Not `IncorrectState`: clients would take that for something that passes, and try again for minutes.
                 Err(Problem::new(StatusCode::CONFLICT, "Conflict", format!("work request {} has ended", known.id)))

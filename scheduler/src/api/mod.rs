@@ -1,15 +1,19 @@
 //! The REST interface and what surrounds it. In reading order:
 //!
-//! - [`guard`]: whose requests are looked at at all, and for how long.
+//! - [`guard`]: whose requests are looked at at all, and for how long; [`access`]: who calls, and what they may do.
+//! - [`keys`], [`audit`]: who may call; who changed what.
 //! - [`heavy`]: large bodies, as many at a time as there is memory for.
 //! - [`extract`], [`body`]: what handlers take from a request; [`page`]: lists; [`error`]: what is answered when it fails.
 //! - [`idempotency`]: requests that are repeated; [`known`]: what is known of a run; [`polling`]: asking after it cheaply;
 //!   [`sse`]: being told.
 //! - [`jobs`], [`schedules`], [`definitions`], [`work_requests`], [`operations`]: a folder per resource, a file per verb;
 //!   [`verbs`]: those that stand behind a name. [`history`], [`hide`]: what several of them show.
+//! - [`webhooks`]: who has it posted what happens.
 //! - [`dialects`]: what is known of a run in the words of others' clients; [`oci`], [`google`]: where these ask.
 //! - [`openapi`]: the routes, and the document that is generated from them.
 
+pub(crate) mod access;
+mod audit;
 mod body;
 mod definitions;
 mod dialects;
@@ -22,6 +26,7 @@ mod hide;
 mod history;
 mod idempotency;
 mod jobs;
+mod keys;
 mod known;
 mod oci;
 mod openapi;
@@ -34,6 +39,7 @@ mod sse;
 mod tests;
 pub(crate) mod time;
 mod verbs;
+mod webhooks;
 pub(crate) mod work_requests;
 
 use std::net::SocketAddr;
@@ -47,11 +53,13 @@ use reveille_shared::store::Store;
 use tokio::sync::Mutex;
 use tower_http::catch_panic::CatchPanicLayer;
 
+use self::access::Access;
 use self::polling::Polling;
 use crate::dashboard;
 use crate::events_in::EventsIn;
 use crate::handover::Handover;
 use crate::status::Status;
+use crate::webhooks::Webhooks;
 
 /// What the handlers work with. Cheap to clone.
 #[derive(Clone)]
@@ -64,8 +72,10 @@ pub struct ApiState {
     pub status: Arc<Status>,
     /// What `/metrics` prints.
     pub metrics: PrometheusHandle,
-    /// The loopback address that the listener is bound to: requests must name it as their host.
+    /// The address that the listener is bound to.
     pub address: SocketAddr,
+    /// Whether callers need keys.
+    pub access: Access,
     /// Who looks at everything, all definitions or a history in an order without an index, takes much: one caller at a time.
     pub whole: Arc<Mutex<()>>,
     /// Where what workers in other languages tell goes.
@@ -74,6 +84,8 @@ pub struct ApiState {
     pub handover: Option<Handover>,
     /// What is remembered for those who ask after runs again and again.
     pub polling: Arc<Polling>,
+    /// What keeps webhooks' secrets, and posts.
+    pub webhooks: Arc<Webhooks>,
 }
 
 impl std::fmt::Debug for ApiState {
@@ -92,6 +104,7 @@ fn surround(routes: Router<ApiState>, state: ApiState) -> Router {
     // Later layers are around earlier ones: a request passes them from the bottom up.
     routes
         .layer(from_fn_with_state(heavy::room(), heavy::by_turns))
+        .layer(from_fn_with_state(state.clone(), access::admit))
         .layer(from_fn_with_state(state.clone(), guard::only_our_own))
         .layer(from_fn(guard::in_time))
         .layer(CatchPanicLayer::custom(guard::panicked))

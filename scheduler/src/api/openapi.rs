@@ -3,22 +3,38 @@
 //! Handlers declare what is their own. What holds for all of them (errors, the tenant's header, the request's id) is
 //! added here, once. `scheduler/openapi.json` is a committed copy that a test keeps up to date.
 
+mod allowed;
+#[cfg(test)]
+mod compatibility;
+
+pub(crate) use self::allowed::allowed;
+
 use axum::Router;
+use axum::http::Method;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::{get, post};
+use reveille_shared::fan_out::MAX_CHILDREN;
 use serde_json::{Value, json};
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::access::{OPEN, rule};
 use super::extract::{NAME_PATTERN, NAMESPACE_HEADER};
-use super::{ApiState, definitions, error, google, jobs, oci, operations, schedules, verbs, work_requests};
+use super::{
+    ApiState, audit, definitions, error, google, jobs, keys, oci, operations, schedules, verbs, webhooks, work_requests,
+};
 use crate::transition::Transition;
 
+/// Members of bodies that hold one line of text, and what such a line looks like.
+const LINES: [&str; 3] = ["by", "reason", "worker"];
+const LINE_PATTERN: &str = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$";
+
 /// Refusals that any operation can answer with.
-const COMMON: [(&str, &str); 5] = [
+const COMMON: [(&str, &str); 6] = [
     ("400", "A parameter is wrong, or the request has no Host"),
-    ("403", "Web pages of other origins may not call"),
+    ("401", "There is no good key"),
+    ("403", "The key may not do this; or, where none is needed, web pages of other origins may not call"),
     ("421", "The Host is not this service's loopback address"),
     ("500", "An internal error"),
     ("503", "Not now: try again after Retry-After"),
@@ -34,9 +50,14 @@ const COMMON: [(&str, &str); 5] = [
         schedules::resume::resume_schedule,
         schedules::trigger::trigger_schedule,
         schedules::backfills::create::backfill,
+        keys::rotate::rotate_key,
+        keys::revoke::revoke_key,
         work_requests::claim::claim_work_request,
         work_requests::heartbeat::heartbeat,
         work_requests::retry_failed::retry_failed,
+        webhooks::test::test_webhook,
+        webhooks::rotate::rotate_secret,
+        webhooks::redeliver::redeliver,
         oci::cancel::cancel_oci_work_request,
         google::cancel::cancel_operation,
         google::wait::wait_operation,
@@ -46,6 +67,8 @@ const COMMON: [(&str, &str); 5] = [
         (name = "schedules", description = "When jobs run by themselves"),
         (name = "definitions", description = "Jobs and schedules as a whole, as files hold them"),
         (name = "workRequests", description = "The durable record of each run"),
+        (name = "keys", description = "Who may call, and who changed what"),
+        (name = "webhooks", description = "Who has it posted what happens"),
         (name = "workers", description = "For workers in other languages"),
         (name = "operations", description = "For those who run the service"),
         (name = "oci", description = "Work requests as Oracle's clients read them"),
@@ -82,6 +105,12 @@ fn api() -> OpenApiRouter<ApiState> {
         .routes(routes!(work_requests::logs::list_logs))
         .routes(routes!(work_requests::errors::list_errors))
         .routes(routes!(work_requests::result::get_result))
+        .routes(routes!(webhooks::list::list_webhooks, webhooks::create::create_webhook))
+        .routes(routes!(webhooks::get::get_webhook, webhooks::update::update_webhook, webhooks::delete::delete_webhook))
+        .route("/v1/webhooks/{id}", post(verbs::of_webhook))
+        .routes(routes!(webhooks::deliveries::list_deliveries))
+        .routes(routes!(webhooks::deliveries::get_delivery))
+        .route("/v1/webhooks/{id}/deliveries/{delivery}", post(verbs::of_delivery))
         .routes(routes!(oci::list::list_oci_work_requests))
         .routes(routes!(oci::get::get_oci_work_request))
         .routes(routes!(oci::entries::list_oci_errors))
@@ -89,6 +118,11 @@ fn api() -> OpenApiRouter<ApiState> {
         .routes(routes!(google::list::list_operations))
         .routes(routes!(google::get::get_operation))
         .route("/v1/operations/{id}", post(google::post))
+        .routes(routes!(keys::list::list_keys, keys::create::create_key))
+        .routes(routes!(keys::get::get_key))
+        .route("/v1/keys/{prefix}", post(verbs::of_key))
+        .routes(routes!(keys::whoami::whoami))
+        .routes(routes!(audit::list_audit))
         .routes(routes!(operations::workers::list_workers))
         .routes(routes!(operations::queues::list_queues))
         .routes(routes!(operations::refused_events::list_refused_events))
@@ -103,6 +137,7 @@ pub(crate) fn routes() -> Router<ApiState> {
     let text = text(document);
     router
         .merge(oci::routes())
+        .route("/errors/{code}", get(error::pages::page))
         .route("/openapi.json", get(async move || ([(CONTENT_TYPE, "application/json")], text.clone())))
         .fallback(google::of_any_parent)
 }
@@ -112,11 +147,18 @@ fn text(document: utoipa::openapi::OpenApi) -> String {
     oci::complete(&mut document);
     let paths = document["paths"].as_object_mut().into_iter().flatten();
     for (path, methods) in paths {
-        for operation in methods.as_object_mut().into_iter().flatten().map(|(_, operation)| operation) {
-            complete(path, operation);
+        for (method, operation) in methods.as_object_mut().into_iter().flatten() {
+            complete(method, path, operation);
         }
     }
+    document["components"]["securitySchemes"] = json!({
+        "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        "googleApiKey": {"type": "apiKey", "in": "header", "name": "x-goog-api-key"},
+        "bearer": {"type": "http", "scheme": "bearer"},
+    });
+    document["security"] = json!([{"apiKey": []}, {"googleApiKey": []}, {"bearer": []}]);
     // What is read with `FromBody` refuses members that it does not know.
+    let schemas = &mut document["components"]["schemas"];
     for body in [
         "TriggerRequest",
         "TriggerScheduleRequest",
@@ -129,17 +171,58 @@ fn text(document: utoipa::openapi::OpenApi) -> String {
         "ClaimRequest",
         "HeartbeatRequest",
         "WaitOperationRequest",
+        "KeyRequest",
+        "RotateRequest",
+        "CreateWebhookRequest",
+        "UpdateWebhookRequest",
+        "RotateSecretRequest",
     ] {
-        document["components"]["schemas"][body]["additionalProperties"] = json!(false);
+        schemas[body]["additionalProperties"] = json!(false);
+        for name in LINES {
+            if let Some(line) = schemas[body]["properties"].get_mut(name) {
+                line["pattern"] = json!(LINE_PATTERN);
+                line["minLength"] = json!(1);
+            }
+        }
     }
+    let description = schemas["TriggerRequest"]["properties"]["fail"]["description"].take();
+    schemas["TriggerRequest"]["properties"]["fail"] = json!({
+        "description": description,
+        "oneOf": [
+            {"type": "null"},
+            {"type": "string", "enum": ["fast", "at_end"]},
+            {"type": "object", "required": ["tolerate"], "additionalProperties": false, "properties": {"tolerate": {"oneOf": [
+                {"type": "integer", "minimum": 0, "maximum": MAX_CHILDREN},
+                {"type": "string", "pattern": r"^([0-9]{1,2}(\.[0-9]{1,2})?|100)%$"},
+            ]}}},
+        ],
+    });
+    let ask = &mut schemas["KeyRequest"]["properties"];
+    ask["name"]["pattern"] = json!(LINE_PATTERN);
+    ask["jobs"]["items"]["pattern"] = json!(NAME_PATTERN);
+    ask["namespaces"]["items"]["pattern"] = json!(format!("{NAME_PATTERN}|^\\*$"));
     format!("{document:#}\n")
 }
 
 /// Adds to an operation what holds for all of them.
-fn complete(path: &str, operation: &mut Value) {
-    let knows_no_tenant =
-        ["/v1/workers", "/v1/queues", "/v1/refusedEvents", "/v1/definitions:plan", "/v1/definitions:apply"];
-    if (path.starts_with("/v1/") || path.starts_with("/20")) && !knows_no_tenant.contains(&path) {
+fn complete(method: &str, path: &str, operation: &mut Value) {
+    let is_open = OPEN.contains(&path);
+    if is_open {
+        operation["security"] = json!([]);
+    } else {
+        let method = Method::from_bytes(method.to_uppercase().as_bytes()).expect("the router knows the method");
+        operation["x-reveille-role"] = json!(rule(&method, path).role);
+    }
+    let is_of_keys = path.starts_with("/v1/keys/") || path == "/v1/keys" && method == "get";
+    let knows_no_tenant = [
+        "/v1/whoami",
+        "/v1/workers",
+        "/v1/queues",
+        "/v1/refusedEvents",
+        "/v1/definitions:plan",
+        "/v1/definitions:apply",
+    ];
+    if (path.starts_with("/v1/") || path.starts_with("/20")) && !knows_no_tenant.contains(&path) && !is_of_keys {
         let header = json!({
             "name": NAMESPACE_HEADER, "in": "header", "description": "The tenant; default is `default`",
             "schema": {"type": "string", "pattern": NAME_PATTERN},
@@ -150,6 +233,9 @@ fn complete(path: &str, operation: &mut Value) {
         }
     }
     for (status, description) in COMMON {
+        if is_open && status == "401" {
+            continue;
+        }
         if operation["responses"].get(status).is_none() {
             operation["responses"][status] = json!({"description": description});
         }
@@ -160,6 +246,16 @@ fn complete(path: &str, operation: &mut Value) {
         if status.as_str() >= "400" && response.get("content").is_none() {
             let problem = json!({"schema": {"$ref": "#/components/schemas/Problem"}});
             response["content"] = json!({ error::PROBLEM_JSON: problem });
+        }
+        // What is validated is each event of the stream.
+        if let Some(stream) = response.get_mut("content").and_then(|content| content.get_mut("text/event-stream")) {
+            stream["schema"] = json!({"type": "object", "required": ["id", "event", "data"], "properties": {
+                "id": {"type": "string"}, "event": {"type": "string"}, "data": {"type": "string"},
+            }});
+        }
+        if status == "401" {
+            response["headers"]["WWW-Authenticate"] =
+                json!({"schema": {"type": "string"}, "description": "How to show a key"});
         }
         if status == "503" {
             let seconds = json!({"schema": {"type": "integer", "minimum": 1}, "description": "Seconds"});
@@ -175,7 +271,7 @@ mod tests {
 
     use super::*;
 
-    fn document() -> String {
+    pub(super) fn document() -> String {
         text(api().into_openapi())
     }
 
@@ -204,7 +300,7 @@ mod tests {
                 assert!(operation["responses"]["503"]["headers"]["Retry-After"].is_object(), "{method} {path}");
             }
         }
-        assert_eq!(ids.len(), 58);
+        assert_eq!(ids.len(), 75);
         let text = document.to_string();
         for reference in text.split("\"#/components/schemas/").skip(1) {
             let name = reference.split('"').next().unwrap();

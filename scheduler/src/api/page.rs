@@ -121,6 +121,11 @@ pub(crate) fn name(bytes: &[u8]) -> Option<String> {
     std::str::from_utf8(bytes).ok().map(str::to_owned)
 }
 
+/// Reads a place that is an id.
+pub(crate) fn id(bytes: &[u8]) -> Option<uuid::Uuid> {
+    uuid::Uuid::from_slice(bytes).ok()
+}
+
 /// Reads a place that is one number.
 pub(crate) fn number(bytes: &[u8]) -> Option<i32> {
     bytes.try_into().ok().map(i32::from_be_bytes)

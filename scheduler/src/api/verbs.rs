@@ -8,10 +8,11 @@ use axum::http::header::ALLOW;
 use axum::response::{IntoResponse, Response};
 
 use super::error::{Problem, printable};
-use super::extract::Segment;
+use super::extract::{Segment, TwoSegments};
+use super::keys::{revoke, rotate};
 use super::schedules::{backfills, pause, resume, trigger};
 use super::work_requests::{claim, heartbeat, retry_failed};
-use super::{ApiState, google};
+use super::{ApiState, google, webhooks};
 
 /// The path by which a request is counted, where the router's own does not say enough.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +36,20 @@ pub(crate) async fn of_schedule(State(state): State<ApiState>, Segment(text): Se
     response
 }
 
+/// The same for keys.
+pub(crate) async fn of_key(State(state): State<ApiState>, Segment(text): Segment, request: Request) -> Response {
+    let Some((_, verb)) = text.rsplit_once(':') else {
+        return nothing_to_post("GET,HEAD");
+    };
+    let (pattern, mut response) = match verb {
+        "rotate" => ("/v1/keys/{prefix}:rotate", rotate::rotate_key.call(request, state).await),
+        "revoke" => ("/v1/keys/{prefix}:revoke", revoke::revoke_key.call(request, state).await),
+        unknown => return unknown_verb("a key", unknown, ":rotate and :revoke"),
+    };
+    response.extensions_mut().insert(Pattern(pattern));
+    response
+}
+
 /// The same for work requests.
 pub(crate) async fn of_work_request(
     State(state): State<ApiState>,
@@ -42,13 +57,49 @@ pub(crate) async fn of_work_request(
     request: Request,
 ) -> Response {
     let Some((_, verb)) = text.rsplit_once(':') else {
-        return nothing_to_post("GET,HEAD,DELETE");
+        return nothing_to_post("DELETE,GET,HEAD");
     };
     let (pattern, mut response) = match verb {
         "claim" => ("/v1/workRequests/{id}:claim", claim::claim_work_request.call(request, state).await),
         "heartbeat" => ("/v1/workRequests/{id}:heartbeat", heartbeat::heartbeat.call(request, state).await),
         "retryFailed" => ("/v1/workRequests/{id}:retryFailed", retry_failed::retry_failed.call(request, state).await),
         unknown => return unknown_verb("a work request", unknown, ":claim, :heartbeat and :retryFailed"),
+    };
+    response.extensions_mut().insert(Pattern(pattern));
+    response
+}
+
+/// The same for webhooks.
+pub(crate) async fn of_webhook(State(state): State<ApiState>, Segment(text): Segment, request: Request) -> Response {
+    let Some((_, verb)) = text.rsplit_once(':') else {
+        return nothing_to_post("GET,HEAD,PATCH,DELETE");
+    };
+    let (pattern, mut response) = match verb {
+        "test" => ("/v1/webhooks/{id}:test", webhooks::test::test_webhook.call(request, state).await),
+        "rotateSecret" => {
+            ("/v1/webhooks/{id}:rotateSecret", webhooks::rotate::rotate_secret.call(request, state).await)
+        }
+        unknown => return unknown_verb("a webhook", unknown, ":test and :rotateSecret"),
+    };
+    response.extensions_mut().insert(Pattern(pattern));
+    response
+}
+
+/// The same for deliveries of webhooks.
+pub(crate) async fn of_delivery(
+    State(state): State<ApiState>,
+    TwoSegments(_, text): TwoSegments,
+    request: Request,
+) -> Response {
+    let Some((_, verb)) = text.rsplit_once(':') else {
+        return nothing_to_post("GET,HEAD");
+    };
+    let (pattern, mut response) = match verb {
+        "redeliver" => {
+            let pattern = "/v1/webhooks/{id}/deliveries/{delivery}:redeliver";
+            (pattern, webhooks::redeliver::redeliver.call(request, state).await)
+        }
+        unknown => return unknown_verb("a delivery", unknown, ":redeliver"),
     };
     response.extensions_mut().insert(Pattern(pattern));
     response

@@ -16,12 +16,13 @@ struct Asset {
     content: &'static str,
 }
 
-const ASSETS: [Asset; 7] = [
+const ASSETS: [Asset; 8] = [
     Asset { path: "/", media_type: "text/html; charset=utf-8", content: include_str!("../../ui/index.html") },
     Asset { path: "/ui/style.css", media_type: "text/css; charset=utf-8", content: include_str!("../../ui/style.css") },
     script("/ui/app.js", include_str!("../../ui/app.js")),
     script("/ui/api.js", include_str!("../../ui/api.js")),
     script("/ui/dom.js", include_str!("../../ui/dom.js")),
+    script("/ui/key.js", include_str!("../../ui/key.js")),
     script("/ui/run.js", include_str!("../../ui/run.js")),
     script("/ui/schedule.js", include_str!("../../ui/schedule.js")),
 ];

@@ -12,6 +12,7 @@ use crate::world::{World, one, until};
 fn settings(world: &World) -> Settings {
     Settings {
         transitions: false,
+        webhooks: Default::default(),
         listen: "127.0.0.1:0".parse().unwrap(),
         schedules: Some(world.folder.path().join("a.yaml")),
         roles: vec![Role::Plan, Role::Dispatch, Role::Api],
@@ -51,7 +52,9 @@ async fn from_a_file_to_triggers_and_a_clean_end() {
             "follow-ups",
             "leader",
             "planner",
-            "reconciler"
+            "reconciler",
+            "webhook matcher",
+            "webhook sender"
         ]
     );
     tokio::net::TcpStream::connect(running.address.unwrap()).await.unwrap();

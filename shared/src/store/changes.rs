@@ -1,4 +1,4 @@
-//! Who changed which definition, when and why.
+//! Who changed what, when and why: definitions, keys, webhooks.
 
 use std::str::FromStr;
 
@@ -11,13 +11,17 @@ use super::schedules::{ScheduleKey, ScheduleRow};
 use super::{Result, Store};
 use crate::definition::{Job, Schedule};
 
-/// What kind of definition a change is about.
+/// What kind of thing a change is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DefinitionKind {
     /// A job.
     Job,
     /// A schedule.
     Schedule,
+    /// An API key, by its prefix.
+    Key,
+    /// A webhook, by its id.
+    Webhook,
 }
 
 /// What was done.
@@ -33,21 +37,38 @@ pub enum Action {
     Paused,
     /// A schedule is due again.
     Resumed,
+    /// A key has another secret.
+    Rotated,
+    /// A key is good for nothing any more.
+    Revoked,
 }
 
 impl DefinitionKind {
+    const ALL: [Self; 4] = [Self::Job, Self::Schedule, Self::Key, Self::Webhook];
+
     /// The text in the store and on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Job => "job",
             Self::Schedule => "schedule",
+            Self::Key => "key",
+            Self::Webhook => "webhook",
         }
     }
 }
 
+impl FromStr for DefinitionKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or_else(|| text.to_owned())
+    }
+}
+
 impl Action {
-    const ALL: [Self; 5] = [Self::Created, Self::Changed, Self::Removed, Self::Paused, Self::Resumed];
+    const ALL: [Self; 7] =
+        [Self::Created, Self::Changed, Self::Removed, Self::Paused, Self::Resumed, Self::Rotated, Self::Revoked];
 
     /// The text in the store and on the wire.
     #[must_use]
@@ -58,6 +79,8 @@ impl Action {
             Self::Removed => "removed",
             Self::Paused => "paused",
             Self::Resumed => "resumed",
+            Self::Rotated => "rotated",
+            Self::Revoked => "revoked",
         }
     }
 }
@@ -88,6 +111,7 @@ pub(crate) struct Change<'a> {
 pub(crate) enum Spec<'a> {
     Job(&'a Job),
     Schedule(&'a Schedule),
+    Other(&'a Value),
 }
 
 impl<'a> Change<'a> {
@@ -123,7 +147,26 @@ pub struct RecordedChange {
     pub spec: Option<Value>,
 }
 
+/// A change of something in a namespace.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NamedChange {
+    /// What kind of thing.
+    pub kind: DefinitionKind,
+    /// Which.
+    pub name: String,
+    /// What was done to it.
+    pub change: RecordedChange,
+}
+
 impl Store {
+    /// Up to `limit` changes of anything in a namespace before number `before`, newest first.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn changes_of_namespace(&self, namespace: &str, before: i64, limit: i64) -> Result<Vec<NamedChange>> {
+        self.db.changes_of_namespace(namespace, before, limit).await
+    }
+
     /// Up to `limit` changes of a job or schedule before number `before`, newest first, be it in force or not.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::external::ExternalRow;
 use super::reports::{Outcome, Report};
-use super::texts::json_without_nul;
+use super::texts::{json_without_nul, refusal_without_nul};
 use super::transition::{Batch, Hints};
 use super::{Result, Store, ids};
 use crate::cloud_event::{Named, RefusedEvent};
@@ -203,10 +203,11 @@ fn no_lease(event: &RunEvent, namespace: Option<&str>) -> RefusedEvent {
 /// Records what was refused; the same for the same reason is counted.
 async fn keep_refused(tx: &mut dyn super::Tx, via: Via, verdicts: &[EventVerdict]) -> Result<()> {
     // In one order for all, so that two batches can't deadlock.
-    let mut refused: BTreeMap<String, (&RefusedEvent, i64)> = BTreeMap::new();
+    let mut refused: BTreeMap<String, (RefusedEvent, i64)> = BTreeMap::new();
     for verdict in verdicts {
         if let EventVerdict::Refused(event) = verdict {
-            refused.entry(fingerprint(event)).or_insert((event, 0)).1 += 1;
+            let event = refusal_without_nul(event);
+            refused.entry(fingerprint(&event)).or_insert((event, 0)).1 += 1;
         }
     }
     for (fingerprint, (event, count)) in &refused {

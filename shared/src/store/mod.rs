@@ -9,13 +9,14 @@
 //! - [`backfills`](self): fires of a past range.
 //! - [`follow`](self): what follows the end of a run.
 //! - [`fan_outs`](self), [`staging`](self): runs with children, and the inputs of these.
-//! - [`changes`](self): who changed which definition.
+//! - [`changes`](self): who changed what; [`keys`](self), [`key_ring`](self): who may call.
 //! - [`dispatch`](self): which triggers go out now; [`markers`](self): which of them are lost.
 //! - [`limits`](self), [`unique`](self): which runs have to wait, and which are the same; [`waits`](self): for how long.
 //! - [`leases`](self): claim, lose; [`reports`](self): how attempts end, and what they say until then (I3).
 //! - [`external`](self), [`events_in`](self): leases of workers in other languages, and what they tell.
 //! - [`requests`](self): reading and cancelling.
-//! - [`outbox`](self): what happens, on its way to whoever wants to know; [`feed`](self): in one order, for who listens.
+//! - [`outbox`](self): what happens, on its way to whoever wants to know; [`feed`](self): in one order, for
+//!   who listens; [`webhooks`](self), [`webhook_deliveries`](self): to those who have it posted.
 //! - [`workers`](self), [`leader`](self): who is alive, who leads.
 //!
 //! Whatever happens to a run is decided by [`crate::state::apply`] on a locked row ([`transition`](self)),
@@ -35,6 +36,8 @@ mod feed;
 mod fires;
 mod follow;
 mod idempotency;
+mod key_ring;
+mod keys;
 mod leader;
 mod leases;
 mod limits;
@@ -53,6 +56,8 @@ mod texts;
 mod transition;
 mod unique;
 mod waits;
+mod webhook_deliveries;
+mod webhooks;
 mod workers;
 
 use std::path::{Path, PathBuf};
@@ -63,7 +68,7 @@ use tokio::sync::Notify;
 
 pub use self::accept::{Acceptance, NewWorkRequest};
 pub use self::backfills::{Backfill, BackfillStatus, BackfillStep, BackfillVerdict, NewBackfill};
-pub use self::changes::{Action, DefinitionKind, RecordedChange};
+pub use self::changes::{Action, DefinitionKind, NamedChange, RecordedChange};
 use self::database::{Database, Tx};
 pub use self::definitions::{Applied, ChangeSet, InForce, Versioned};
 pub use self::dispatch::Outgoing;
@@ -77,6 +82,8 @@ pub use self::fires::{
 };
 pub use self::follow::{EndedRun, FollowUp, Followed};
 pub use self::idempotency::{Earlier, IdempotencyKey};
+pub use self::key_ring::{Found, KeyRing, KeyUses};
+pub use self::keys::{ApiKey, By, EVERYWHERE, KeyStanding, NewKey};
 pub use self::leader::Generation;
 pub use self::leases::{Claim, Claimed, HeldLease, Loss};
 pub use self::limits::Limit;
@@ -88,6 +95,11 @@ pub use self::schedules::{Pause, PauseVerdict, ScheduleKey, ScheduleRow, after_e
 pub use self::staging::Staging;
 pub use self::unique::UniqueKey;
 pub use self::waits::Wait;
+pub use self::webhook_deliveries::{
+    ClaimedDelivery, DeliveryAttempt, DeliveryState, Matched, Next, Redelivery, Room, Tried, UnknownDeliveryState,
+    WebhookCounts, WebhookDelivery,
+};
+pub use self::webhooks::{NewWebhook, Sealed, Webhook, WebhookFilter};
 pub use self::workers::{NewWorker, Worker};
 use crate::clock::Clock;
 use crate::crash::{self, Act};

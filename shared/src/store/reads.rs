@@ -6,17 +6,21 @@ mod answers;
 mod events;
 mod fan_outs;
 mod feed;
+mod keys;
 mod plain;
 mod plans;
 mod runs;
+mod webhooks;
 
 pub(crate) use self::answers::impl_read_answers;
 pub(crate) use self::events::impl_plain_events;
 pub(crate) use self::fan_outs::{impl_fan_outs, impl_read_fan_outs};
 pub(crate) use self::feed::{impl_feed, impl_read_feed};
+pub(crate) use self::keys::{impl_keys, impl_read_keys};
 pub(crate) use self::plain::impl_plain;
 pub(crate) use self::plans::impl_read_plans;
 pub(crate) use self::runs::{impl_read_runs, let_through};
+pub(crate) use self::webhooks::{impl_read_webhooks, impl_webhooks};
 
 /// A work request with its delivery phase.
 pub(crate) const WORK_REQUEST: &str = "SELECT w.id, w.namespace, w.job, w.job_version, w.queue, w.schedule, w.due_at,
@@ -55,6 +59,42 @@ FROM deliveries d JOIN work_requests w USING (id)
 LEFT JOIN external_leases e ON e.work_request_id = d.id AND e.token = d.token
 WHERE d.phase = 'leased'";
 
+/// Up to `$2` entries of an outbox with higher numbers than `$1`.
+macro_rules! in_outbox {
+    ($outbox:literal) => {
+        concat!(
+            "SELECT o.number, o.work_request_id AS id, o.seq, w.namespace, w.job, w.schedule, e.at, e.what
+             FROM (SELECT number, work_request_id, seq FROM ",
+            $outbox,
+            " WHERE number > $1 ORDER BY number LIMIT $2) AS o
+             LEFT JOIN events e ON e.work_request_id = o.work_request_id AND e.seq = o.seq
+             LEFT JOIN work_requests w ON w.id = o.work_request_id
+             ORDER BY o.number"
+        )
+    };
+}
+
+/// Webhooks; conditions follow.
+pub(crate) const WEBHOOK: &str =
+    "SELECT id, namespace, url, description, filter, secret, old_secret, old_until, version, created_at,
+       failing_since, disabled_at, disabled_reason
+FROM webhooks WHERE deleted_at IS NULL";
+
+/// Columns of a delivery `d`.
+macro_rules! delivery_columns {
+    () => {
+        "d.webhook_id, d.id, d.work_request_id, d.seq, d.state, d.created_at, d.queued_at, d.due_at, d.claim, d.tries,
+         d.attempts, d.ended_at"
+    };
+}
+
+/// Columns of what is needed to try it, beside these: of the webhook `h`, the work request `w` and the entry `e`.
+macro_rules! claimed_columns {
+    () => {
+        "h.url, h.secret, h.old_secret, h.old_until, h.failing_since, w.namespace, w.job, w.schedule, e.at, e.what"
+    };
+}
+
 /// Leases `e` of workers in other languages; conditions follow.
 macro_rules! external_leases {
     () => {
@@ -71,7 +111,18 @@ pub(crate) fn id_floor(at: jiff::Timestamp, hours: i64) -> uuid::Uuid {
     uuid::Uuid::from_u128(u128::from(millis.unsigned_abs()) << 80)
 }
 
-pub(crate) use external_leases;
+/// API keys; conditions follow.
+macro_rules! api_keys {
+    ($conditions:literal) => {
+        concat!(
+            "SELECT prefix, name, access, hash, previous_hash, previous_until, version, created_at, created_by, expires_at,
+                    revoked_at, last_used_at FROM api_keys ",
+            $conditions
+        )
+    };
+}
+
+pub(crate) use {api_keys, claimed_columns, delivery_columns, external_leases, in_outbox};
 
 /// The imports that both macros' expansions need.
 pub(crate) mod prelude {
@@ -81,7 +132,7 @@ pub(crate) mod prelude {
     pub(crate) use uuid::Uuid;
 
     pub(crate) use super::super::backfills::{Backfill, BackfillStep, NewBackfill};
-    pub(crate) use super::super::changes::{DefinitionKind, RecordedChange};
+    pub(crate) use super::super::changes::{DefinitionKind, NamedChange, RecordedChange};
     pub(crate) use super::super::database::{NamePage, TakenKey};
     pub(crate) use super::super::definitions::{InForce, Versioned};
     pub(crate) use super::super::events_in::{RefusedRecord, SeenKey};
@@ -91,24 +142,30 @@ pub(crate) mod prelude {
     pub(crate) use super::super::fires::Fire;
     pub(crate) use super::super::follow::EndedRun;
     pub(crate) use super::super::idempotency::IdempotencyKey;
+    pub(crate) use super::super::keys::ApiKey;
     pub(crate) use super::super::leader::Generation;
     pub(crate) use super::super::leases::HeldLease;
     pub(crate) use super::super::markers::Marker;
     pub(crate) use super::super::reports::{LateReport, Report};
     pub(crate) use super::super::requests::{ListFilter, Order, Place, QueueDepth, SortBy, Standing};
     pub(crate) use super::super::rows::{
-        At, BackfillRow, ChangeRow, ChunkRow, DepthRow, EndedRow, EventRow, ExternalDbRow, FanOutRow, FeedRow, FireRow,
-        InForceRow, InOutbox, LateRow, LeaseRow, LogRow, MarkerRow, OpenFanOutRow, RefusedRow, ScheduleDbRow,
-        UnfinishedRow, UntoldRow, VersionedJobRow, WorkRequestRow, WorkerRow, all, number, priority, priority_column,
-        status_column,
+        At, BackfillRow, ChangeRow, ChunkRow, DeliveryRow, DepthRow, EndedRow, EventRow, ExternalDbRow, FanOutRow,
+        FeedRow, FireRow, InForceRow, InOutbox, KeyRow, LateRow, LeaseRow, LogRow, MarkerRow, NamedChangeRow,
+        OpenFanOutRow, RefusedRow, ScheduleDbRow, UnfinishedRow, UntoldRow, VersionedJobRow, WebhookRow,
+        WorkRequestRow, WorkerRow, all, number, priority, priority_column, status_column,
     };
     pub(crate) use super::super::schedules::{ScheduleKey, ScheduleRow, just_before};
     pub(crate) use super::super::texts::clean;
     pub(crate) use super::super::waits::WaitFacts;
+    pub(crate) use super::super::webhook_deliveries::{DeliveryState, WebhookCounts, WebhookDelivery};
+    pub(crate) use super::super::webhooks::Webhook;
     pub(crate) use super::super::workers::{NewWorker, Worker};
     pub(crate) use super::super::{Result, step};
     pub(crate) use super::feed::without_status;
-    pub(crate) use super::{BACKFILL, LEASE, TAKEN_KEY, WORK_REQUEST, external_leases, id_floor};
+    pub(crate) use super::{
+        BACKFILL, LEASE, TAKEN_KEY, WEBHOOK, WORK_REQUEST, api_keys, delivery_columns, external_leases, id_floor,
+        in_outbox,
+    };
     pub(crate) use crate::broker::Route;
     pub(crate) use crate::cloud_event::RefusedEvent;
     pub(crate) use crate::definition::Job;

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::texts::without_nul;
 use super::transition::{Batch, Hints};
 use super::{Result, Store};
+use crate::access::Names;
 use crate::crash::{self, Commit};
 use crate::state::{Input, Refusal, Status};
 use crate::work_request::{HistoryEvent, LogLine, WorkRequest, WorkRequestId};
@@ -61,6 +62,8 @@ pub struct ListFilter {
     pub namespace: String,
     /// Only of this job.
     pub job: Option<String>,
+    /// Only of one of these jobs.
+    pub jobs: Names,
     /// Only called for by fires of this schedule.
     pub schedule: Option<String>,
     /// Only this one.

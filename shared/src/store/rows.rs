@@ -4,7 +4,9 @@ mod delivery;
 mod events;
 mod fan_outs;
 mod feed;
+mod keys;
 mod plans;
+mod webhooks;
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -29,7 +31,11 @@ pub(crate) use self::delivery::{DepthRow, LateRow, LeaseRow, LimitDbRow, MarkerR
 pub(crate) use self::events::{ExternalDbRow, RefusedRow};
 pub(crate) use self::fan_outs::{ChildrenColumns, ChunkRow, FanOutRow, OpenFanOutRow, UnfinishedRow};
 pub(crate) use self::feed::FeedRow;
-pub(crate) use self::plans::{BackfillRow, ChangeRow, EndedRow, FireRow, InForceRow, ScheduleDbRow, VersionedJobRow};
+pub(crate) use self::keys::KeyRow;
+pub(crate) use self::plans::{
+    BackfillRow, ChangeRow, EndedRow, FireRow, InForceRow, NamedChangeRow, ScheduleDbRow, VersionedJobRow,
+};
+pub(crate) use self::webhooks::{ClaimedRow, DeliveryRow, WebhookRow};
 
 /// An instant in a column: `timestamptz` in PostgreSQL, whole microseconds since 1970 in SQLite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
+use crate::cloud_event::{Named, RefusedEvent};
 use crate::work_request::RunError;
 
 pub(crate) fn without_nul(text: String) -> String {
@@ -13,6 +14,19 @@ pub(crate) fn without_nul(text: String) -> String {
 
 pub(crate) fn error_without_nul(error: RunError) -> RunError {
     RunError { code: without_nul(error.code), message: without_nul(error.message) }
+}
+
+pub(crate) fn refusal_without_nul(event: &RefusedEvent) -> RefusedEvent {
+    let text = |text: &Option<String>| text.clone().map(without_nul);
+    let Named { source, id, kind, subject, namespace } = &*event.of;
+    let of = Named {
+        source: text(source),
+        id: text(id),
+        kind: text(kind),
+        subject: text(subject),
+        namespace: text(namespace),
+    };
+    RefusedEvent { code: event.code, message: without_nul(event.message.clone()), of: Box::new(of) }
 }
 
 pub(crate) fn json_without_nul(value: Value) -> Value {

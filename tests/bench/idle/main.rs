@@ -80,6 +80,7 @@ async fn main() -> Result<()> {
     std::fs::create_dir(&schedules)?;
     std::fs::write(schedules.join("idle.yaml"), DEFINITIONS)?;
 
+    harness::key::give(database.url()).await?;
     let mut fleet = Vec::new();
     let scheduler = Member::start("reveille-scheduler", "scheduler", &database, &broker, folder.path(), &schedules);
     fleet.push(scheduler.await?);

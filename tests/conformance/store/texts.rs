@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use reveille_shared::cloud_event::{Named, RefusedEvent};
 use reveille_shared::state::Status;
-use reveille_shared::store::{Acceptance, IdempotencyKey, Outcome, Progress, Report};
+use reveille_shared::store::{Acceptance, IdempotencyKey, Outcome, Progress, Report, Via};
 use reveille_shared::work_request::{LogLine, RunError, Stream};
 use serde_json::json;
 
@@ -62,6 +63,12 @@ async fn nasty_texts_are_kept_or_cleaned_but_hold_up_nobody(bed: Bed) {
     assert_eq!(bed.get(bad.id).await.error, Some(RunError::new("ExitCode", cleaned())));
     assert_eq!(bed.status(good.id).await, Status::Succeeded);
     assert_eq!(bed.told(bad.id).await, ["accepted", "started", "failed"]);
+    let named =
+        Named { source: Some(NASTY.into()), id: Some(NASTY.into()), kind: Some(NASTY.into()), ..Named::default() };
+    let refused = RefusedEvent { code: "Malformed", message: NASTY.into(), of: Box::new(named) };
+    bed.store.take_events(Via::Rest, vec![Err(refused)], || 0.5).await.unwrap();
+    let kept = bed.store.refused_events(None, 1).await.unwrap().remove(0);
+    assert_eq!((kept.message, kept.of.id), (cleaned(), Some(cleaned())));
     let waiting = bed.running().await.id;
     bed.store.cancel(NAMESPACE, waiting, NASTY.into()).await.unwrap();
     assert_eq!(bed.status(waiting).await, Status::Canceling);

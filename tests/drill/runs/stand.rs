@@ -71,6 +71,7 @@ impl Stand {
         environment: &[(&str, String)],
     ) -> Result<Self> {
         let (database, broker) = tokio::try_join!(Database::private(), Broker::private())?;
+        harness::key::give(database.url()).await?;
         let schedules = folder.join("schedules");
         std::fs::create_dir(&schedules)?;
         std::fs::write(schedules.join("drill.yaml"), hands.definitions(true))?;
@@ -187,6 +188,7 @@ impl Outfit<'_> {
             .env("WORKER_NAME", whom.name())
             .env("SLOTS", "4")
             .env("GRACE", "3")
+            .env("REVEILLE_KEY", harness::key::text())
             .env("REVEILLE_URL", format!("http://{}", api.address()))
             .env("REVEILLE_BROKER_URL", through(self.broker_url, broker.address())?);
         self.started(whom, program, port, api, broker)

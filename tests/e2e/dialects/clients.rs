@@ -21,10 +21,11 @@ fn folder() -> PathBuf {
 #[tokio::test(flavor = "multi_thread")]
 async fn others_clients_follow_runs_unmodified() -> Result<()> {
     let Some(python) = clients().await? else { return Ok(()) };
-    let stack = super::stack(Stack::embedded()).start().await?;
+    let stack = super::stack(Stack::postgres_rabbit()).start().await?;
     let base = super::base(&stack)?;
     for script in ["with_oci.py", "with_azure.py", "with_google.py", "with_sse.py"] {
-        drive(Command::new(&python).arg(folder().join(script)).arg(&base)).await?;
+        let mut client = Command::new(&python);
+        drive(script, client.arg(folder().join(script)).arg(&base).arg(harness::key::text())).await?;
     }
     Ok(())
 }
@@ -33,13 +34,13 @@ async fn others_clients_follow_runs_unmodified() -> Result<()> {
 async fn a_browsers_event_source_hears_runs_unmodified() -> Result<()> {
     let Some(script) = event_source().await? else { return Ok(()) };
     let stack = super::stack(Stack::embedded()).start().await?;
-    drive(Command::new("node").arg(script).arg(super::base(&stack)?)).await
+    drive("with_eventsource.mjs", Command::new("node").arg(script).arg(super::base(&stack)?)).await
 }
 
-async fn drive(client: &mut Command) -> Result<()> {
+async fn drive(script: &str, client: &mut Command) -> Result<()> {
     let output = run(client, LIMIT).await?;
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    ensure!(output.status.success(), "{client:?}: {said}");
+    ensure!(output.status.success(), "{script}: {said}");
     say(&said);
     Ok(())
 }
@@ -68,9 +69,12 @@ fn had(made: Result<Output>, whose: &str) -> bool {
 }
 
 /// A Python that has the clients, kept in the target folder for the next time; none if they can't be had.
-async fn clients() -> Result<Option<PathBuf>> {
+pub(crate) async fn clients() -> Result<Option<PathBuf>> {
     let kept = harness::process::workspace_binary("reveille")?.parent().context("a folder")?.join("clients");
     let (python, requirements) = (kept.join("bin/python"), folder().join("requirements.txt"));
+    // Several tests may look for it at once.
+    let lock = std::fs::File::create(kept.with_extension("lock"))?;
+    let _held = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await??;
     let wanted = std::fs::read_to_string(&requirements)?;
     let installed = kept.join("installed.txt");
     if std::fs::read_to_string(&installed).is_ok_and(|installed| installed == wanted) {
@@ -95,13 +99,13 @@ async fn clients() -> Result<Option<PathBuf>> {
     Ok(Some(python))
 }
 
-async fn run(command: &mut Command, limit: Duration) -> Result<Output> {
+pub(crate) async fn run(command: &mut Command, limit: Duration) -> Result<Output> {
     let command = command.env("PYTHONDONTWRITEBYTECODE", "1").stdin(Stdio::null()).kill_on_drop(true);
     let output = tokio::time::timeout(limit, command.output()).await;
     Ok(output.with_context(|| format!("it took longer than {limit:?}"))??)
 }
 
 #[allow(clippy::print_stderr, reason = "what was passed over is to be seen")]
-fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     eprintln!("{text}");
 }

@@ -70,6 +70,12 @@ pub(super) enum Load {
     Listens,
     Backfill,
     CanceledBackfill,
+    /// API keys are made, rotated and revoked, and used.
+    Keys,
+    /// Webhooks are made and deleted.
+    Webhooks,
+    /// What was delivered to a webhook is to be once more.
+    Redeliveries,
     /// The folder is changed under its eyes.
     FolderChanges,
     /// The broker is out of reach.
@@ -113,6 +119,8 @@ fn of_commit(commit: Commit) -> Scene {
         Commit::FireByHand => (Scheduler, Nothing, Load::FireByHand),
         Commit::CreateBackfill | Commit::AdvanceBackfill => (Scheduler, Nothing, Load::Backfill),
         Commit::CancelBackfill => (Scheduler, Nothing, Load::CanceledBackfill),
+        Commit::ChangeKey => (Scheduler, Nothing, Load::Keys),
+        Commit::KeysUsed => (SchedulerOnly, Nothing, Load::Keys),
         Commit::Accept => (Scheduler, Nothing, Load::Asks),
         Commit::StageInputs | Commit::AcceptFanOut | Commit::Bear | Commit::Settle => {
             (Scheduler, Nothing, Load::FanOuts)
@@ -135,6 +143,10 @@ fn of_commit(commit: Commit) -> Scene {
         Commit::Told => (SchedulerOnly, Nothing, Load::Fires),
         Commit::KeepFeed => (Scheduler, Nothing, Load::Listens),
         Commit::TrimFeed => (Scheduler, Nothing, Load::Fires),
+        Commit::SaveWebhook => (Scheduler, Nothing, Load::Webhooks),
+        // Fires end, and the world has a webhook that wants to know.
+        Commit::MatchWebhooks | Commit::ClaimDeliveries | Commit::KeepTried => (Scheduler, Nothing, Load::Fires),
+        Commit::Redeliver => (Scheduler, Nothing, Load::Redeliveries),
         Commit::Follow => (Scheduler, Nothing, Load::Asks),
         Commit::AdmitStranded => (Scheduler, FiresAreStranded, Load::Fires),
         Commit::RegisterWorker => (Worker, Nothing, Load::Fires),
@@ -143,9 +155,11 @@ fn of_commit(commit: Commit) -> Scene {
         Commit::Abandon => (Scheduler, OperationIsForsaken, Load::Fires),
         Commit::WakeStrandedLimits => (Scheduler, Nothing, Load::Fires),
         Commit::PurgeKeys | Commit::PurgeUniqueKeys => (Scheduler, Nothing, Load::Fires),
-        Commit::PurgeLimits | Commit::PurgeWorkers | Commit::PurgeInputs | Commit::PurgeEvents => {
-            (Scheduler, Nothing, Load::Fires)
-        }
+        Commit::PurgeLimits
+        | Commit::PurgeWorkers
+        | Commit::PurgeInputs
+        | Commit::PurgeEvents
+        | Commit::PurgeDeliveries => (Scheduler, Nothing, Load::Fires),
         Commit::ClaimExternal | Commit::Extend | Commit::TakeEvents => (Scheduler, Nothing, Load::External),
     };
     // The first beat comes before there are leases.
@@ -159,6 +173,7 @@ fn of_act(act: Act) -> Scene {
         Act::StoreOpened => (Scheduler, Load::Fires),
         Act::PublishBegun | Act::PublishHalfway | Act::Published => (Scheduler, Load::Fires),
         Act::Telling => (SchedulerOnly, Load::Fires),
+        Act::DeliveryAnswered => (Scheduler, Load::Fires),
         Act::LetterTaken | Act::LetterKept | Act::LetterSettled => (SchedulerOnly, Load::MessagesDie),
         Act::EventsReceived | Act::EventsKept => (SchedulerOnly, Load::External),
         Act::DeliveryTaken | Act::ClaimAcked | Act::AttemptBegun => (Worker, Load::Asks),

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use futures_util::future::join_all;
 use harness::callee::Callee;
 use harness::process::tail;
+use harness::receiver::Receiver;
 use harness::stack::{Builder, Service, Stack};
 use harness::wait::eventually;
 use jiff::{SignedDuration, Timestamp};
@@ -26,6 +27,11 @@ pub(super) const SLOTS: u32 = 4;
 const TOGETHER: usize = 6;
 /// How many fires a backfill has that is to be made whole.
 const BACKFILLED: i64 = 5;
+
+/// Keeps the secrets of webhooks.
+const SECRET_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+/// Where ends are posted to.
+const ENDS: &str = "/ends";
 
 /// Everything that is defined, but for the jobs that changes of the folder bring.
 const DEFINITIONS: &str = r#"
@@ -67,6 +73,10 @@ struct Asked {
 /// A stack, and what was asked of it since it was last looked at.
 pub(super) struct World {
     pub(super) stack: Stack,
+    /// Where ends are posted to.
+    receiver: Receiver,
+    /// The path of the webhook that does so, and when it was made.
+    webhook: (String, Timestamp),
     definitions: String,
     _callee: Callee,
     asked: Vec<Asked>,
@@ -84,12 +94,19 @@ impl World {
         let callee = Callee::start().await?;
         let definitions = DEFINITIONS.replace("CALLEE", &callee.base);
         let builder = builder.schedules(definitions.clone()).slots(SLOTS).env("REVEILLE_LEASE_TTL", "3s");
+        let builder = builder.env("REVEILLE_SECRET_KEY", SECRET_KEY).env("REVEILLE_WEBHOOK_ALLOW", "127.0.0.1");
         let stack = builder.start().await?;
+        let receiver = Receiver::start().await?;
+        let made = make_webhook(&stack, &format!("{}{ENDS}", receiver.base)).await?;
+        let created = made["timeCreated"].as_str().context("a time")?.parse()?;
+        let webhook = (webhook_path(&made)?, created);
         let mut outside = JoinSet::new();
         outside.spawn(outside::play(stack.api.clone(), stack.broker.as_ref().map(|broker| broker.url().to_owned())));
         let (asked, backfills) = (Vec::new(), Vec::new());
         Ok(Self {
             stack,
+            receiver,
+            webhook,
             definitions,
             _callee: callee,
             asked,
@@ -234,6 +251,23 @@ impl World {
         self.call(Method::POST, "/v1/schedules/pulse:resume", &json!({}), &[200, 409]).await.map(drop)
     }
 
+    /// Makes a key, rotates and revokes it: each is recorded once, whatever dies in between.
+    pub(super) async fn change_a_key(&self) -> Result<()> {
+        let made = self.call(Method::POST, "/v1/keys", &json!({"name": "made", "role": "viewer"}), &[201]).await?;
+        let prefix = made["prefix"].as_str().context("a prefix")?;
+        let rotated = self.call(Method::POST, &format!("/v1/keys/{prefix}:rotate"), &json!({}), &[200]).await?;
+        ensure!(rotated["key"] != made["key"], "it has the secret that it had");
+        let revoked = self.call(Method::POST, &format!("/v1/keys/{prefix}:revoke"), &json!({}), &[200]).await?;
+        ensure!(revoked["state"] == "revoked", "{revoked}");
+        let audit = self.call(Method::GET, "/v1/audit?limit=100", &json!({}), &[200]).await?;
+        let of_it = audit["items"].as_array().context("items")?.iter().filter(|change| change["name"] == prefix);
+        let actions: Vec<_> = of_it.map(|change| change["action"].as_str().unwrap_or_default()).collect();
+        // A rotation whose answer was lost is done again: that is another one.
+        let known = actions.first() == Some(&"revoked") && actions.last() == Some(&"created");
+        ensure!(known && actions[1..actions.len() - 1].iter().all(|action| *action == "rotated"), "{actions:?}");
+        Ok(())
+    }
+
     /// Asks for a backfill; one that is to be canceled would take much longer than that.
     pub(super) async fn backfill(&mut self, end: &'static str) -> Result<String> {
         self.number += 1;
@@ -254,6 +288,50 @@ impl World {
     pub(super) async fn cancel_backfill(&self, id: &str) -> Result<()> {
         let path = format!("/v1/schedules/second/backfills/{id}");
         self.call(Method::DELETE, &path, &json!({}), &[202]).await.map(drop)
+    }
+
+    /// Makes a webhook and deletes it; one may be left whose answer was lost.
+    pub(super) async fn webhooks_come_and_go(&self) -> Result<()> {
+        let made = make_webhook(&self.stack, &format!("{}/others", self.receiver.base)).await?;
+        let path = webhook_path(&made)?;
+        eventually("it to be deleted", LIMIT, async || {
+            let answer =
+                self.stack.api.request(Method::DELETE, &path).send().await.map_err(|error| error.to_string())?;
+            let status = answer.status();
+            if [204, 404].contains(&status.as_u16()) { Ok(()) } else { Err(status.to_string()) }
+        })
+        .await
+    }
+
+    /// Has something posted once more that was taken.
+    pub(super) async fn redeliver(&self) -> Result<()> {
+        let (hook, _) = &self.webhook;
+        let taken = eventually("something to be delivered", LIMIT, async || {
+            let log = self.stack.api.get_path(&format!("{hook}/deliveries?state=delivered&limit=1")).await;
+            let log = log.map_err(|error| format!("{error:#}"))?;
+            log["items"][0]["id"].as_str().map(str::to_owned).ok_or_else(|| log.to_string())
+        })
+        .await?;
+        let path = format!("{hook}/deliveries/{taken}:redeliver");
+        self.call(Method::POST, &path, &json!({}), &[202, 409]).await.map(drop)
+    }
+
+    /// Every one of these ends, by when it was, was posted, but for those of before there was a webhook.
+    pub(super) async fn ends_are_posted(&self, ends: &[(String, Timestamp)]) -> Result<()> {
+        // An end that began to be written before that is not told.
+        let since = self.webhook.1 + SignedDuration::from_secs(1);
+        let told = ends.iter().filter(|(_, at)| *at > since).map(|(id, _)| id.clone()).collect::<BTreeSet<_>>();
+        ensure!(!told.is_empty(), "nothing has ended");
+        eventually("every end to be posted", LIMIT, async || {
+            let posted = self.receiver.received(ENDS).into_iter().map(|post| post.id).collect::<BTreeSet<_>>();
+            let missing: Vec<_> = told.difference(&posted).collect();
+            if missing.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("{} of {} are not: {missing:?}", missing.len(), told.len()))
+            }
+        })
+        .await
     }
 
     /// Adds a job to the folder.
@@ -310,6 +388,22 @@ impl World {
         }
         if self.changes > 0 { self.change_is_in_force().await } else { Ok(()) }
     }
+}
+
+/// A webhook that wants to know how runs end.
+async fn make_webhook(stack: &Stack, url: &str) -> Result<Value> {
+    eventually("a webhook", LIMIT, async || {
+        let request = stack.api.request(Method::POST, "/v1/webhooks").json(&json!({ "url": url }));
+        let answer = request.send().await.map_err(|error| error.to_string())?;
+        let status = answer.status();
+        let made = answer.json().await.map_err(|error| error.to_string())?;
+        if status == StatusCode::CREATED { Ok(made) } else { Err(format!("{status}: {made}")) }
+    })
+    .await
+}
+
+fn webhook_path(made: &Value) -> Result<String> {
+    Ok(format!("/v1/webhooks/{}", made["id"].as_str().context("an id")?))
 }
 
 async fn send(stack: &Stack, asked: &Asked) -> Result<String, String> {

@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use super::files::{self, File, MOST_BODY, Texts};
 use super::{aside, current, read_and_merge};
 use crate::api::ApiState;
+use crate::api::access::Caller;
 use crate::api::body::{Body, BodyFields, FromBody};
 use crate::api::error::Problem;
 use crate::api::schedules::note;
@@ -32,9 +33,9 @@ pub(crate) struct Ask {
     /// in force.
     #[schema(value_type = Option<i64>)]
     if_version: Option<Option<i64>>,
-    /// Who asks; default is `api`.
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 100, examples("alice"))]
-    by: String,
+    /// Who asks; default is `api`. The name and prefix of the key stand beside it.
+    #[schema(min_length = 1, max_length = 100, examples("alice"))]
+    by: Option<String>,
     /// Why, in your words: one line.
     #[schema(min_length = 1, max_length = 500, examples("bill an hour later, as agreed with accounting"))]
     reason: Option<String>,
@@ -96,9 +97,11 @@ pub(crate) struct View {
 )]
 pub(crate) async fn apply_definitions(
     State(state): State<ApiState>,
+    caller: Caller,
     Body(ask): Body<Ask>,
 ) -> Result<Json<View>, Problem> {
     let Ask { files, prune, if_version, by, reason } = ask;
+    let by = caller.actor(by.as_deref());
     let files = std::sync::Arc::new(files);
     let _alone = state.whole.lock().await;
     for _ in 0..MOST_TRIES {
@@ -107,9 +110,9 @@ pub(crate) async fn apply_definitions(
         if if_version.is_some_and(|expected| expected != in_force) {
             return Err(moved(in_force));
         }
-        let files = std::sync::Arc::clone(&files);
+        let (files, caller) = (std::sync::Arc::clone(&files), caller.clone());
         let (current, merged) = aside(move || {
-            let merged = read_and_merge(&current, &files, prune);
+            let merged = read_and_merge(&current, &caller, &files, prune);
             (current, merged)
         })
         .await;

@@ -9,6 +9,7 @@ use reveille_shared::definition::{Fault, read_part};
 
 use self::files::{FaultView, Texts, faulty};
 use super::ApiState;
+use super::access::Caller;
 use super::error::Problem;
 use crate::definition_plan::{Current, Merged, merge};
 
@@ -18,12 +19,22 @@ pub(crate) async fn current(state: &ApiState) -> Result<Current, Problem> {
     Ok(Current { in_force, jobs, schedules })
 }
 
-/// Reads files and puts them over what is in force. To be called where computing for seconds does no harm.
-pub(crate) fn read_and_merge(current: &Current, files: &Texts, prune: bool) -> Result<Merged, Problem> {
+/// Reads files, which must be of the caller's namespaces, and puts them over what is in force. To be called where computing
+/// for seconds does no harm.
+pub(crate) fn read_and_merge(
+    current: &Current,
+    caller: &Caller,
+    files: &Texts,
+    prune: bool,
+) -> Result<Merged, Problem> {
     let read = read_part(files).map_err(|faults| {
         let views = faults.iter().map(|fault: &Fault| FaultView::from(fault)).collect();
         faulty(faults.len(), views)
     })?;
+    let of_jobs = read.jobs.iter().map(|job| &job.namespace);
+    for namespace in of_jobs.chain(read.schedules.iter().map(|schedule| &schedule.namespace)) {
+        caller.in_namespace(namespace)?;
+    }
     merge(current, &read, prune).map_err(|unsound| faulty(unsound.len(), unsound.iter().map(FaultView::from).collect()))
 }
 

@@ -13,6 +13,7 @@ use super::files::{self, File, MOST_BODY, Texts};
 use super::view::View;
 use super::{aside, current, read_and_merge};
 use crate::api::ApiState;
+use crate::api::access::Caller;
 use crate::api::body::{Body, BodyFields, FromBody};
 use crate::api::error::Problem;
 use crate::definition_plan::{Interval, outlook, overruns};
@@ -54,13 +55,14 @@ impl FromBody for Ask {
 )]
 pub(crate) async fn plan_definitions(
     State(state): State<ApiState>,
+    caller: Caller,
     Body(ask): Body<Ask>,
 ) -> Result<Json<View>, Problem> {
     let _alone = state.whole.lock().await;
     let current = current(&state).await?;
     let now = state.clock.now();
     let (current, merged, outlook) = aside(move || {
-        let merged = read_and_merge(&current, &ask.files, ask.prune)?;
+        let merged = read_and_merge(&current, &caller, &ask.files, ask.prune)?;
         let outlook = outlook(&current, &merged, now)
             .map_err(|source| StoreError::Timing { schedule: "in force".to_owned(), source })?;
         Ok::<_, Problem>((current, merged, outlook))

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::Named;
 use crate::api::ApiState;
+use crate::api::access::{Caller, Tenant};
 use crate::api::error::Problem;
-use crate::api::extract::Namespace;
 use crate::api::known::Known;
 
 /// Cancels a work request, for Google's clients
@@ -24,10 +24,11 @@ use crate::api::known::Known;
 )]
 pub(crate) async fn cancel_operation(
     State(state): State<ApiState>,
-    Namespace(namespace): Namespace,
+    tenant: Tenant,
+    caller: Caller,
     named: Named,
 ) -> Result<Json<Value>, Problem> {
-    match Known::cancel(&state, &namespace, named.id()).await {
+    match Known::cancel(&state, &tenant, &caller, named.id()).await {
         Err(problem) if problem.status() != StatusCode::CONFLICT => Err(problem),
         _ => Ok(Json(json!({}))),
     }

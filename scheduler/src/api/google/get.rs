@@ -5,9 +5,9 @@ use axum::extract::State;
 
 use super::{Named, operation};
 use crate::api::ApiState;
+use crate::api::access::Tenant;
 use crate::api::dialects::google::Operation;
 use crate::api::error::Problem;
-use crate::api::extract::Namespace;
 use crate::api::known::Known;
 
 /// A work request, for Google's clients
@@ -23,10 +23,10 @@ use crate::api::known::Known;
 )]
 pub(crate) async fn get_operation(
     State(state): State<ApiState>,
-    Namespace(namespace): Namespace,
+    tenant: Tenant,
     named: Named,
 ) -> Result<Json<Operation>, Problem> {
     // All of it: a verb has no business here.
-    let known = Known::load(&state, &namespace, named.last.as_deref().unwrap_or_default()).await?;
+    let known = Known::load(&state, &tenant, named.last.as_deref().unwrap_or_default()).await?;
     Ok(Json(operation(&state, &named, &known).await?))
 }

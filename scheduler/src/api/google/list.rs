@@ -9,9 +9,10 @@ use utoipa::IntoParams;
 use super::Named;
 use super::filter::Filter;
 use crate::api::ApiState;
+use crate::api::access::Tenant;
 use crate::api::dialects::google::{Operation, Operations};
 use crate::api::error::Problem;
-use crate::api::extract::{FromQuery, Namespace, Query, QueryFields};
+use crate::api::extract::{FromQuery, Query, QueryFields};
 use crate::api::known::Known;
 
 /// Operations of a page at most: each has its output.
@@ -64,11 +65,18 @@ impl FromQuery for Asked {
 )]
 pub(crate) async fn list_operations(
     State(state): State<ApiState>,
-    Namespace(namespace): Namespace,
+    tenant: Tenant,
     Query(asked): Query<Asked>,
     named: Named,
 ) -> Result<Json<Operations>, Problem> {
-    let page = Known::list(&state, asked.filter.of(namespace), asked.page_size, asked.page_token.as_deref()).await?;
+    let page = Known::list(
+        &state,
+        &tenant,
+        asked.filter.of(tenant.namespace.clone()),
+        asked.page_size,
+        asked.page_token.as_deref(),
+    )
+    .await?;
     let ids: Vec<_> = page.items.iter().map(|known| known.request.id).collect();
     let mut outputs: HashMap<_, _> = state.store.outputs(&ids).await?.into_iter().collect();
     let page = page.map(|known| Operation::new(named.name(&known), &known, outputs.remove(&known.request.id)));

@@ -86,7 +86,10 @@ pub(crate) async fn of_any_parent(State(state): State<ApiState>, request: Reques
             ("/v1/{parent}/operations/{id}", get::get_operation.call(request, state).await)
         }
         (&Method::POST, Some(_)) => return post(State(state), named, request).await,
-        (_, Some(_)) => return (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "GET,HEAD,POST")]).into_response(),
+        (_, Some(last)) => {
+            let allowed = if last.contains(':') { "POST" } else { "GET,HEAD" };
+            return (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, allowed)]).into_response();
+        }
     };
     response.extensions_mut().insert(Pattern(pattern));
     response

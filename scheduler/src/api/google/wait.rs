@@ -9,10 +9,10 @@ use utoipa::ToSchema;
 
 use super::{Named, operation};
 use crate::api::ApiState;
+use crate::api::access::Tenant;
 use crate::api::body::{Body, BodyFields, FromBody};
 use crate::api::dialects::google::Operation;
 use crate::api::error::Problem;
-use crate::api::extract::Namespace;
 use crate::api::known::Known;
 use crate::api::polling::{LONGEST_WAIT, Seen};
 
@@ -62,18 +62,18 @@ fn seconds(text: &str) -> Option<Duration> {
 )]
 pub(crate) async fn wait_operation(
     State(state): State<ApiState>,
-    Namespace(namespace): Namespace,
+    tenant: Tenant,
     named: Named,
     Body(body): Body<Wait>,
 ) -> Result<Json<Operation>, Problem> {
     let until = Instant::now() + body.timeout.min(LONGEST_WAIT);
     loop {
-        let known = Known::load(&state, &namespace, named.id()).await?;
+        let known = Known::load(&state, &tenant, named.id()).await?;
         let (id, status) = (known.request.id, known.request.status);
         let left = until.duration_since(Instant::now());
         let seen = Seen::Status(status);
         if status.is_terminal() || !state.polling.change(&state.store, id, seen, left).await? {
-            let known = Known::load(&state, &namespace, named.id()).await?;
+            let known = Known::load(&state, &tenant, named.id()).await?;
             return Ok(Json(operation(&state, &named, &known).await?));
         }
     }

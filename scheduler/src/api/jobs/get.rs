@@ -6,8 +6,9 @@ use axum::extract::State;
 use super::find;
 use super::view::View;
 use crate::api::ApiState;
+use crate::api::access::Tenant;
 use crate::api::error::Problem;
-use crate::api::extract::{Namespace, Segment};
+use crate::api::extract::Segment;
 
 /// A job
 #[utoipa::path(
@@ -20,8 +21,8 @@ use crate::api::extract::{Namespace, Segment};
 )]
 pub(crate) async fn get_job(
     State(state): State<ApiState>,
-    Namespace(namespace): Namespace,
+    tenant: Tenant,
     Segment(name): Segment,
 ) -> Result<Json<View>, Problem> {
-    Ok(Json(find(&state, &namespace, &name).await?.into()))
+    Ok(Json(find(&state, &tenant, &name).await?.into()))
 }

@@ -6,8 +6,9 @@ use axum::response::Response;
 use reveille_shared::store::DefinitionKind;
 
 use crate::api::ApiState;
+use crate::api::access::Tenant;
 use crate::api::error::Problem;
-use crate::api::extract::{Namespace, Paging, Query, Segment};
+use crate::api::extract::{Paging, Query, Segment};
 use crate::api::history::{self, ChangeView};
 use crate::api::page::Page;
 
@@ -24,10 +25,13 @@ use crate::api::page::Page;
 )]
 pub(crate) async fn list_history(
     State(state): State<ApiState>,
-    Namespace(namespace): Namespace,
+    tenant: Tenant,
     Segment(name): Segment,
     Query(paging): Query<Paging>,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    history::list(&state, DefinitionKind::Job, namespace, name, &paging, &uri).await
+    if !tenant.jobs.has(&name) {
+        return Err(Problem::not_found("job", &name));
+    }
+    history::list(&state, DefinitionKind::Job, tenant.namespace, name, &paging, &uri).await
 }

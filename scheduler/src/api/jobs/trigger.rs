@@ -13,9 +13,10 @@ use utoipa::ToSchema;
 
 use super::{fan_out, find};
 use crate::api::ApiState;
+use crate::api::access::{Caller, Tenant};
 use crate::api::body::{Body, BodyFields, FromBody};
 use crate::api::error::{Fault, Problem};
-use crate::api::extract::{Base, Namespace, Segment, is_name};
+use crate::api::extract::{Base, Segment, is_name};
 use crate::api::idempotency::{self, Fields, Key, KeyHeaders};
 use crate::api::work_requests::started;
 use crate::api::work_requests::view::View;
@@ -96,7 +97,8 @@ impl FromBody for Trigger {
 )]
 pub(crate) async fn trigger_job(
     State(state): State<ApiState>,
-    Namespace(namespace): Namespace,
+    tenant: Tenant,
+    caller: Caller,
     Segment(name): Segment,
     key: Key,
     base: Base,
@@ -105,16 +107,16 @@ pub(crate) async fn trigger_job(
     if !is_name(&name) {
         return Err(Problem::not_found("job", &name));
     }
-    let key = key.of(&namespace, format!("POST /v1/jobs/{name}/trigger"), || fields(&body));
+    let key = key.of(&tenant.namespace, format!("POST /v1/jobs/{name}/trigger"), || fields(&body));
     // What was accepted before is answered before all checks: the job may have changed since.
     if let Some(id) = idempotency::earlier(&state, key.as_ref()).await? {
-        return started(&state, &namespace, &id, &base).await;
+        return started(&state, &tenant, &id, &base).await;
     }
-    let job = find(&state, &namespace, &name).await?;
+    let job = find(&state, &tenant, &name).await?;
     let id = match body.inputs {
         Some(inputs) => {
             let request =
-                NewWorkRequest { resource: body.resource, ..plan::parent(&job, "api".to_owned(), state.clock.now()) };
+                NewWorkRequest { resource: body.resource, ..plan::parent(&job, caller.actor(None), state.clock.now()) };
             let mut staging = Staging::new(state.store.clone(), request.id.0);
             for (input, bytes) in inputs {
                 staging.put(input, bytes).await?;
@@ -122,15 +124,16 @@ pub(crate) async fn trigger_job(
             let children = (job.item.name.clone(), job.version, body.fail.unwrap_or_default());
             fan_out::accept(&state, request, staging, children, key.as_ref()).await?
         }
-        None => accept(&state, &job, body, key.as_ref()).await?,
+        None => accept(&state, &job, caller.actor(None), body, key.as_ref()).await?,
     };
-    started(&state, &namespace, &id.to_string(), &base).await
+    started(&state, &tenant, &id.to_string(), &base).await
 }
 
 /// Accepts one run.
 async fn accept(
     state: &ApiState,
     job: &Versioned<Job>,
+    by: String,
     body: Trigger,
     key: Option<&IdempotencyKey>,
 ) -> Result<WorkRequestId, Problem> {
@@ -138,7 +141,7 @@ async fn accept(
         input: body.input.unwrap_or(Value::Null),
         resource: body.resource,
         delay: body.delay.unwrap_or_default(),
-        by: "api".to_owned(),
+        by,
         ..plan::Ask::default()
     };
     let request = plan::request(job, ask, state.clock.now());

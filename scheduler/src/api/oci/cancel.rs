@@ -4,9 +4,10 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 
 use crate::api::ApiState;
+use crate::api::access::{Caller, Tenant};
 use crate::api::dialects::oci::View;
 use crate::api::error::Problem;
-use crate::api::extract::{Namespace, Segment};
+use crate::api::extract::Segment;
 use crate::api::known::Known;
 use crate::api::polling::Tagged;
 
@@ -28,12 +29,13 @@ use crate::api::polling::Tagged;
 )]
 pub(crate) async fn cancel_oci_work_request(
     State(state): State<ApiState>,
-    Namespace(namespace): Namespace,
+    tenant: Tenant,
+    caller: Caller,
     Segment(id): Segment,
     asked: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    let known = Known::load(&state, &namespace, &id).await?;
+    let known = Known::load(&state, &tenant, &id).await?;
     Tagged::new(&View::full(&known)).must_match(&asked)?;
-    Known::cancel(&state, &namespace, &id).await?;
+    Known::cancel(&state, &tenant, &caller, &id).await?;
     Ok(StatusCode::ACCEPTED)
 }

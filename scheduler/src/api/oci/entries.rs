@@ -10,9 +10,10 @@ use utoipa::IntoParams;
 
 use super::{Ascending, answer};
 use crate::api::ApiState;
+use crate::api::access::Tenant;
 use crate::api::dialects::oci::{Failure, LogEntry};
 use crate::api::error::Problem;
-use crate::api::extract::{FromQuery, Namespace, Query, QueryFields, Segment};
+use crate::api::extract::{FromQuery, Query, QueryFields, Segment};
 use crate::api::page::{List, Page, number};
 use crate::api::work_requests::entries::entries;
 use crate::api::work_requests::find;
@@ -68,12 +69,12 @@ impl FromQuery for Paging {
 )]
 pub(crate) async fn list_oci_errors(
     State(state): State<ApiState>,
-    Namespace(namespace): Namespace,
+    tenant: Tenant,
     Segment(id): Segment,
     Query(paging): Query<Paging>,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    page(&state, (&namespace, &id), &paging, &uri, "errors", |status, event| {
+    page(&state, (&tenant, &id), &paging, &uri, "errors", |status, event| {
         Failure::of(event).filter(|_| status != Status::Succeeded)
     })
     .await
@@ -91,23 +92,23 @@ pub(crate) async fn list_oci_errors(
 )]
 pub(crate) async fn list_oci_logs(
     State(state): State<ApiState>,
-    Namespace(namespace): Namespace,
+    tenant: Tenant,
     Segment(id): Segment,
     Query(paging): Query<Paging>,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    page(&state, (&namespace, &id), &paging, &uri, "logs", |_, event| Some(LogEntry::from(event))).await
+    page(&state, (&tenant, &id), &paging, &uri, "logs", |_, event| Some(LogEntry::from(event))).await
 }
 
 async fn page<T: Serialize>(
     state: &ApiState,
-    (namespace, id): (&str, &str),
+    (tenant, id): (&Tenant, &str),
     paging: &Paging,
     uri: &Uri,
     what: &str,
     pick: impl Fn(Status, HistoryEvent) -> Option<T>,
 ) -> Result<Response, Problem> {
-    let request = find(state, namespace, id).await?;
+    let request = find(state, tenant, id).await?;
     let Ascending(ascending) = paging.sort_order;
     let list = List::of(&("oci", what, request.id, ascending));
     let begin = if ascending { 0 } else { i32::MAX };

@@ -5,9 +5,10 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 
 use crate::api::ApiState;
+use crate::api::access::Tenant;
 use crate::api::dialects::oci::View;
 use crate::api::error::Problem;
-use crate::api::extract::{Namespace, Segment};
+use crate::api::extract::Segment;
 use crate::api::known::Known;
 use crate::api::polling::Tagged;
 
@@ -30,11 +31,11 @@ use crate::api::polling::Tagged;
 )]
 pub(crate) async fn get_oci_work_request(
     State(state): State<ApiState>,
-    Namespace(namespace): Namespace,
+    tenant: Tenant,
     Segment(id): Segment,
     asked: HeaderMap,
 ) -> Result<Response, Problem> {
-    let known = Known::load(&state, &namespace, &id).await?;
+    let known = Known::load(&state, &tenant, &id).await?;
     let headers = known.retry_after().into_iter().collect();
     Ok(Tagged::new(&View::full(&known)).answer(&asked, headers))
 }

@@ -12,9 +12,10 @@ use utoipa::IntoParams;
 
 use super::{Ascending, answer};
 use crate::api::ApiState;
+use crate::api::access::Tenant;
 use crate::api::dialects::oci::View;
 use crate::api::error::Problem;
-use crate::api::extract::{FromQuery, Namespace, Query, QueryFields};
+use crate::api::extract::{FromQuery, Query, QueryFields};
 use crate::api::known::Known;
 use crate::api::page::{List, Page};
 
@@ -126,12 +127,12 @@ impl Filter {
 )]
 pub(crate) async fn list_oci_work_requests(
     State(state): State<ApiState>,
-    Namespace(namespace): Namespace,
+    tenant: Tenant,
     Query(query): Query<Filter>,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let mut page = match query.of(namespace) {
-        Some(filter) => Known::list(&state, filter, query.limit, query.page.as_deref()).await?,
+    let mut page = match query.of(tenant.namespace.clone()) {
+        Some(filter) => Known::list(&state, &tenant, filter, query.limit, query.page.as_deref()).await?,
         None => {
             // No token is of a list without pages.
             List::of(&"nothing").place(query.page.as_deref(), |_| None::<()>)?;

@@ -7,7 +7,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use reveille_shared::store::Generation;
+use reveille_shared::store::{Generation, WebhookCounts};
 use reveille_shared::telemetry;
 
 use crate::api::ApiState;
@@ -18,7 +18,7 @@ use crate::status::Leading;
 pub(crate) async fn count(request: Request, next: Next) -> Response {
     let pattern = request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str).to_owned();
     let method = match request.method().as_str() {
-        known @ ("GET" | "HEAD" | "POST" | "DELETE") => known.to_owned(),
+        known @ ("GET" | "HEAD" | "POST" | "PATCH" | "DELETE") => known.to_owned(),
         _ => "other".to_owned(),
     };
     let begin = Instant::now();
@@ -99,6 +99,16 @@ async fn print_store(state: &ApiState, text: &mut String) -> reveille_shared::st
         let queue = label(&depth.queue);
         let _ = writeln!(text, "reveille_queue_runs{{queue=\"{queue}\",phase=\"{}\"}} {}", depth.phase, depth.count);
     }
+    let WebhookCounts { pending, disabled } = state.store.webhook_counts().await?;
+    text.push_str(
+        "# HELP reveille_webhook_deliveries_pending Deliveries of webhooks that are to be sent\n\
+         # TYPE reveille_webhook_deliveries_pending gauge\n",
+    );
+    let _ = writeln!(text, "reveille_webhook_deliveries_pending {pending}");
+    text.push_str(
+        "# HELP reveille_webhooks_disabled Webhooks that are sent nothing\n# TYPE reveille_webhooks_disabled gauge\n",
+    );
+    let _ = writeln!(text, "reveille_webhooks_disabled {disabled}");
     Ok(())
 }
 

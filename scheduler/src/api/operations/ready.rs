@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
+use reveille_shared::access::Names;
 use reveille_shared::due::timezone_data;
 use reveille_shared::store::Generation;
 use reveille_shared::telemetry;
@@ -12,6 +13,7 @@ use serde_json::json;
 use utoipa::ToSchema;
 
 use crate::api::ApiState;
+use crate::api::access::Caller;
 use crate::api::error::Problem;
 use crate::api::time::Instant;
 
@@ -73,6 +75,8 @@ struct PartView {
 }
 
 /// Whether every part of this process does its work, and which does not
+///
+/// Without a key that is for all namespaces, of each part only whether it does.
 #[utoipa::path(
     get, path = "/readyz", tag = "operations", operation_id = "ready",
     responses(
@@ -81,7 +85,7 @@ struct PartView {
             `timezoneData` are as in the answer 200"),
     )
 )]
-pub(crate) async fn ready(State(state): State<ApiState>) -> Result<Json<Readiness>, Problem> {
+pub(crate) async fn ready(State(state): State<ApiState>, caller: Caller) -> Result<Json<Readiness>, Problem> {
     let mut parts: Vec<_> = state
         .status
         .parts()
@@ -98,7 +102,11 @@ pub(crate) async fn ready(State(state): State<ApiState>) -> Result<Json<Readines
     let leader = leader(&state, elsewhere);
     let timezone_data = timezone_data();
     let timezone_data = TimezoneDataView { version: timezone_data.version, source: timezone_data.source };
-    let faults = state.status.faults();
+    let mut faults = state.status.faults();
+    if caller.grant().namespaces != Names::All {
+        parts.iter_mut().for_each(|part| part.detail.clear());
+        faults.clear();
+    }
     let missing: Vec<_> = parts.iter().filter(|part| !part.ready).map(|part| part.name).collect();
     if missing.is_empty() {
         return Ok(Json(Readiness { ready: true, parts, faults, leader, timezone_data }));

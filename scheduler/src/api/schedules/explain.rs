@@ -11,8 +11,9 @@ use utoipa::{IntoParams, ToSchema};
 use super::fire_view::FireView;
 use super::{due_times, key, unknown};
 use crate::api::ApiState;
+use crate::api::access::Tenant;
 use crate::api::error::{Problem, printable};
-use crate::api::extract::{FromQuery, Namespace, Query, QueryFields, Segment};
+use crate::api::extract::{FromQuery, Query, QueryFields, Segment};
 use crate::api::time::Instant;
 use crate::explain::{self, Explanation, Facts, Then, Verdict};
 
@@ -75,7 +76,7 @@ pub(crate) struct View {
 )]
 pub(crate) async fn explain_schedule(
     State(state): State<ApiState>,
-    Namespace(namespace): Namespace,
+    Tenant { namespace, .. }: Tenant,
     Segment(name): Segment,
     Query(when): Query<When>,
 ) -> Result<Json<View>, Problem> {

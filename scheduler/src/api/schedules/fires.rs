@@ -10,8 +10,9 @@ use utoipa::IntoParams;
 use super::find;
 use super::fire_view::FireView;
 use crate::api::ApiState;
+use crate::api::access::Tenant;
 use crate::api::error::Problem;
-use crate::api::extract::{FromQuery, Namespace, Query, QueryFields, Segment};
+use crate::api::extract::{FromQuery, Query, QueryFields, Segment};
 use crate::api::page::{List, Page};
 use crate::api::time::Instant;
 
@@ -47,7 +48,7 @@ impl FromQuery for Filter {
 )]
 pub(crate) async fn list_fires(
     State(state): State<ApiState>,
-    Namespace(namespace): Namespace,
+    Tenant { namespace, .. }: Tenant,
     Segment(name): Segment,
     Query(filter): Query<Filter>,
     uri: Uri,

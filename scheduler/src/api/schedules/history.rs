@@ -6,8 +6,9 @@ use axum::response::Response;
 use reveille_shared::store::DefinitionKind;
 
 use crate::api::ApiState;
+use crate::api::access::Tenant;
 use crate::api::error::Problem;
-use crate::api::extract::{Namespace, Paging, Query, Segment};
+use crate::api::extract::{Paging, Query, Segment};
 use crate::api::history::{self, ChangeView};
 use crate::api::page::Page;
 
@@ -24,7 +25,7 @@ use crate::api::page::Page;
 )]
 pub(crate) async fn list_history(
     State(state): State<ApiState>,
-    Namespace(namespace): Namespace,
+    Tenant { namespace, .. }: Tenant,
     Segment(name): Segment,
     Query(paging): Query<Paging>,
     uri: Uri,

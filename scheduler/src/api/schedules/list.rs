@@ -6,8 +6,9 @@ use axum::response::Response;
 
 use super::view::View;
 use crate::api::ApiState;
+use crate::api::access::Tenant;
 use crate::api::error::Problem;
-use crate::api::extract::{Namespace, Query, Search};
+use crate::api::extract::{Query, Search};
 use crate::api::page::{List, Page, name};
 
 /// Schedules in force, by name
@@ -18,7 +19,7 @@ use crate::api::page::{List, Page, name};
 )]
 pub(crate) async fn list_schedules(
     State(state): State<ApiState>,
-    Namespace(namespace): Namespace,
+    Tenant { namespace, .. }: Tenant,
     Query(asked): Query<Search>,
     uri: Uri,
 ) -> Result<Response, Problem> {

@@ -8,8 +8,9 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{due_times, find};
 use crate::api::ApiState;
+use crate::api::access::Tenant;
 use crate::api::error::Problem;
-use crate::api::extract::{FromQuery, Namespace, Query, QueryFields, Segment};
+use crate::api::extract::{FromQuery, Query, QueryFields, Segment};
 use crate::api::time::Instant;
 
 const MAX_COUNT: u16 = 1000;
@@ -50,7 +51,7 @@ pub(crate) struct Next {
 )]
 pub(crate) async fn next_due_times(
     State(state): State<ApiState>,
-    Namespace(namespace): Namespace,
+    Tenant { namespace, .. }: Tenant,
     Segment(name): Segment,
     Query(span): Query<Span>,
 ) -> Result<Json<Next>, Problem> {

@@ -4,23 +4,20 @@ use utoipa::ToSchema;
 
 use crate::api::body::{BodyFields, FromBody};
 
-/// Who asks if nobody says.
-pub(crate) const API: &str = "api";
-
 /// Who asks, and why; both may be left out.
 #[derive(Debug, Default, ToSchema)]
 pub(crate) struct Note {
     /// Why, in your words: one line.
     #[schema(min_length = 1, max_length = 500, examples("maintenance of the billing database"))]
     pub(crate) reason: Option<String>,
-    /// Who asks; default is `api`.
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 100, examples("alice"))]
-    pub(crate) by: String,
+    /// Who asks; default is `api`. The name and prefix of the key stand beside it.
+    #[schema(min_length = 1, max_length = 100, examples("alice"))]
+    pub(crate) by: Option<String>,
 }
 
 /// Takes who asks.
-pub(crate) fn by(body: &mut BodyFields) -> String {
-    body.line("by", 100).unwrap_or_else(|| API.to_owned())
+pub(crate) fn by(body: &mut BodyFields) -> Option<String> {
+    body.line("by", 100)
 }
 
 impl FromBody for Note {

@@ -9,9 +9,10 @@ use super::note::Note;
 use super::view::View;
 use super::{key, unknown};
 use crate::api::ApiState;
+use crate::api::access::{Caller, Tenant};
 use crate::api::body::Body;
 use crate::api::error::Problem;
-use crate::api::extract::{BeforeVerb, Namespace};
+use crate::api::extract::BeforeVerb;
 use crate::api::time::Instant;
 
 /// Pauses a schedule
@@ -33,11 +34,13 @@ use crate::api::time::Instant;
 )]
 pub(crate) async fn pause_schedule(
     State(state): State<ApiState>,
-    Namespace(namespace): Namespace,
+    Tenant { namespace, .. }: Tenant,
+    caller: Caller,
     BeforeVerb(name): BeforeVerb,
     Body(note): Body<Note>,
 ) -> Result<Json<View>, Problem> {
-    match state.store.pause(&key(&namespace, &name)?, &note.by, note.reason.as_deref()).await? {
+    match state.store.pause(&key(&namespace, &name)?, &caller.actor(note.by.as_deref()), note.reason.as_deref()).await?
+    {
         PauseVerdict::Done(row) => Ok(Json(View::from(*row))),
         PauseVerdict::Already(row) => Err(already(&name, &row)),
         PauseVerdict::Unknown => Err(unknown(&name)),

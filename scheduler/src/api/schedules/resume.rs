@@ -9,9 +9,10 @@ use super::note::Note;
 use super::view::View;
 use super::{key, unknown};
 use crate::api::ApiState;
+use crate::api::access::{Caller, Tenant};
 use crate::api::body::Body;
 use crate::api::error::Problem;
-use crate::api::extract::{BeforeVerb, Namespace};
+use crate::api::extract::BeforeVerb;
 
 /// Resumes a schedule
 ///
@@ -32,11 +33,16 @@ use crate::api::extract::{BeforeVerb, Namespace};
 )]
 pub(crate) async fn resume_schedule(
     State(state): State<ApiState>,
-    Namespace(namespace): Namespace,
+    Tenant { namespace, .. }: Tenant,
+    caller: Caller,
     BeforeVerb(name): BeforeVerb,
     Body(note): Body<Note>,
 ) -> Result<Json<View>, Problem> {
-    match state.store.resume(&key(&namespace, &name)?, &note.by, note.reason.as_deref()).await? {
+    match state
+        .store
+        .resume(&key(&namespace, &name)?, &caller.actor(note.by.as_deref()), note.reason.as_deref())
+        .await?
+    {
         PauseVerdict::Done(row) => Ok(Json(View::from(*row))),
         PauseVerdict::Already(_) => {
             Err(Problem::new(StatusCode::CONFLICT, "NotPaused", format!("schedule {name} is not paused")))

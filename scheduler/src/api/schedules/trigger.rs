@@ -14,10 +14,11 @@ use utoipa::ToSchema;
 use super::fire_view::FireView;
 use super::{find, key, note};
 use crate::api::ApiState;
+use crate::api::access::{Caller, Tenant};
 use crate::api::body::{Body, BodyFields, FromBody};
 use crate::api::dialects::azure;
 use crate::api::error::Problem;
-use crate::api::extract::{Base, BeforeVerb, Namespace};
+use crate::api::extract::{Base, BeforeVerb};
 use crate::api::idempotency::{self, Fields, Key, KeyHeaders};
 use crate::api::known::Known;
 use crate::api::work_requests::view::View;
@@ -30,9 +31,9 @@ const MOST_TRIES: i64 = 10;
 #[derive(Debug, ToSchema)]
 #[schema(as = TriggerScheduleRequest)]
 pub(crate) struct Trigger {
-    /// Who asks; default is `api`.
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 100, examples("alice"))]
-    by: String,
+    /// Who asks; default is `api`. The name and prefix of the key stand beside it.
+    #[schema(min_length = 1, max_length = 100, examples("alice"))]
+    by: Option<String>,
 }
 
 impl FromBody for Trigger {
@@ -69,35 +70,37 @@ pub(crate) struct Triggered {
 )]
 pub(crate) async fn trigger_schedule(
     State(state): State<ApiState>,
-    Namespace(namespace): Namespace,
+    tenant: Tenant,
+    caller: Caller,
     BeforeVerb(name): BeforeVerb,
     idempotency: Key,
     base: Base,
     Body(body): Body<Trigger>,
 ) -> Result<Response, Problem> {
     let operation = format!("POST /v1/schedules/{name}:trigger");
-    let schedule = key(&namespace, &name)?;
-    let fields = || Fields::default().with("by", Some(body.by.as_str().into()));
-    let idempotency = idempotency.of(&namespace, operation, fields);
+    let schedule = key(&tenant.namespace, &name)?;
+    let fields = || Fields::default().with("by", body.by.clone().map(Into::into));
+    let idempotency = idempotency.of(&tenant.namespace, operation, fields);
     if let Some(at) = idempotency::earlier(&state, idempotency.as_ref()).await? {
         let malformed = |error| StoreError::Malformed { what: "idempotency key", source: Box::new(error) };
         let at = at.parse::<Timestamp>().map_err(malformed)?;
-        return answer(&state, state.store.fired_by_hand(&schedule, at).await?, &base).await;
+        return answer(&state, &tenant, state.store.fired_by_hand(&schedule, at).await?, &base).await;
     }
-    let row = find(&state, &namespace, &name).await?;
+    let by = caller.actor(body.by.as_deref());
+    let row = find(&state, &tenant.namespace, &name).await?;
     let jobs = jobs(&state, &row).await?;
     let now = state.store.now().await?;
     // As callers see it, so that they can ask for an explanation of this very instant.
     let now = Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now);
     for later in 0..MOST_TRIES {
         let at = now.saturating_add(SignedDuration::from_millis(later)).unwrap_or(now);
-        let (fire, requests) = plan::fire_by_hand(&row, &jobs, &body.by, at);
+        let (fire, requests) = plan::fire_by_hand(&row, &jobs, &by, at);
         match state.store.fire_by_hand(fire.clone(), requests, idempotency.as_ref()).await? {
             ByHand::Collides => {}
             ByHand::Fired(ids) => {
-                return answer(&state, Fire { outcome: FireOutcome::Triggered(ids), ..fire }, &base).await;
+                return answer(&state, &tenant, Fire { outcome: FireOutcome::Triggered(ids), ..fire }, &base).await;
             }
-            ByHand::Repeated(fire) => return answer(&state, *fire, &base).await,
+            ByHand::Repeated(fire) => return answer(&state, &tenant, *fire, &base).await,
             ByHand::KeyReused(fields) => return Err(idempotency::reused(fields)),
         }
     }
@@ -105,14 +108,14 @@ pub(crate) async fn trigger_schedule(
 }
 
 /// The answer about a fire that is recorded. If it calls for one run, its headers say how to follow that.
-async fn answer(state: &ApiState, fire: Fire, base: &Base) -> Result<Response, Problem> {
+async fn answer(state: &ApiState, tenant: &Tenant, fire: Fire, base: &Base) -> Result<Response, Problem> {
     let ids = match &fire.outcome {
         FireOutcome::Triggered(ids) => ids.as_slice(),
         FireOutcome::Skipped(..) => &[],
     };
     let mut runs = Vec::with_capacity(ids.len());
     for id in ids {
-        runs.push(Known::load(state, &fire.key.namespace, &id.to_string()).await?);
+        runs.push(Known::load(state, tenant, &id.to_string()).await?);
     }
     let headers = match &runs[..] {
         [run] => azure::headers(base, run),

@@ -1,5 +1,6 @@
 //! The whole router against a real SQLite store.
 
+mod access;
 mod backfills;
 mod definitions;
 mod dialects;
@@ -16,6 +17,7 @@ mod schedules;
 mod stream;
 mod stream_all;
 mod triggers;
+mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 use uuid::Uuid;
 
+use super::access::Access;
 use super::{ApiState, openapi, surround};
 use crate::status::Status;
 
@@ -80,6 +83,15 @@ struct Played {
 
 impl Api {
     async fn new() -> Self {
+        Self::with(Access::Open).await
+    }
+
+    async fn with(access: Access) -> Self {
+        Self::with_key(access, Some(webhooks::KEY)).await
+    }
+
+    /// With what encrypts webhooks' secrets, or without.
+    async fn with_key(access: Access, key: Option<&str>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", folder.path().display());
         let store = Store::connect(&url, "test", Arc::new(SystemClock)).await.unwrap();
@@ -94,10 +106,12 @@ impl Api {
             status: Arc::clone(&status),
             metrics: PrometheusBuilder::new().build_recorder().handle(),
             address: HOST.parse().unwrap(),
+            access,
             whole: Arc::default(),
             events: Arc::new(crate::events_in::EventsIn::new(store.clone())),
             handover: None,
             polling: Arc::default(),
+            webhooks: webhooks::keeper(key),
         };
         // Beside what the scheduler serves, a handler that panics.
         let broken = Router::new().route("/broken", axum::routing::get(async || -> &'static str { panic!("broken") }));

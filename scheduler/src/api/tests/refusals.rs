@@ -47,8 +47,8 @@ async fn a_method_that_a_path_does_not_take_is_told_which_it_does() {
     for (method, path, allow) in [
         ("POST", "/v1/jobs", "GET,HEAD"),
         ("GET", HELLO, "POST"),
-        ("PUT", "/v1/workRequests/x", "GET,HEAD,DELETE,POST"),
-        ("POST", "/v1/workRequests/x", "GET,HEAD,DELETE"),
+        ("PUT", "/v1/workRequests/x", "DELETE,GET,HEAD"),
+        ("POST", "/v1/workRequests/x", "DELETE,GET,HEAD"),
         ("DELETE", "/", "GET,HEAD"),
         ("TRACE", "/livez", "GET,HEAD"),
         ("QUERY", "/openapi.json", "GET,HEAD"),
@@ -67,7 +67,6 @@ async fn json_faults_say_where_they_are() {
         ("{", "line 1 column 1"),
         ("nonsense", "line 1 column 2"),
         ("[]", "must be a JSON object, not an array"),
-        ("null", "must be a JSON object, not null"),
         (r#"{"input": {"a": "\ud800"}}"#, "line 1"),
         (r#"{"input": {"a": 1e999}}"#, "number out of range"),
         (&format!("{{\"input\": {}1{}}}", "[".repeat(200), "]".repeat(200)), "recursion limit"),

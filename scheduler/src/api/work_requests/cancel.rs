@@ -6,8 +6,9 @@ use axum::response::Response;
 use super::accepted;
 use super::view::View;
 use crate::api::ApiState;
+use crate::api::access::{Caller, Tenant};
 use crate::api::error::Problem;
-use crate::api::extract::{Base, Namespace, Segment};
+use crate::api::extract::{Base, Segment};
 use crate::api::known::Known;
 
 /// Cancels what waits at once, and asks what runs to stop
@@ -22,9 +23,10 @@ use crate::api::known::Known;
 )]
 pub(crate) async fn cancel_work_request(
     State(state): State<ApiState>,
-    Namespace(namespace): Namespace,
+    tenant: Tenant,
+    caller: Caller,
     Segment(id): Segment,
     base: Base,
 ) -> Result<Response, Problem> {
-    Ok(accepted(&base, Known::cancel(&state, &namespace, &id).await?))
+    Ok(accepted(&base, Known::cancel(&state, &tenant, &caller, &id).await?))
 }

@@ -10,11 +10,11 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::view::StatusName;
 use crate::api::ApiState;
+use crate::api::access::{Caller, Tenant};
 use crate::api::body::{Body, BodyFields, FromBody};
 use crate::api::error::Problem;
-use crate::api::extract::{Name, Namespace};
+use crate::api::extract::Name;
 use crate::api::time::Instant;
 
 /// Canceled in one transaction; the locks of one are short.
@@ -24,7 +24,7 @@ const MOST: usize = 100_000;
 
 /// Which of the work requests that have not ended: all of the namespace, unless members say otherwise.
 #[derive(Debug, ToSchema)]
-#[schema(as = CancelRequest)]
+#[schema(as = CancelRequest, rename_all = "camelCase")]
 pub(crate) struct Cancel {
     /// Only of this job.
     #[schema(value_type = Option<String>, pattern = "^[a-z0-9][a-z0-9._-]{0,63}$")]
@@ -33,10 +33,10 @@ pub(crate) struct Cancel {
     #[schema(value_type = Option<String>, pattern = "^[a-z0-9][a-z0-9._-]{0,63}$")]
     schedule: Option<Name>,
     /// Only children of this work request.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<uuid::Uuid>)]
     parent: Option<WorkRequestId>,
     /// Only in one of these states: `ACCEPTED`, `IN_PROGRESS`, `CANCELING`.
-    #[schema(value_type = Option<Vec<StatusName>>)]
+    #[schema(value_type = Option<Vec<UnendedName>>, min_items = 1)]
     status: Vec<Status>,
     /// Only accepted at this instant or later.
     #[schema(value_type = Option<Instant>)]
@@ -47,9 +47,9 @@ pub(crate) struct Cancel {
     /// Only say how many there are.
     #[schema(value_type = Option<bool>)]
     dry_run: bool,
-    /// Who asks, for the histories; default is `api`.
-    #[schema(value_type = Option<String>, max_length = 200)]
-    by: String,
+    /// Who asks, for the histories; default is `api`. The name and prefix of the key stand beside it.
+    #[schema(max_length = 200)]
+    by: Option<String>,
 }
 
 impl FromBody for Cancel {
@@ -62,9 +62,19 @@ impl FromBody for Cancel {
             accepted_after: body.maybe_instant("acceptedAfter"),
             accepted_before: body.maybe_instant("acceptedBefore"),
             dry_run: body.flag("dryRun"),
-            by: body.line("by", 200).unwrap_or_else(|| "api".to_owned()),
+            by: body.line("by", 200),
         }
     }
+}
+
+/// A status of a work request that has not ended.
+#[derive(ToSchema)]
+#[schema(as = UnendedStatus, rename_all = "SCREAMING_SNAKE_CASE")]
+#[allow(dead_code, reason = "declares the words to the OpenAPI document")]
+pub(crate) enum UnendedName {
+    Accepted,
+    InProgress,
+    Canceling,
 }
 
 fn statuses(body: &mut BodyFields) -> Vec<Status> {
@@ -118,11 +128,13 @@ pub(crate) struct Answer {
 )]
 pub(crate) async fn cancel_work_requests(
     State(state): State<ApiState>,
-    Namespace(namespace): Namespace,
+    tenant: Tenant,
+    caller: Caller,
     Body(body): Body<Cancel>,
 ) -> Result<Json<Answer>, Problem> {
     let mut filter = ListFilter {
-        namespace: namespace.clone(),
+        namespace: tenant.namespace.clone(),
+        jobs: tenant.jobs,
         job: body.job.map(|Name(job)| job),
         schedule: body.schedule.map(|Name(schedule)| schedule),
         parent: body.parent,
@@ -131,6 +143,7 @@ pub(crate) async fn cancel_work_requests(
         accepted_before: body.accepted_before,
         ..ListFilter::default()
     };
+    let by = caller.actor(body.by.as_deref());
     let mut answer = Answer { dry_run: body.dry_run, ..Answer::default() };
     loop {
         let these = state.store.unended(&filter, BATCH).await?;
@@ -141,7 +154,7 @@ pub(crate) async fn cancel_work_requests(
         }
         answer.matched += these.len();
         if !body.dry_run {
-            let done = state.store.cancel_all(&namespace, &these, &body.by).await?;
+            let done = state.store.cancel_all(&tenant.namespace, &these, &by).await?;
             answer.canceled += done.canceled;
             answer.canceling += done.canceling;
         }

@@ -14,9 +14,10 @@ use uuid::Uuid;
 
 use super::find;
 use crate::api::ApiState;
+use crate::api::access::Tenant;
 use crate::api::body::{Body, BodyFields, FromBody};
 use crate::api::error::{Fault, Problem};
-use crate::api::extract::{BeforeVerb, Namespace};
+use crate::api::extract::BeforeVerb;
 use crate::api::time::Instant;
 
 /// A worker's request for a lease.
@@ -24,7 +25,7 @@ use crate::api::time::Instant;
 #[schema(as = ClaimRequest)]
 pub(crate) struct Wanted {
     /// `n` of the trigger.
-    #[schema(minimum = 0)]
+    #[schema(value_type = i64, minimum = 0, maximum = 4_294_967_295u32)]
     n: u32,
     /// The worker's name, for people: the same after a restart.
     #[schema(max_length = 100)]
@@ -102,7 +103,7 @@ pub(crate) struct Claimed {
 )]
 pub(crate) async fn claim_work_request(
     State(state): State<ApiState>,
-    namespace: Result<Namespace, Problem>,
+    tenant: Result<Tenant, Problem>,
     BeforeVerb(id): BeforeVerb,
     Body(Wanted { n, worker, token }): Body<Wanted>,
 ) -> Result<Json<Claimed>, Problem> {
@@ -110,10 +111,10 @@ pub(crate) async fn claim_work_request(
     if n == 0 {
         return Err(marker(&state, &id).await?);
     }
-    let Namespace(namespace) = namespace?;
+    let tenant = tenant?;
     let token = token.unwrap_or_default();
-    let request = find(&state, &namespace, &id).await?;
-    let job = state.store.job_version(&namespace, &request.job, request.job_version).await?;
+    let request = find(&state, &tenant, &id).await?;
+    let job = state.store.job_version(&tenant.namespace, &request.job, request.job_version).await?;
     let terms = job.and_then(|job| match job.handler {
         Handler::External(work) => Some((work.lease, job.retry, job.timeout)),
         _ => None,

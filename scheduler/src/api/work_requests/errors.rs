@@ -8,8 +8,9 @@ use super::entries::entries;
 use super::find;
 use super::view::FailureView;
 use crate::api::ApiState;
+use crate::api::access::Tenant;
 use crate::api::error::Problem;
-use crate::api::extract::{Namespace, Paging, Query, Segment};
+use crate::api::extract::{Paging, Query, Segment};
 use crate::api::page::{List, Page, number};
 
 /// What has failed in a work request so far, from its beginning
@@ -23,12 +24,12 @@ use crate::api::page::{List, Page, number};
 )]
 pub(crate) async fn list_errors(
     State(state): State<ApiState>,
-    Namespace(namespace): Namespace,
+    tenant: Tenant,
     Segment(id): Segment,
     Query(paging): Query<Paging>,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let request = find(&state, &namespace, &id).await?;
+    let request = find(&state, &tenant, &id).await?;
     let list = List::of(&("errors", request.id));
     let after = list.place(paging.page.as_deref(), number)?.unwrap_or(0);
     let found = entries(&state, request.id, after, true, paging.limit, FailureView::of).await?;

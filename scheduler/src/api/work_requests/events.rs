@@ -7,8 +7,9 @@ use axum::response::Response;
 use super::find;
 use super::view::EventView;
 use crate::api::ApiState;
+use crate::api::access::Tenant;
 use crate::api::error::Problem;
-use crate::api::extract::{Namespace, Paging, Query, Segment};
+use crate::api::extract::{Paging, Query, Segment};
 use crate::api::page::{List, Page, number};
 
 /// A work request's history, from its beginning
@@ -22,12 +23,12 @@ use crate::api::page::{List, Page, number};
 )]
 pub(crate) async fn list_events(
     State(state): State<ApiState>,
-    Namespace(namespace): Namespace,
+    tenant: Tenant,
     Segment(id): Segment,
     Query(paging): Query<Paging>,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let request = find(&state, &namespace, &id).await?;
+    let request = find(&state, &tenant, &id).await?;
     let list = List::of(&("events", request.id));
     let after = list.place(paging.page.as_deref(), number)?.unwrap_or(0);
     let found = state.store.events(request.id, after, i64::from(paging.limit) + 1).await?;

@@ -11,8 +11,9 @@ use utoipa::IntoParams;
 
 use super::view::View;
 use crate::api::ApiState;
+use crate::api::access::Tenant;
 use crate::api::error::Problem;
-use crate::api::extract::{FromQuery, Namespace, Query, QueryFields, Segment};
+use crate::api::extract::{FromQuery, Query, QueryFields, Segment};
 use crate::api::known::Known;
 use crate::api::polling::{Seen, Tagged};
 
@@ -55,16 +56,16 @@ impl FromQuery for Patience {
 )]
 pub(crate) async fn get_work_request(
     State(state): State<ApiState>,
-    Namespace(namespace): Namespace,
+    tenant: Tenant,
     Segment(id): Segment,
     Query(patience): Query<Patience>,
     asked: HeaderMap,
 ) -> Result<Response, Problem> {
-    let mut found = Found::read(&state, &namespace, &id).await?;
+    let mut found = Found::read(&state, &tenant, &id).await?;
     let has_it = !asked.contains_key(IF_NONE_MATCH) || !found.document.is_news(&asked);
     if let Some(wait) = patience.wait.filter(|_| has_it && !found.status.is_terminal()) {
         state.polling.change(&state.store, found.id, Seen::Status(found.status), wait.get()).await?;
-        found = Found::read(&state, &namespace, &id).await?;
+        found = Found::read(&state, &tenant, &id).await?;
     }
     Ok(found.document.answer(&asked, found.headers))
 }
@@ -77,8 +78,8 @@ struct Found {
 }
 
 impl Found {
-    async fn read(state: &ApiState, namespace: &str, id: &str) -> Result<Self, Problem> {
-        let known = Known::load(state, namespace, id).await?;
+    async fn read(state: &ApiState, tenant: &Tenant, id: &str) -> Result<Self, Problem> {
+        let known = Known::load(state, tenant, id).await?;
         let (id, status) = (known.request.id, known.request.status);
         let headers = known.retry_after().into_iter().collect();
         Ok(Self { id, status, headers, document: Tagged::new(&View::from(known)) })

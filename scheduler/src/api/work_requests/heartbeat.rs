@@ -10,9 +10,10 @@ use uuid::Uuid;
 
 use super::find;
 use crate::api::ApiState;
+use crate::api::access::Tenant;
 use crate::api::body::{Body, BodyFields, FromBody};
 use crate::api::error::Problem;
-use crate::api::extract::{BeforeVerb, Namespace};
+use crate::api::extract::BeforeVerb;
 use crate::api::time::Instant;
 
 /// A worker's sign of life.
@@ -60,11 +61,11 @@ pub(crate) struct LeaseView {
 )]
 pub(crate) async fn heartbeat(
     State(state): State<ApiState>,
-    Namespace(namespace): Namespace,
+    tenant: Tenant,
     BeforeVerb(id): BeforeVerb,
     Body(Sign { token }): Body<Sign>,
 ) -> Result<Json<LeaseView>, Problem> {
-    let request = find(&state, &namespace, &id).await?;
+    let request = find(&state, &tenant, &id).await?;
     match state.store.heartbeat(request.id, token.unwrap_or_default()).await? {
         Ok(Heartbeat { until, canceling }) => Ok(Json(LeaseView { lease_until: until.into(), canceling })),
         Err(_) => {

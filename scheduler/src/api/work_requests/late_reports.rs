@@ -10,8 +10,9 @@ use utoipa::ToSchema;
 use super::find;
 use super::view::ErrorView;
 use crate::api::ApiState;
+use crate::api::access::Tenant;
 use crate::api::error::Problem;
-use crate::api::extract::{Namespace, Segment};
+use crate::api::extract::Segment;
 use crate::api::page::Page;
 use crate::api::time::Instant;
 
@@ -63,10 +64,10 @@ impl From<LateReport> for LateView {
 )]
 pub(crate) async fn list_late_reports(
     State(state): State<ApiState>,
-    Namespace(namespace): Namespace,
+    tenant: Tenant,
     Segment(id): Segment,
 ) -> Result<Json<Page<LateView>>, Problem> {
-    let request = find(&state, &namespace, &id).await?;
+    let request = find(&state, &tenant, &id).await?;
     let items = state.store.late_reports(request.id).await?.into_iter().map(LateView::from).collect();
     Ok(Json(Page { items, next_page: None }))
 }

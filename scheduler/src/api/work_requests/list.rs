@@ -11,8 +11,9 @@ use utoipa::IntoParams;
 
 use super::view::{StatusName, View};
 use crate::api::ApiState;
+use crate::api::access::Tenant;
 use crate::api::error::Problem;
-use crate::api::extract::{FromQuery, Name, Namespace, Query, QueryFields};
+use crate::api::extract::{FromQuery, Name, Query, QueryFields};
 use crate::api::known::Known;
 use crate::api::page::Page;
 use crate::api::time::Instant;
@@ -28,7 +29,7 @@ pub(crate) struct Filter {
     #[param(value_type = Option<String>, pattern = "^[a-z0-9][a-z0-9._-]{0,63}$")]
     schedule: Option<Name>,
     /// Only children of this work request.
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<uuid::Uuid>)]
     parent: Option<WorkRequestId>,
     /// Only in one of these states: several times, or once as a list with commas.
     #[param(value_type = Option<Vec<StatusName>>)]
@@ -71,12 +72,12 @@ impl FromQuery for Filter {
 )]
 pub(crate) async fn list_work_requests(
     State(state): State<ApiState>,
-    Namespace(namespace): Namespace,
+    tenant: Tenant,
     Query(query): Query<Filter>,
     uri: Uri,
 ) -> Result<Response, Problem> {
     let filter = ListFilter {
-        namespace,
+        namespace: tenant.namespace.clone(),
         job: query.job.map(|Name(job)| job),
         schedule: query.schedule.map(|Name(schedule)| schedule),
         parent: query.parent,
@@ -85,6 +86,6 @@ pub(crate) async fn list_work_requests(
         accepted_before: query.accepted_before,
         ..ListFilter::default()
     };
-    let page = Known::list(&state, filter, query.limit, query.page.as_deref()).await?;
+    let page = Known::list(&state, &tenant, filter, query.limit, query.page.as_deref()).await?;
     Ok(page.map(View::from).answer(&uri))
 }

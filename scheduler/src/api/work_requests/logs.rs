@@ -8,8 +8,9 @@ use reveille_shared::work_request::LogLine;
 use super::find;
 use super::view::LogView;
 use crate::api::ApiState;
+use crate::api::access::Tenant;
 use crate::api::error::Problem;
-use crate::api::extract::{Namespace, Paging, Query, Segment};
+use crate::api::extract::{Paging, Query, Segment};
 use crate::api::page::{List, Page, number};
 
 /// What a work request's attempts have printed, from the beginning
@@ -23,12 +24,12 @@ use crate::api::page::{List, Page, number};
 )]
 pub(crate) async fn list_logs(
     State(state): State<ApiState>,
-    Namespace(namespace): Namespace,
+    tenant: Tenant,
     Segment(id): Segment,
     Query(paging): Query<Paging>,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let request = find(&state, &namespace, &id).await?;
+    let request = find(&state, &tenant, &id).await?;
     let list = List::of(&("logs", request.id));
     let after = list.place(paging.page.as_deref(), place)?.unwrap_or((0, 0));
     let found = state.store.logs(request.id, after, i64::from(paging.limit) + 1).await?;

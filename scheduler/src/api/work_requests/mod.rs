@@ -25,6 +25,7 @@ use reveille_shared::work_request::{WorkRequest, WorkRequestId};
 
 use self::view::View;
 use super::ApiState;
+use super::access::Tenant;
 use super::dialects::azure;
 use super::error::Problem;
 use super::extract::Base;
@@ -36,14 +37,16 @@ pub(crate) fn accepted(base: &Base, known: Known) -> Response {
 }
 
 /// The same about the run of this id.
-pub(crate) async fn started(state: &ApiState, namespace: &str, id: &str, base: &Base) -> Result<Response, Problem> {
-    Ok(accepted(base, Known::load(state, namespace, id).await?))
+pub(crate) async fn started(state: &ApiState, tenant: &Tenant, id: &str, base: &Base) -> Result<Response, Problem> {
+    Ok(accepted(base, Known::load(state, tenant, id).await?))
 }
 
-/// The work request that a path names. Ids are opaque to callers: what is no id does not exist.
-pub(crate) async fn find(state: &ApiState, namespace: &str, id: &str) -> Result<WorkRequest, Problem> {
+/// The work request that a path names. Ids are opaque to callers: what is no id does not exist, nor do runs of jobs that are
+/// not the caller's.
+pub(crate) async fn find(state: &ApiState, tenant: &Tenant, id: &str) -> Result<WorkRequest, Problem> {
     let unknown = || Problem::not_found("work request", id);
     let parsed: WorkRequestId = id.parse().map_err(|_| unknown())?;
     let found = state.polling.look(&state.store, parsed).await?;
-    found.filter(|run| run.namespace == namespace).ok_or_else(unknown)
+    let is_theirs = |run: &WorkRequest| run.namespace == tenant.namespace && tenant.jobs.has(&run.job);
+    found.filter(is_theirs).ok_or_else(unknown)
 }

@@ -8,9 +8,10 @@ use serde_json::Value;
 use super::accepted;
 use super::view::View;
 use crate::api::ApiState;
+use crate::api::access::Tenant;
 use crate::api::dialects::azure;
 use crate::api::error::Problem;
-use crate::api::extract::{Base, Namespace, Segment};
+use crate::api::extract::{Base, Segment};
 use crate::api::known::Known;
 
 /// What a run has answered
@@ -26,11 +27,11 @@ use crate::api::known::Known;
 )]
 pub(crate) async fn get_result(
     State(state): State<ApiState>,
-    Namespace(namespace): Namespace,
+    tenant: Tenant,
     Segment(id): Segment,
     base: Base,
 ) -> Result<Response, Problem> {
-    let known = Known::load(&state, &namespace, &id).await?;
+    let known = Known::load(&state, &tenant, &id).await?;
     if let Some(problem) = azure::no_result(&known) {
         return Err(problem);
     }

@@ -10,8 +10,9 @@ use reveille_shared::work_request::WorkRequestId;
 use super::view::View;
 use super::{find, started};
 use crate::api::ApiState;
+use crate::api::access::{Caller, Tenant};
 use crate::api::error::Problem;
-use crate::api::extract::{Base, BeforeVerb, Namespace};
+use crate::api::extract::{Base, BeforeVerb};
 use crate::api::idempotency::{self, Fields, Key, KeyHeaders};
 use crate::api::jobs;
 use crate::plan;
@@ -42,15 +43,16 @@ const PAGE: i64 = 500;
 )]
 pub(crate) async fn retry_failed(
     State(state): State<ApiState>,
-    Namespace(namespace): Namespace,
+    tenant: Tenant,
+    caller: Caller,
     BeforeVerb(id): BeforeVerb,
     key: Key,
     base: Base,
 ) -> Result<Response, Problem> {
-    let old = find(&state, &namespace, &id).await?;
-    let key = key.of(&namespace, format!("POST /v1/workRequests/{}:retryFailed", old.id), Fields::default);
+    let old = find(&state, &tenant, &id).await?;
+    let key = key.of(&tenant.namespace, format!("POST /v1/workRequests/{}:retryFailed", old.id), Fields::default);
     if let Some(id) = idempotency::earlier(&state, key.as_ref()).await? {
-        return started(&state, &namespace, &id, &base).await;
+        return started(&state, &tenant, &id, &base).await;
     }
     let conflict =
         |message: &str| Problem::new(StatusCode::CONFLICT, "Conflict", format!("work request {id} {message}"));
@@ -58,8 +60,8 @@ pub(crate) async fn retry_failed(
     if !old.status.is_terminal() || fan_out.ended_at.is_none() && old.status != Status::Canceled {
         return Err(conflict("has not ended"));
     }
-    let job = jobs::find(&state, &namespace, &old.job).await?;
-    let child = jobs::find(&state, &namespace, &fan_out.job).await?;
+    let job = jobs::find(&state, &tenant, &old.job).await?;
+    let child = jobs::find(&state, &tenant, &fan_out.job).await?;
     let now = state.clock.now();
     // Of a run whose children run another job, the chains are its own.
     let own_chains = fan_out.job != old.job && job.item.is_chained();
@@ -68,7 +70,7 @@ pub(crate) async fn retry_failed(
         resource: old.resource,
         retry_of: Some(old.id),
         follow: own_chains,
-        ..plan::parent(&job, "api".to_owned(), now)
+        ..plan::parent(&job, caller.actor(None), now)
     };
     let staging = staged(&state, &fan_out, request.id).await?;
     if staging.given().0 == 0 {
@@ -77,7 +79,7 @@ pub(crate) async fn retry_failed(
     let accepted =
         jobs::fan_out::accept(&state, request, staging, (fan_out.job, child.version, fan_out.policy), key.as_ref())
             .await?;
-    started(&state, &namespace, &accepted.to_string(), &base).await
+    started(&state, &tenant, &accepted.to_string(), &base).await
 }
 
 /// The inputs of those that did not succeed.

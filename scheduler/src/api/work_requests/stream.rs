@@ -15,8 +15,9 @@ use reveille_shared::work_request::{HistoryEvent, WorkRequest};
 
 use super::find;
 use crate::api::ApiState;
+use crate::api::access::Tenant;
 use crate::api::error::Problem;
-use crate::api::extract::{Namespace, Segment};
+use crate::api::extract::Segment;
 use crate::api::polling::{LONGEST_WAIT, Seen};
 use crate::api::sse::{BATCH, HEARTBEAT, RECONNECT, last_event_id};
 use crate::transition::{Transition, Whose};
@@ -40,11 +41,11 @@ use crate::transition::{Transition, Whose};
 )]
 pub(crate) async fn stream_work_request(
     State(state): State<ApiState>,
-    Namespace(namespace): Namespace,
+    tenant: Tenant,
     Segment(id): Segment,
     asked: HeaderMap,
 ) -> Result<Response, Problem> {
-    let request = find(&state, &namespace, &id).await?;
+    let request = find(&state, &tenant, &id).await?;
     let seen = last_event_id(&asked).and_then(|seen| seen.parse().ok());
     let follower = Follower::begin(state, &request, seen.unwrap_or(0)).await?;
     if follower.status.is_terminal() {

@@ -18,8 +18,9 @@ use utoipa::IntoParams;
 
 use super::view::StatusName;
 use crate::api::ApiState;
+use crate::api::access::Tenant;
 use crate::api::error::{Fault, Problem, printable};
-use crate::api::extract::{FromQuery, Name, Namespace, Query, QueryFields};
+use crate::api::extract::{FromQuery, Name, Query, QueryFields};
 use crate::api::polling::{Batch, Listening};
 use crate::api::sse::{BATCH, HEARTBEAT, RECONNECT, last_event_id};
 
@@ -83,7 +84,7 @@ impl Filter {
 )]
 pub(crate) async fn stream_work_requests(
     State(state): State<ApiState>,
-    Namespace(namespace): Namespace,
+    tenant: Tenant,
     Query(filter): Query<Filter>,
     asked: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -95,8 +96,7 @@ pub(crate) async fn stream_work_requests(
         None => until,
     };
     let listener = Listening { position, receiver };
-    let reader =
-        Reader { state, namespace, filter, listener, until, at_hand: None, beat_at: Instant::now() + HEARTBEAT };
+    let reader = Reader { state, tenant, filter, listener, until, at_hand: None, beat_at: Instant::now() + HEARTBEAT };
     Ok(Sse::new(reader.events()).into_response())
 }
 
@@ -116,7 +116,7 @@ fn expired() -> Problem {
 /// Tells one caller. What it has not taken yet is read again if it falls behind; nothing is held for it but its place.
 struct Reader {
     state: ApiState,
-    namespace: String,
+    tenant: Tenant,
     filter: Filter,
     /// Its position is the number up to which the caller was told.
     listener: Listening,
@@ -164,7 +164,8 @@ impl Reader {
             *done += 1;
             let entry = &told.entry;
             if entry.number > self.listener.position
-                && entry.namespace == self.namespace
+                && entry.namespace == self.tenant.namespace
+                && self.tenant.jobs.has(&entry.job)
                 && self.filter.lets_through(entry)
             {
                 let (what, text) = told.text();

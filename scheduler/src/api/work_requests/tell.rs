@@ -5,6 +5,7 @@ use axum::body::Body as RawBody;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
+use reveille_shared::access::Names;
 use reveille_shared::cloud_event::{CloudEvent, MAX_MESSAGE, Message, RefusedEvent};
 use reveille_shared::run_event::RunEvent;
 use reveille_shared::state::{Phase, Status};
@@ -13,24 +14,52 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::find;
-use super::heartbeat::LeaseView;
 use crate::api::ApiState;
+use crate::api::access::Tenant;
 use crate::api::body::read_body;
 use crate::api::error::Problem;
-use crate::api::extract::{Namespace, Segment};
+use crate::api::extract::Segment;
+use crate::api::time::Instant;
 
 /// What HTTP's binding of CloudEvents puts before the name of an attribute.
 const PREFIX: &str = "ce-";
 
 /// What became of events.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Default, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 #[schema(as = EventsTaken)]
 pub(crate) struct Taken {
     /// One for each event, in order.
     items: Vec<VerdictView>,
-    /// How the lease of the first event stands, while it has it.
-    #[serde(flatten)]
-    lease: Option<LeaseView>,
+    /// When the lease of the first event ends unless its worker gives another sign of life, while it has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lease_until: Option<Instant>,
+    /// Someone has asked for that run to stop: stop it, and report it as canceled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    canceling: Option<bool>,
+}
+
+/// A CloudEvent of a worker, as docs/events.md has it.
+#[derive(ToSchema)]
+#[schema(as = WorkerEvent)]
+#[allow(dead_code, reason = "declares the shape to the OpenAPI document")]
+struct Told {
+    /// Always `1.0`.
+    #[schema(pattern = "^1\\.0$")]
+    specversion: String,
+    /// Tells the event from others of the source: repeated, it counts once.
+    #[schema(min_length = 1, max_length = 256)]
+    id: String,
+    /// Who tells.
+    #[schema(min_length = 1, max_length = 256)]
+    source: String,
+    /// Such as `io.reveille.run.progress`.
+    #[schema(pattern = "^io\\.reveille\\.run\\.(heartbeat|progress|log|output|succeeded|failed|canceled|released)$")]
+    r#type: String,
+    /// The token of the lease.
+    leasetoken: Option<uuid::Uuid>,
+    /// What the type says.
+    data: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
 /// What became of an event.
@@ -65,7 +94,7 @@ struct EventError {
     post, path = "/v1/workRequests/{id}/events", tag = "workers", operation_id = "tellEvents",
     params(("id" = String, Path, description = "The work request's id; events may leave out their `subject`")),
     request_body(
-        content((serde_json::Value = "application/cloudevents+json"), (Vec<serde_json::Value> = "application/cloudevents-batch+json")),
+        content((Told = "application/cloudevents+json"), (Vec<serde_json::Value> = "application/cloudevents-batch+json")),
     ),
     responses(
         (status = 200, body = Taken, description = "What became of each; of a batch, some may be refused"),
@@ -78,11 +107,14 @@ struct EventError {
 )]
 pub(crate) async fn tell_events(
     State(state): State<ApiState>,
-    Namespace(namespace): Namespace,
+    tenant: Tenant,
     Segment(id): Segment,
     headers: HeaderMap,
     body: RawBody,
 ) -> Result<Json<Taken>, Problem> {
+    if tenant.jobs != Names::All {
+        find(&state, &tenant, &id).await?;
+    }
     let message = match read_body(&headers, body, MAX_MESSAGE).await {
         Ok(body) => read(&headers, &body),
         Err(problem) if problem.status() == StatusCode::PAYLOAD_TOO_LARGE => {
@@ -92,24 +124,25 @@ pub(crate) async fn tell_events(
         Err(problem) => return Err(problem),
     };
     let is_batch = matches!(message, Message::Batch(_));
-    let came: Vec<Incoming> = message.into_events().into_iter().map(|event| place(event, &namespace, &id)).collect();
+    let came: Vec<Incoming> =
+        message.into_events().into_iter().map(|event| place(event, &tenant.namespace, &id)).collect();
     let names: Vec<_> = came.iter().map(name).collect();
     let token = came.iter().flatten().map(|event| event.token).next();
     let verdicts = state.events.take(Via::Rest, came).await?;
     if let ([EventVerdict::Refused(event) | EventVerdict::Late(event)], false) = (&verdicts[..], is_batch) {
         return Err(problem(event));
     }
-    let mut lease = None;
+    let mut taken = Taken::default();
     if let Some(token) = token
-        && let Ok(request) = find(&state, &namespace, &id).await
+        && let Ok(request) = find(&state, &tenant, &id).await
         && let Phase::Leased(held) = request.phase
         && held.token == token
     {
         let canceling = request.status == Status::Canceling;
-        lease = Some(LeaseView { lease_until: held.ends_at().into(), canceling });
+        (taken.lease_until, taken.canceling) = (Some(held.ends_at().into()), Some(canceling));
     }
-    let items = names.into_iter().zip(verdicts).map(|(id, verdict)| view(id, verdict)).collect();
-    Ok(Json(Taken { items, lease }))
+    taken.items = names.into_iter().zip(verdicts).map(|(id, verdict)| view(id, verdict)).collect();
+    Ok(Json(taken))
 }
 
 fn read(headers: &HeaderMap, body: &[u8]) -> Message {

@@ -4,6 +4,7 @@ mod events;
 mod limits;
 mod plans;
 mod runs;
+mod webhooks;
 
 use std::collections::HashSet;
 use std::str::FromStr as _;
@@ -19,8 +20,8 @@ use tokio::task::JoinSet;
 use super::database::{Database, Tx};
 use super::reads::prelude::*;
 use super::reads::{
-    impl_fan_outs, impl_feed, impl_plain, impl_plain_events, impl_read_answers, impl_read_fan_outs, impl_read_feed,
-    impl_read_plans, impl_read_runs,
+    impl_fan_outs, impl_feed, impl_keys, impl_plain, impl_plain_events, impl_read_answers, impl_read_fan_outs,
+    impl_read_feed, impl_read_keys, impl_read_plans, impl_read_runs, impl_read_webhooks, impl_webhooks,
 };
 use super::{Hint, Kind, SCHEMA, StoreError};
 
@@ -54,12 +55,16 @@ pub(crate) struct PgTx {
 impl_read_plans!(Postgres, sqlx::Postgres);
 impl_read_runs!(Postgres, sqlx::Postgres);
 impl_read_answers!(Postgres, sqlx::Postgres);
+impl_read_keys!(Postgres);
 impl_read_fan_outs!(Postgres, sqlx::Postgres);
 impl_read_feed!(Postgres);
+impl_read_webhooks!(Postgres, sqlx::Postgres);
 impl_plain!(PgTx, " FOR SHARE");
 impl_fan_outs!(PgTx, " FOR UPDATE");
+impl_keys!(PgTx, " FOR UPDATE");
 impl_plain_events!(PgTx);
 impl_feed!(PgTx);
+impl_webhooks!(PgTx, sqlx::Postgres, " FOR UPDATE");
 
 impl Postgres {
     pub(crate) async fn connect(url: &str, process: &str) -> Result<Self> {

@@ -176,6 +176,25 @@ macro_rules! impl_read_plans {
                 all(rows)
             }
 
+            async fn changes_of_namespace(
+                &self,
+                namespace: &str,
+                before: i64,
+                limit: i64,
+            ) -> Result<Vec<NamedChange>> {
+                let rows: Vec<NamedChangeRow> = sqlx::query_as(
+                    "SELECT kind, name, seq, version, action, at, actor, reason, spec FROM changes
+                     WHERE namespace = $1 AND seq < $2 ORDER BY seq DESC LIMIT $3",
+                )
+                .bind(namespace)
+                .bind(before)
+                .bind(limit)
+                .fetch_all(&self.read)
+                .await
+                .map_err(step("read the changes of a namespace"))?;
+                all(rows)
+            }
+
             async fn held_schedules(&self) -> Result<Vec<ScheduleKey>> {
                 let rows: Vec<(String, String)> = sqlx::query_as(
                     "SELECT DISTINCT h.namespace, h.schedule FROM deliveries h

@@ -9,6 +9,13 @@ macro_rules! let_through {
         if let Some(job) = &$filter.job {
             $query.push(" AND ").push(of).push("job = ").push_bind(job);
         }
+        if let Some(jobs) = $filter.jobs.listed() {
+            let mut list = $query.push(" AND w.job IN (").separated(", ");
+            for job in jobs {
+                list.push_bind(job);
+            }
+            $query.push(")");
+        }
         if let Some(schedule) = &$filter.schedule {
             $query.push(" AND ").push(of).push("schedule = ").push_bind(schedule);
         }
@@ -302,18 +309,12 @@ macro_rules! impl_read_runs {
             }
 
             async fn untold(&self, after: i64, limit: i64) -> Result<Vec<InOutbox>> {
-                let rows: Vec<UntoldRow> = sqlx::query_as(
-                    "SELECT o.number, o.work_request_id AS id, o.seq, w.namespace, w.job, w.schedule, e.at, e.what
-                     FROM (SELECT number, work_request_id, seq FROM outbox WHERE number > $1 ORDER BY number LIMIT $2) AS o
-                     LEFT JOIN events e ON e.work_request_id = o.work_request_id AND e.seq = o.seq
-                     LEFT JOIN work_requests w ON w.id = o.work_request_id
-                     ORDER BY o.number",
-                )
-                .bind(after)
-                .bind(limit)
-                .fetch_all(&self.read)
-                .await
-                .map_err(step("read what is to be told"))?;
+                let rows: Vec<UntoldRow> = sqlx::query_as(in_outbox!("outbox"))
+                    .bind(after)
+                    .bind(limit)
+                    .fetch_all(&self.read)
+                    .await
+                    .map_err(step("read what is to be told"))?;
                 all(rows)
             }
 

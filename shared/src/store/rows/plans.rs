@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{At, count, fire_ref, malformed, parse_origin};
 use crate::definition::{Job, Schedule};
 use crate::store::backfills::{Backfill, NewBackfill};
-use crate::store::changes::RecordedChange;
+use crate::store::changes::{NamedChange, RecordedChange};
 use crate::store::definitions::{InForce, Versioned};
 use crate::store::fires::{Fire, FireOutcome, SkipReason};
 use crate::store::follow::EndedRun;
@@ -125,6 +125,23 @@ impl TryFrom<ChangeRow> for RecordedChange {
             reason: row.reason,
             spec: row.spec.map(|json| json.0),
         })
+    }
+}
+
+#[derive(FromRow)]
+pub(crate) struct NamedChangeRow {
+    kind: String,
+    name: String,
+    #[sqlx(flatten)]
+    change: ChangeRow,
+}
+
+impl TryFrom<NamedChangeRow> for NamedChange {
+    type Error = StoreError;
+
+    fn try_from(row: NamedChangeRow) -> Result<Self> {
+        let kind = row.kind.parse().map_err(malformed("kind of change"))?;
+        Ok(Self { kind, name: row.name, change: row.change.try_into()? })
     }
 }
 

@@ -4,6 +4,7 @@ mod events;
 mod limits;
 mod plans;
 mod runs;
+mod webhooks;
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -18,8 +19,8 @@ use sqlx::{ConnectOptions as _, Connection as _, Transaction};
 use super::database::{Database, Tx};
 use super::reads::prelude::*;
 use super::reads::{
-    impl_fan_outs, impl_feed, impl_plain, impl_plain_events, impl_read_answers, impl_read_fan_outs, impl_read_feed,
-    impl_read_plans, impl_read_runs,
+    impl_fan_outs, impl_feed, impl_keys, impl_plain, impl_plain_events, impl_read_answers, impl_read_fan_outs,
+    impl_read_feed, impl_read_keys, impl_read_plans, impl_read_runs, impl_read_webhooks, impl_webhooks,
 };
 use super::{Hint, Kind, SCHEMA, StoreError};
 use crate::clock::Clock;
@@ -47,13 +48,17 @@ pub(crate) struct SqliteTx {
 impl_read_plans!(Sqlite, sqlx::Sqlite);
 impl_read_runs!(Sqlite, sqlx::Sqlite);
 impl_read_answers!(Sqlite, sqlx::Sqlite);
+impl_read_keys!(Sqlite);
 impl_read_fan_outs!(Sqlite, sqlx::Sqlite);
 impl_read_feed!(Sqlite);
+impl_read_webhooks!(Sqlite, sqlx::Sqlite);
 // The only writer needs no locks.
 impl_plain!(SqliteTx, "");
 impl_fan_outs!(SqliteTx, "");
+impl_keys!(SqliteTx, "");
 impl_plain_events!(SqliteTx);
 impl_feed!(SqliteTx);
+impl_webhooks!(SqliteTx, sqlx::Sqlite, "");
 
 impl Sqlite {
     pub(crate) async fn open(folder: &Path, clock: Arc<dyn Clock>) -> Result<Self> {

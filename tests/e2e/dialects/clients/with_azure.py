@@ -1,19 +1,20 @@
-"""Microsoft's pollers, unmodified, against the server of the first argument."""
+"""Microsoft's pollers, unmodified, against the server of the first argument, with the key of the second."""
 
 import sys
 import uuid
 
 import azure.core
 from azure.core import PipelineClient
+from azure.core.credentials import AzureKeyCredential
 from azure.core.exceptions import HttpResponseError
-from azure.core.pipeline.policies import RequestIdPolicy, RetryPolicy
+from azure.core.pipeline.policies import AzureKeyCredentialPolicy, RequestIdPolicy, RetryPolicy
 from azure.core.polling import LROPoller
 from azure.core.polling.base_polling import LROBasePolling
 from azure.core.rest import HttpRequest
 from azure.mgmt.core.polling.arm_polling import ARMPolling
 
 base = sys.argv[1]
-client = PipelineClient(base, policies=[RequestIdPolicy(), RetryPolicy()])
+client = PipelineClient(base, policies=[RequestIdPolicy(), RetryPolicy(), AzureKeyCredentialPolicy(AzureKeyCredential(sys.argv[2]), "X-API-Key")])
 
 
 def poll(job, method):

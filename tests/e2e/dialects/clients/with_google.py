@@ -1,4 +1,4 @@
-"""Google's operations client, unmodified, against the server of the first argument."""
+"""Google's operations client, unmodified, against the server of the first argument, with the key of the second."""
 
 import sys
 import time
@@ -7,7 +7,7 @@ import google.api_core
 from google.api_core import exceptions, operation
 from google.api_core.operations_v1 import AbstractOperationsClient
 from google.api_core.operations_v1.transports.rest import OperationsRestTransport
-from google.auth.credentials import AnonymousCredentials
+from google.auth.api_key import Credentials
 from google.protobuf import struct_pb2
 from google.rpc import error_details_pb2
 from start import start
@@ -62,7 +62,7 @@ def check(client, parent):
 
 
 def client(**options):
-    transport = OperationsRestTransport(host=base, credentials=AnonymousCredentials(), **options)
+    transport = OperationsRestTransport(host=base, credentials=Credentials(sys.argv[2]), **options)
     return AbstractOperationsClient(transport=transport)
 
 

@@ -1,4 +1,4 @@
-"""Oracle's clients, unmodified, against the server of the first argument."""
+"""Oracle's clients, unmodified, against the server of the first argument, with the key of the second."""
 
 import sys
 
@@ -8,8 +8,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from start import start
 
 base = sys.argv[1]
-# Signed as ever: nobody looks at it here.
-key = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
+# Signed as ever: nobody looks at it here, as the service has a key of its own.
+signing = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
     serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
 )
 config = {
@@ -17,12 +17,14 @@ config = {
     "tenancy": "ocid1.tenancy.oc1..aaaa",
     "fingerprint": ":".join(["00"] * 16),
     "region": "us-ashburn-1",
-    "key_content": key.decode(),
+    "key_content": signing.decode(),
 }
 
 
 def client(kind):
-    return kind(config, service_endpoint=base)
+    made = kind(config, service_endpoint=base)
+    made.base_client.session.headers["X-API-Key"] = sys.argv[2]
+    return made
 
 
 core = client(oci.work_requests.WorkRequestClient)

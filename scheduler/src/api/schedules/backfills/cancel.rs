@@ -7,9 +7,9 @@ use axum::http::StatusCode;
 use super::view::View;
 use super::{find, unknown};
 use crate::api::ApiState;
+use crate::api::access::{Caller, Tenant};
 use crate::api::error::Problem;
-use crate::api::extract::{Namespace, TwoSegments};
-use crate::api::schedules::note::API;
+use crate::api::extract::TwoSegments;
 
 /// Stops a backfill and cancels its runs
 ///
@@ -27,10 +27,11 @@ use crate::api::schedules::note::API;
 )]
 pub(crate) async fn cancel_backfill(
     State(state): State<ApiState>,
-    Namespace(namespace): Namespace,
+    Tenant { namespace, .. }: Tenant,
+    caller: Caller,
     TwoSegments(schedule, id): TwoSegments,
 ) -> Result<(StatusCode, Json<View>), Problem> {
     let key = find(&state, &namespace, &schedule, &id).await?.asked.key;
-    let canceled = state.store.cancel_backfill(&key, &id, API).await?.ok_or_else(|| unknown(&id))?;
+    let canceled = state.store.cancel_backfill(&key, &id, &caller.actor(None)).await?.ok_or_else(|| unknown(&id))?;
     Ok((StatusCode::ACCEPTED, Json(canceled.into())))
 }

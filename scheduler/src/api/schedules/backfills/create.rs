@@ -14,9 +14,10 @@ use utoipa::ToSchema;
 
 use super::view::View;
 use crate::api::ApiState;
+use crate::api::access::{Caller, Tenant};
 use crate::api::body::{Body, BodyFields, FromBody};
 use crate::api::error::{Fault, Problem};
-use crate::api::extract::{BeforeVerb, Name, Namespace};
+use crate::api::extract::{BeforeVerb, Name};
 use crate::api::idempotency::{self, Fields, Key, KeyHeaders};
 use crate::api::schedules::{due_times, find, key, note};
 use crate::api::time::Instant;
@@ -43,9 +44,9 @@ pub(crate) struct Ask {
     /// Only say what would be done.
     #[schema(value_type = Option<bool>, default = false)]
     dry_run: bool,
-    /// Who asks; default is `api`.
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 100, examples("alice"))]
-    by: String,
+    /// Who asks; default is `api`. The name and prefix of the key stand beside it.
+    #[schema(min_length = 1, max_length = 100, examples("alice"))]
+    by: Option<String>,
     /// Why, in your words: one line.
     #[schema(min_length = 1, max_length = 500, examples("the database was away from 02:00 to 05:00"))]
     reason: Option<String>,
@@ -111,8 +112,9 @@ struct DryRun {
 )]
 pub(crate) async fn backfill(
     State(state): State<ApiState>,
-    Namespace(namespace): Namespace,
+    Tenant { namespace, .. }: Tenant,
     BeforeVerb(name): BeforeVerb,
+    caller: Caller,
     idempotency: Key,
     Body(ask): Body<Ask>,
 ) -> Result<Response, Problem> {
@@ -149,7 +151,7 @@ pub(crate) async fn backfill(
         to: ask.to,
         total: stretch.count,
         max_parallel: ask.max_parallel,
-        by: ask.by.clone(),
+        by: caller.actor(ask.by.as_deref()),
         reason: ask.reason.clone(),
     };
     match state.store.create_backfill(new, idempotency.as_ref()).await? {
@@ -167,7 +169,7 @@ fn fields(ask: &Ask) -> Fields {
         .with("to", Some(ask.to.to_string().into()))
         .with("maxParallel", Some(ask.max_parallel.into()))
         .with("id", ask.id.clone().map(Value::from))
-        .with("by", Some(ask.by.clone().into()))
+        .with("by", ask.by.clone().map(Into::into))
         .with("reason", ask.reason.clone().map(Value::from))
 }
 

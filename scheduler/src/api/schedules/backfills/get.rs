@@ -6,8 +6,9 @@ use axum::extract::State;
 use super::find;
 use super::view::View;
 use crate::api::ApiState;
+use crate::api::access::Tenant;
 use crate::api::error::Problem;
-use crate::api::extract::{Namespace, TwoSegments};
+use crate::api::extract::TwoSegments;
 
 /// A backfill, and how far it is
 #[utoipa::path(
@@ -23,7 +24,7 @@ use crate::api::extract::{Namespace, TwoSegments};
 )]
 pub(crate) async fn get_backfill(
     State(state): State<ApiState>,
-    Namespace(namespace): Namespace,
+    Tenant { namespace, .. }: Tenant,
     TwoSegments(schedule, id): TwoSegments,
 ) -> Result<Json<View>, Problem> {
     Ok(Json(find(&state, &namespace, &schedule, &id).await?.into()))

@@ -6,8 +6,9 @@ use axum::response::Response;
 
 use super::view::View;
 use crate::api::ApiState;
+use crate::api::access::Tenant;
 use crate::api::error::Problem;
-use crate::api::extract::{Namespace, Paging, Query, Segment};
+use crate::api::extract::{Paging, Query, Segment};
 use crate::api::page::{List, Page, name};
 use crate::api::schedules::find;
 
@@ -22,7 +23,7 @@ use crate::api::schedules::find;
 )]
 pub(crate) async fn list_backfills(
     State(state): State<ApiState>,
-    Namespace(namespace): Namespace,
+    Tenant { namespace, .. }: Tenant,
     Segment(schedule): Segment,
     Query(paging): Query<Paging>,
     uri: Uri,

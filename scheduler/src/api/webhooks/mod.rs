@@ -1,0 +1,45 @@
+//! Webhooks: who has it posted what happens to runs.
+
+pub(crate) mod create;
+pub(crate) mod delete;
+pub(crate) mod deliveries;
+mod fields;
+pub(crate) mod get;
+pub(crate) mod list;
+pub(crate) mod redeliver;
+pub(crate) mod rotate;
+pub(crate) mod test;
+pub(crate) mod update;
+pub(crate) mod view;
+
+use axum::http::StatusCode;
+use reveille_shared::store::Webhook;
+use uuid::Uuid;
+
+use super::ApiState;
+use super::error::Problem;
+use crate::webhooks::secrets::SecretKeys;
+
+/// There is no webhook of this id in the namespace.
+fn unknown(id: &str) -> Problem {
+    Problem::not_found("webhook", id)
+}
+
+/// What a path names, if that can be a webhook at all.
+fn key(id: &str) -> Result<Uuid, Problem> {
+    id.parse().map_err(|_| unknown(id))
+}
+
+/// The webhook that a path names.
+async fn find(state: &ApiState, namespace: &str, id: &str) -> Result<Webhook, Problem> {
+    state.store.webhook(namespace, key(id)?).await?.ok_or_else(|| unknown(id))
+}
+
+/// What encrypts secrets here.
+fn keys(state: &ApiState) -> Result<&SecretKeys, Problem> {
+    state.webhooks.keys.as_ref().ok_or_else(|| {
+        let message = "webhooks need a key to keep their secrets by, and this scheduler has none: make one with \
+                       `openssl rand -base64 32`, and set REVEILLE_SECRET_KEY or REVEILLE_SECRET_KEY_FILE for all schedulers";
+        Problem::new(StatusCode::CONFLICT, "SecretKeyMissing", message)
+    })
+}
