@@ -64,5 +64,6 @@ pub(crate) fn request(address: SocketAddr, line: &str, headers: &str, body: &str
     } else {
         format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len())
     };
-    format!("{line} HTTP/1.1\r\nhost: {address}\r\n{headers}{length}\r\n{body}").into_bytes()
+    format!("{line} HTTP/1.1\r\nhost: {address}\r\nx-api-key: {}\r\n{headers}{length}\r\n{body}", harness::key::text())
+        .into_bytes()
 }

@@ -24,7 +24,8 @@ schedules:
 ";
 
 /// What no schema can say: why something that fits it may be refused all the same.
-const MEANT: [&str; 19] = [
+const MEANT: [&str; 20] = [
+    "begin anew, without Last-Event-ID",
     "page: not a page of this list",
     "is another name for",
     "IdempotencyKeyReused",

@@ -33,13 +33,13 @@ async fn others_clients_follow_runs_unmodified() -> Result<()> {
 async fn a_browsers_event_source_hears_runs_unmodified() -> Result<()> {
     let Some(script) = event_source().await? else { return Ok(()) };
     let stack = super::stack(Stack::embedded()).start().await?;
-    drive(Command::new("node").arg(script).arg(super::base(&stack)?)).await
+    drive("with_eventsource.mjs", Command::new("node").arg(script).arg(super::base(&stack)?)).await
 }
 
-async fn drive(client: &mut Command) -> Result<()> {
+async fn drive(script: &str, client: &mut Command) -> Result<()> {
     let output = run(client, LIMIT).await?;
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    ensure!(output.status.success(), "{client:?}: {said}");
+    ensure!(output.status.success(), "{script}: {said}");
     say(&said);
     Ok(())
 }

@@ -19,7 +19,7 @@ schedules:
 ";
 
 /// The API where callers need keys; two namespaces have definitions.
-async fn keyed() -> Api {
+pub(super) async fn keyed() -> Api {
     let ring = Arc::new(KeyRing::default());
     let api = Api::with(Access::Keys(ring)).await;
     let texts = [("test.yaml".into(), DEFINITIONS.into()), ("other.yaml".into(), OTHER.into())];
@@ -30,7 +30,7 @@ async fn keyed() -> Api {
 
 impl Api {
     /// A fresh key.
-    async fn key(&self, role: Role, namespaces: Names, jobs: Names) -> String {
+    pub(super) async fn key(&self, role: Role, namespaces: Names, jobs: Names) -> String {
         self.key_until(role, namespaces, jobs, None).await.1
     }
 
@@ -124,7 +124,9 @@ fn operations() -> Vec<(Method, String)> {
     let mut operations = Vec::new();
     for (path, methods) in document["paths"].as_object().unwrap() {
         for method in methods.as_object().unwrap().keys() {
-            operations.push((method.to_uppercase().parse().unwrap(), path.clone()));
+            // The stream of all runs would never end.
+            let path = path.replace(":stream", ":stream?status=NONE");
+            operations.push((method.to_uppercase().parse().unwrap(), path));
         }
     }
     operations
@@ -142,8 +144,7 @@ async fn viewers_read_operators_act_and_admins_change_what_there_is() {
         ["/v1/keys", "/v1/audit", "/v1/webhooks", "/v1/definitions:apply"].iter().any(|begin| path.starts_with(begin))
     };
     let mut seen = 0;
-    // A stream of all runs has no end to read to.
-    for (method, template) in operations().into_iter().filter(|(_, path)| !path.ends_with(":stream")) {
+    for (method, template) in operations() {
         let path = template.replace("{job}", "hello").replace("{schedule}", "often").replace(['{', '}'], "");
         let answer = async |key: &str| api.as_key(key, method.clone(), &path, "").await.status.as_u16();
         let only_looks = method == Method::GET || path.ends_with(":plan") || path.ends_with(":wait");

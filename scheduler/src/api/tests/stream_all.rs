@@ -7,12 +7,14 @@ use axum::body::{Body, BodyDataStream};
 use axum::http::{Method, Request};
 use futures_util::StreamExt as _;
 use jiff::SignedDuration;
+use reveille_shared::access::{Names, Role};
 use reveille_shared::store::{NewWorkRequest, Outcome};
 use reveille_shared::work_request::WorkRequestId;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 use tower::ServiceExt as _;
 
+use super::access::keyed;
 use super::{Api, HOST};
 
 /// Longer than any of it takes.
@@ -159,6 +161,25 @@ async fn a_filter_lets_through_what_it_names() {
     elsewhere.next().await.unwrap();
     let more = timeout(Duration::from_millis(300), elsewhere.next()).await;
     assert!(more.is_err(), "{more:?}");
+}
+
+#[tokio::test]
+async fn a_key_hears_of_its_own_jobs_only() {
+    let api = keyed().await;
+    let all = api.key(Role::Operator, Names::All, Names::All).await;
+    let some = api.key(Role::Viewer, Names::All, Names::Only(["call".to_owned()].into())).await;
+    let mut of_all = Stream::open(&api, "", &[("x-api-key", &all)]).await;
+    let mut of_some = Stream::open(&api, "", &[("x-api-key", &some)]).await;
+    let mut ids = Vec::new();
+    for job in ["hello", "call"] {
+        let headers = [format!("x-api-key: {all}")];
+        let asked = api.call(Method::POST, &format!("/v1/jobs/{job}/trigger"), &[&headers[0]], Body::empty()).await;
+        ids.push(asked.json["id"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(of_all.tells(2).await, [of(&ids[0], &["accepted"]), of(&ids[1], &["accepted"])].concat());
+    assert_eq!(of_some.tells(1).await, of(&ids[1], &["accepted"]));
+    let begin = api.call(Method::GET, PATH, &[], Body::empty()).await;
+    assert_eq!(begin.status, 401, "before any of it");
 }
 
 #[tokio::test]

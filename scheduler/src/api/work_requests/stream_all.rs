@@ -35,7 +35,7 @@ pub(crate) struct Filter {
     #[param(value_type = Option<String>, pattern = "^[a-z0-9][a-z0-9._-]{0,63}$")]
     schedule: Option<Name>,
     /// Only of children of this work request.
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<uuid::Uuid>)]
     parent: Option<WorkRequestId>,
     /// Only what leaves the run in one of these states: several times, or once as a list with commas.
     #[param(value_type = Option<Vec<StatusName>>)]
@@ -75,7 +75,7 @@ impl Filter {
     get, path = "/v1/workRequests:stream", tag = "workRequests", operation_id = "streamWorkRequests",
     params(
         Filter,
-        ("Last-Event-ID" = Option<String>, Header, description = "What the caller has seen last, of any filter"),
+        ("Last-Event-ID" = Option<String>, Header, pattern = "^[0-9]{1,18}$", description = "What the caller has seen last, of any filter"),
     ),
     responses(
         (status = 200, body = String, content_type = "text/event-stream", description = "Transitions"),
