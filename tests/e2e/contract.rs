@@ -83,6 +83,10 @@ impl Round<'_> {
         command.args(["--header", &format!("X-API-Key: {key}"), "--phases", phases]);
         command.args(["--max-examples", &examples.to_string(), "--continue-on-failure", "--no-color"]);
         command.args(["--generation-database", "none", "--report", "har", "--report-har-path"]).arg(&har);
+        // What decides about a change tries the same for everybody, as with property tests.
+        if let Ok(seed) = std::env::var("PROPTEST_RNG_SEED") {
+            command.args(["--seed", &seed]);
+        }
         command.current_dir(self.stack.folder());
         let output = run(&mut command, LIMIT).await?;
         let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
