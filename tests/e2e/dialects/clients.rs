@@ -24,7 +24,7 @@ async fn others_clients_follow_runs_unmodified() -> Result<()> {
     let stack = super::stack(Stack::postgres_rabbit()).start().await?;
     let base = super::base(&stack)?;
     for script in ["with_oci.py", "with_azure.py", "with_google.py", "with_sse.py"] {
-        drive(Command::new(&python).arg(folder().join(script)).arg(&base).arg(harness::key::text())).await?;
+        drive(script, Command::new(&python).arg(folder().join(script)).arg(&base).arg(harness::key::text())).await?;
     }
     Ok(())
 }
