@@ -75,7 +75,7 @@ impl Filter {
     get, path = "/v1/workRequests:stream", tag = "workRequests", operation_id = "streamWorkRequests",
     params(
         Filter,
-        ("Last-Event-ID" = Option<String>, Header, pattern = "^[0-9]{1,18}$", description = "What the caller has seen last, of any filter"),
+        ("Last-Event-ID" = Option<String>, Header, pattern = "^[0-9]{0,18}$", description = "What the caller has seen last, of any filter"),
     ),
     responses(
         (status = 200, body = String, content_type = "text/event-stream", description = "Transitions"),
