@@ -106,7 +106,7 @@ impl BodyFields {
     /// Takes one line of text with at most `max` characters. `null` is the same as no such member.
     pub(crate) fn line(&mut self, name: &str, max: usize) -> Option<String> {
         let text: String = self.parsed(name)?;
-        if text.trim().is_empty() || text.chars().count() > max || text.contains(char::is_control) {
+        if !is_line(&text, max) {
             self.fault(name, format!("must be one line of 1 to {max} characters"));
             return None;
         }
@@ -167,6 +167,11 @@ impl BodyFields {
             }
         }
     }
+}
+
+/// Whether a text is one line of 1 to `max` characters.
+pub(crate) fn is_line(text: &str, max: usize) -> bool {
+    !text.trim().is_empty() && text.chars().count() <= max && !text.contains(char::is_control)
 }
 
 /// Reads a body of at most so many bytes.

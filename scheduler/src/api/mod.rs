@@ -5,7 +5,7 @@
 //! - [`keys`], [`audit`]: who may call; who changed what.
 //! - [`rate`]: how many requests they may make.
 //! - [`heavy`]: large bodies, as many at a time as there is memory for.
-//! - [`extract`], [`body`]: what handlers take from a request; [`page`]: lists; [`error`]: what is answered when it fails.
+//! - [`extract`], [`body`]: what handlers take from a request; [`page`]: lists; [`note`]: who asks, and why; [`error`]: what is answered when it fails.
 //! - [`idempotency`]: requests that are repeated; [`known`]: what is known of a run; [`polling`]: asking after it cheaply;
 //!   [`sse`]: being told.
 //! - [`jobs`], [`schedules`], [`definitions`], [`work_requests`], [`operations`]: a folder per resource, a file per verb;
@@ -30,6 +30,7 @@ mod idempotency;
 mod jobs;
 mod keys;
 mod known;
+mod note;
 mod oci;
 mod openapi;
 mod operations;

@@ -20,10 +20,8 @@ pub(crate) struct Pattern(pub(crate) &'static str);
 
 /// Hands a request to the verb that its path ends in.
 pub(crate) async fn of_schedule(State(state): State<ApiState>, Segment(text): Segment, request: Request) -> Response {
-    let Some((_, verb)) = text.rsplit_once(':') else {
-        return nothing_to_post("GET,HEAD");
-    };
-    let (pattern, mut response) = match verb {
+    let Some(verb) = verb(&text) else { return nothing_to_post() };
+    let (pattern, response) = match verb {
         "pause" => ("/v1/schedules/{schedule}:pause", pause::pause_schedule.call(request, state).await),
         "resume" => ("/v1/schedules/{schedule}:resume", resume::resume_schedule.call(request, state).await),
         "trigger" => ("/v1/schedules/{schedule}:trigger", trigger::trigger_schedule.call(request, state).await),
@@ -32,22 +30,18 @@ pub(crate) async fn of_schedule(State(state): State<ApiState>, Segment(text): Se
             return unknown_verb("a schedule", unknown, ":pause, :resume, :trigger and :backfill");
         }
     };
-    response.extensions_mut().insert(Pattern(pattern));
-    response
+    counted(pattern, response)
 }
 
 /// The same for keys.
 pub(crate) async fn of_key(State(state): State<ApiState>, Segment(text): Segment, request: Request) -> Response {
-    let Some((_, verb)) = text.rsplit_once(':') else {
-        return nothing_to_post("GET,HEAD");
-    };
-    let (pattern, mut response) = match verb {
+    let Some(verb) = verb(&text) else { return nothing_to_post() };
+    let (pattern, response) = match verb {
         "rotate" => ("/v1/keys/{prefix}:rotate", rotate::rotate_key.call(request, state).await),
         "revoke" => ("/v1/keys/{prefix}:revoke", revoke::revoke_key.call(request, state).await),
         unknown => return unknown_verb("a key", unknown, ":rotate and :revoke"),
     };
-    response.extensions_mut().insert(Pattern(pattern));
-    response
+    counted(pattern, response)
 }
 
 /// The same for work requests.
@@ -56,33 +50,27 @@ pub(crate) async fn of_work_request(
     Segment(text): Segment,
     request: Request,
 ) -> Response {
-    let Some((_, verb)) = text.rsplit_once(':') else {
-        return nothing_to_post("DELETE,GET,HEAD");
-    };
-    let (pattern, mut response) = match verb {
+    let Some(verb) = verb(&text) else { return nothing_to_post() };
+    let (pattern, response) = match verb {
         "claim" => ("/v1/workRequests/{id}:claim", claim::claim_work_request.call(request, state).await),
         "heartbeat" => ("/v1/workRequests/{id}:heartbeat", heartbeat::heartbeat.call(request, state).await),
         "retryFailed" => ("/v1/workRequests/{id}:retryFailed", retry_failed::retry_failed.call(request, state).await),
         unknown => return unknown_verb("a work request", unknown, ":claim, :heartbeat and :retryFailed"),
     };
-    response.extensions_mut().insert(Pattern(pattern));
-    response
+    counted(pattern, response)
 }
 
 /// The same for webhooks.
 pub(crate) async fn of_webhook(State(state): State<ApiState>, Segment(text): Segment, request: Request) -> Response {
-    let Some((_, verb)) = text.rsplit_once(':') else {
-        return nothing_to_post("GET,HEAD,PATCH,DELETE");
-    };
-    let (pattern, mut response) = match verb {
+    let Some(verb) = verb(&text) else { return nothing_to_post() };
+    let (pattern, response) = match verb {
         "test" => ("/v1/webhooks/{id}:test", webhooks::test::test_webhook.call(request, state).await),
         "rotateSecret" => {
             ("/v1/webhooks/{id}:rotateSecret", webhooks::rotate::rotate_secret.call(request, state).await)
         }
         unknown => return unknown_verb("a webhook", unknown, ":test and :rotateSecret"),
     };
-    response.extensions_mut().insert(Pattern(pattern));
-    response
+    counted(pattern, response)
 }
 
 /// The same for deliveries of webhooks.
@@ -91,37 +79,42 @@ pub(crate) async fn of_delivery(
     TwoSegments(_, text): TwoSegments,
     request: Request,
 ) -> Response {
-    let Some((_, verb)) = text.rsplit_once(':') else {
-        return nothing_to_post("GET,HEAD");
-    };
-    let (pattern, mut response) = match verb {
+    let Some(verb) = verb(&text) else { return nothing_to_post() };
+    let (pattern, response) = match verb {
         "redeliver" => {
             let pattern = "/v1/webhooks/{id}/deliveries/{delivery}:redeliver";
             (pattern, webhooks::redeliver::redeliver.call(request, state).await)
         }
         unknown => return unknown_verb("a delivery", unknown, ":redeliver"),
     };
-    response.extensions_mut().insert(Pattern(pattern));
-    response
+    counted(pattern, response)
 }
 
 /// The same for operations, of any parent: `last` is the last segment of the path.
 pub(crate) async fn of_operation(state: ApiState, last: &str, request: Request) -> Response {
-    let Some((_, verb)) = last.rsplit_once(':') else {
-        return nothing_to_post("GET,HEAD");
-    };
-    let (pattern, mut response) = match verb {
+    // The document knows operations without a parent only.
+    let Some(verb) = verb(last) else { return (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "GET,HEAD")]).into_response() };
+    let (pattern, response) = match verb {
         "cancel" => ("/v1/operations/{id}:cancel", google::cancel::cancel_operation.call(request, state).await),
         "wait" => ("/v1/operations/{id}:wait", google::wait::wait_operation.call(request, state).await),
         unknown => return unknown_verb("an operation", unknown, ":cancel and :wait"),
     };
+    counted(pattern, response)
+}
+
+fn verb(text: &str) -> Option<&str> {
+    text.rsplit_once(':').map(|(_, verb)| verb)
+}
+
+/// An answer, counted under this path.
+pub(crate) fn counted(pattern: &'static str, mut response: Response) -> Response {
     response.extensions_mut().insert(Pattern(pattern));
     response
 }
 
-/// Without a verb there is nothing that could be posted.
-fn nothing_to_post(allowed: &'static str) -> Response {
-    (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, allowed)]).into_response()
+/// Without a verb there is nothing that could be posted. `openapi::allowed` says what else the path takes.
+fn nothing_to_post() -> Response {
+    StatusCode::METHOD_NOT_ALLOWED.into_response()
 }
 
 fn unknown_verb(what: &str, unknown: &str, known: &str) -> Response {

@@ -11,6 +11,7 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use aws_lc_rs::rand;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use jiff::Timestamp;
 use reveille_shared::store::Sealed;
 use uuid::Uuid;
 
@@ -173,6 +174,18 @@ impl SecretKeys {
         let mut text = text.to_vec();
         let opened = known.key.open_in_place(nonce, Aad::from(webhook.as_bytes()), &mut text);
         Ok(SigningSecret(opened.map_err(|_| SealError::Damaged)?.to_vec()))
+    }
+
+    /// All that sign now: the webhook's secret, and the one before as long as it is good.
+    pub(crate) fn signing(
+        &self,
+        webhook: Uuid,
+        secret: &Sealed,
+        old: Option<&(Sealed, Timestamp)>,
+        now: Timestamp,
+    ) -> Result<Vec<SigningSecret>, SealError> {
+        let old = old.filter(|(_, until)| *until > now).map(|(old, _)| old);
+        std::iter::once(secret).chain(old).map(|sealed| self.open(webhook, sealed)).collect()
     }
 
     /// The same encrypted by the first key, if it was by another one.

@@ -230,14 +230,8 @@ fn prepare(claimed: &ClaimedDelivery, webhooks: &Webhooks, clock: &dyn Clock) ->
 }
 
 fn secrets(claimed: &ClaimedDelivery, webhooks: &Webhooks, clock: &dyn Clock) -> Result<Vec<SigningSecret>, SealError> {
-    let now = clock.now();
-    let old = claimed.old_secret.as_ref().filter(|(_, until)| *until > now).map(|(secret, _)| secret);
     let keys = webhooks.keys.as_ref().ok_or(SealError::UnknownKey)?;
-    [Some(&claimed.secret), old]
-        .into_iter()
-        .flatten()
-        .map(|sealed| keys.open(claimed.delivery.webhook, sealed))
-        .collect()
+    keys.signing(claimed.delivery.webhook, &claimed.secret, claimed.old_secret.as_ref(), clock.now())
 }
 
 #[async_trait]

@@ -18,7 +18,7 @@ use reveille_shared::access::{Grant, KeyText, Names, key_shown};
 use reveille_shared::store::{ApiKey, Found, KeyRing};
 
 use self::rules::Rule;
-pub(crate) use self::rules::{OPEN, rule};
+pub(crate) use self::rules::{is_open, rule};
 use super::ApiState;
 use super::error::{Fault, Problem};
 use super::extract::{NAMESPACE_HEADER, Name};
@@ -163,7 +163,7 @@ pub(crate) async fn admit(State(state): State<ApiState>, request: Request, next:
 async fn caller_of(state: &ApiState, request: &Parts) -> Result<Caller, Response> {
     let Access::Keys(ring) = &state.access else { return Ok(Caller { key: None, without: &EVERYTHING }) };
     let path = request.uri.path();
-    let is_open = OPEN.contains(&path) || path.starts_with("/ui/") || path.starts_with("/errors/");
+    let is_open = is_open(path);
     let values = |name| request.headers.get_all(name).iter().map(HeaderValue::as_bytes);
     let Some(text) = key_shown(values) else {
         if is_open {

@@ -9,8 +9,14 @@ use reveille_shared::access::{Grant, Names, Role};
 use super::forbidden;
 use crate::api::error::Problem;
 
-/// What needs no key: it tells nothing of anybody's.
-pub(crate) const OPEN: [&str; 4] = ["/", "/livez", "/readyz", "/openapi.json"];
+/// What needs no key, as it tells nothing of anybody's, and what is below it.
+const OPEN: [&str; 4] = ["/", "/livez", "/readyz", "/openapi.json"];
+const OPEN_BELOW: [&str; 2] = ["/ui/", "/errors/"];
+
+/// Whether a path needs no key.
+pub(crate) fn is_open(path: &str) -> bool {
+    OPEN.contains(&path) || OPEN_BELOW.iter().any(|begin| path.starts_with(begin))
+}
 
 /// What a request asks of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

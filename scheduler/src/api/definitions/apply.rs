@@ -14,7 +14,7 @@ use crate::api::ApiState;
 use crate::api::access::Caller;
 use crate::api::body::{Body, BodyFields, FromBody};
 use crate::api::error::Problem;
-use crate::api::schedules::note;
+use crate::api::note;
 
 /// How often to begin anew when others change definitions at the same time.
 const MOST_TRIES: usize = 5;
@@ -50,7 +50,7 @@ impl FromBody for Ask {
             prune: body.flag("prune"),
             if_version: version(body),
             by: note::by(body),
-            reason: body.line("reason", 500),
+            reason: note::reason(body),
         }
     }
 }

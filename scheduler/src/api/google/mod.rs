@@ -19,7 +19,7 @@ use super::ApiState;
 use super::dialects::google::Operation;
 use super::error::Problem;
 use super::known::Known;
-use super::verbs::{self, Pattern};
+use super::verbs;
 
 /// What a path names.
 #[derive(Debug, PartialEq, Eq)]
@@ -77,7 +77,7 @@ async fn operation(state: &ApiState, named: &Named, known: &Known) -> Result<Ope
 /// Hands on what is asked about operations of any parent: no route can say that one stands before them.
 pub(crate) async fn of_any_parent(State(state): State<ApiState>, request: Request) -> Response {
     let Some(named) = Named::parse(request.uri().path()) else { return StatusCode::NOT_FOUND.into_response() };
-    let (pattern, mut response) = match (request.method(), &named.last) {
+    let (pattern, response) = match (request.method(), &named.last) {
         (&Method::GET | &Method::HEAD, None) => {
             ("/v1/{parent}/operations", list::list_operations.call(request, state).await)
         }
@@ -91,8 +91,7 @@ pub(crate) async fn of_any_parent(State(state): State<ApiState>, request: Reques
             return (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, allowed)]).into_response();
         }
     };
-    response.extensions_mut().insert(Pattern(pattern));
-    response
+    verbs::counted(pattern, response)
 }
 
 /// `POST /v1/operations/{id}:VERB`

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use reveille_shared::access::{Grant, KeyText, Names, Role};
 use reveille_shared::duration::HumanDuration;
 use reveille_shared::store::NewKey;
@@ -18,6 +18,7 @@ use crate::api::access::{Caller, Tenant, forbidden};
 use crate::api::body::{Body, BodyFields, FromBody};
 use crate::api::error::{Fault, Problem};
 use crate::api::extract::is_name;
+use crate::api::note;
 
 /// Names in a list at most.
 const MOST_NAMES: usize = 100;
@@ -63,8 +64,8 @@ impl FromBody for Ask {
             jobs: names(body, "jobs", false),
             expires_in: body.parsed("expiresIn"),
             expires_at: body.maybe_instant("expiresAt"),
-            by: body.line("by", 100),
-            reason: body.line("reason", 500),
+            by: note::by(body),
+            reason: note::reason(body),
         };
         if read.name.is_empty() {
             body.missing("name");
@@ -130,7 +131,7 @@ pub(crate) async fn create_key(
     }
     let expires_at = match ask.expires_in {
         None => ask.expires_at,
-        Some(time) => SignedDuration::try_from(time.get()).ok().and_then(|time| now.checked_add(time).ok()),
+        Some(time) => now.checked_add(time.signed()).ok(),
     };
     if expires_at.is_some_and(|at| at <= now) {
         let message = "is not in the future".to_owned();

@@ -12,13 +12,19 @@ use reveille_shared::access::{Grant, KeyText};
 use reveille_shared::store::ApiKey;
 
 use super::ApiState;
-use super::access::{Access, Caller};
+use super::access::{Access, Caller, forbidden};
 use super::error::Problem;
 
 /// The key of this prefix, if the caller may know of it: one that is for namespaces of its own only.
 async fn find(state: &ApiState, caller: &Caller, prefix: &str) -> Result<ApiKey, Problem> {
     let key = state.store.key(prefix).await?.filter(|key| is_visible(caller.grant(), key));
     key.ok_or_else(|| unknown(prefix))
+}
+
+/// The same, if the caller may change it.
+async fn find_to_change(state: &ApiState, caller: &Caller, prefix: &str) -> Result<ApiKey, Problem> {
+    let key = find(state, caller, prefix).await?;
+    if caller.grant().covers(&key.grant) { Ok(key) } else { Err(forbidden("the key may do more than the caller's")) }
 }
 
 fn is_visible(grant: &Grant, key: &ApiKey) -> bool {

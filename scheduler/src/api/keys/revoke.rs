@@ -4,13 +4,13 @@ use axum::Json;
 use axum::extract::State;
 
 use super::view::View;
-use super::{find, has_changed, unknown};
+use super::{find_to_change, has_changed, unknown};
 use crate::api::ApiState;
-use crate::api::access::{Caller, forbidden};
+use crate::api::access::Caller;
 use crate::api::body::Body;
 use crate::api::error::Problem;
 use crate::api::extract::BeforeVerb;
-use crate::api::schedules::note::Note;
+use crate::api::note::Note;
 
 /// Makes a key good for nothing
 ///
@@ -33,10 +33,7 @@ pub(crate) async fn revoke_key(
     BeforeVerb(prefix): BeforeVerb,
     Body(note): Body<Note>,
 ) -> Result<Json<View>, Problem> {
-    let key = find(&state, &caller, &prefix).await?;
-    if !caller.grant().covers(&key.grant) {
-        return Err(forbidden("the key may do more than the caller's"));
-    }
+    find_to_change(&state, &caller, &prefix).await?;
     let by = caller.actor(note.by.as_deref());
     let revoked = state.store.revoke_key(&prefix, (&by, note.reason.as_deref())).await?;
     has_changed(&state, &prefix);

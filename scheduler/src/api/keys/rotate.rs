@@ -1,7 +1,5 @@
 //! `POST /v1/keys/{prefix}:rotate`
 
-use std::time::Duration;
-
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -11,16 +9,17 @@ use reveille_shared::duration::HumanDuration;
 use utoipa::ToSchema;
 
 use super::view::{Revealed, View};
-use super::{find, fresh, has_changed};
+use super::{find_to_change, fresh, has_changed};
 use crate::api::ApiState;
-use crate::api::access::{Caller, forbidden};
+use crate::api::access::Caller;
 use crate::api::body::{Body, BodyFields, FromBody};
 use crate::api::error::Problem;
 use crate::api::extract::BeforeVerb;
+use crate::api::note;
 
 /// How long the present secret is good unless the caller says otherwise, and at most.
 const OVERLAP: SignedDuration = SignedDuration::from_hours(24);
-const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
+const LONGEST: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// How long two secrets are good.
 #[derive(Debug, ToSchema)]
@@ -28,7 +27,7 @@ const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 pub(crate) struct Ask {
     /// How long the present secret is good too, like `24h` (the default), up to `30d`; `0s` if it has leaked.
     #[schema(value_type = Option<String>, pattern = "^(?=.)([0-9]{1,4}d)?([0-9]{1,4}h)?([0-9]{1,4}m)?([0-9]{1,4}s)?([0-9]{1,4}ms)?$")]
-    overlap: Option<HumanDuration>,
+    overlap: SignedDuration,
     /// Who asks; default is `api`.
     #[schema(min_length = 1, max_length = 100, examples("alice"))]
     by: Option<String>,
@@ -39,11 +38,11 @@ pub(crate) struct Ask {
 
 impl FromBody for Ask {
     fn read(body: &mut BodyFields) -> Self {
-        let overlap: Option<HumanDuration> = body.parsed("overlap");
-        if overlap.is_some_and(|time| time.get() > LONGEST) {
+        let overlap = body.parsed::<HumanDuration>("overlap").map_or(OVERLAP, HumanDuration::signed);
+        if overlap > LONGEST {
             body.fault("overlap", "must be at most 30d");
         }
-        Self { overlap, by: body.line("by", 100), reason: body.line("reason", 500) }
+        Self { overlap, by: note::by(body), reason: note::reason(body) }
     }
 }
 
@@ -69,14 +68,10 @@ pub(crate) async fn rotate_key(
     BeforeVerb(prefix): BeforeVerb,
     Body(ask): Body<Ask>,
 ) -> Result<Json<Revealed>, Problem> {
-    let key = find(&state, &caller, &prefix).await?;
-    if !caller.grant().covers(&key.grant) {
-        return Err(forbidden("the key may do more than the caller's"));
-    }
-    let overlap = ask.overlap.map_or(OVERLAP, |time| SignedDuration::try_from(time.get()).unwrap_or(OVERLAP));
+    find_to_change(&state, &caller, &prefix).await?;
     let text = fresh(KeyText::with_prefix(&prefix))?;
     let by = caller.actor(ask.by.as_deref());
-    let rotated = state.store.rotate_key(&text, overlap, (&by, ask.reason.as_deref())).await?;
+    let rotated = state.store.rotate_key(&text, ask.overlap, (&by, ask.reason.as_deref())).await?;
     has_changed(&state, &prefix);
     let key = rotated.ok_or_else(|| {
         Problem::new(

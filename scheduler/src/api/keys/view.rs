@@ -1,6 +1,7 @@
 //! A key as people see it: never its secret.
 
 use jiff::Timestamp;
+use reveille_shared::access::Names;
 use reveille_shared::store::{ApiKey, KeyStanding};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -54,6 +55,11 @@ pub(crate) struct Revealed {
     pub(crate) view: View,
 }
 
+/// The names, unless they are all.
+pub(super) fn listed(names: &Names) -> Option<Vec<String>> {
+    names.listed().map(|names| names.iter().cloned().collect())
+}
+
 impl View {
     /// The key as it is at an instant.
     pub(crate) fn new(key: ApiKey, now: Timestamp) -> Self {
@@ -62,8 +68,6 @@ impl View {
             KeyStanding::Expired => "expired",
             KeyStanding::Revoked => "revoked",
         };
-        let listed =
-            |names: &reveille_shared::access::Names| names.listed().map(|names| names.iter().cloned().collect());
         Self {
             namespaces: listed(&key.grant.namespaces),
             jobs: listed(&key.grant.jobs),

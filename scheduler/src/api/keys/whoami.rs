@@ -5,6 +5,7 @@ use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::view::listed;
 use crate::api::ApiState;
 use crate::api::access::{Access, Caller};
 
@@ -35,7 +36,6 @@ pub(crate) struct Whoami {
     responses((status = 200, body = Whoami, description = "The caller"))
 )]
 pub(crate) async fn whoami(State(state): State<ApiState>, caller: Caller) -> Json<Whoami> {
-    let listed = |names: &reveille_shared::access::Names| names.listed().map(|names| names.iter().cloned().collect());
     let (prefix, name) = caller.key().map(|key| (key.prefix.clone(), key.name.clone())).unzip();
     Json(Whoami {
         access: if matches!(state.access, Access::Open) { "open" } else { "keys" },

@@ -8,7 +8,6 @@ pub(crate) mod get;
 pub(crate) mod history;
 pub(crate) mod list;
 pub(crate) mod next;
-pub(crate) mod note;
 pub(crate) mod pause;
 pub(crate) mod resume;
 pub(crate) mod trigger;

@@ -5,7 +5,6 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use reveille_shared::store::PauseVerdict;
 
-use super::note::Note;
 use super::view::View;
 use super::{key, unknown};
 use crate::api::ApiState;
@@ -13,6 +12,7 @@ use crate::api::access::{Caller, Tenant};
 use crate::api::body::Body;
 use crate::api::error::Problem;
 use crate::api::extract::BeforeVerb;
+use crate::api::note::Note;
 
 /// Resumes a schedule
 ///

@@ -12,7 +12,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::fire_view::FireView;
-use super::{find, key, note};
+use super::{find, key};
 use crate::api::ApiState;
 use crate::api::access::{Caller, Tenant};
 use crate::api::body::{Body, BodyFields, FromBody};
@@ -21,6 +21,7 @@ use crate::api::error::Problem;
 use crate::api::extract::{Base, BeforeVerb};
 use crate::api::idempotency::{self, Fields, Key, KeyHeaders};
 use crate::api::known::Known;
+use crate::api::note;
 use crate::api::work_requests::view::View;
 use crate::plan;
 

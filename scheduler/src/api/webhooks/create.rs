@@ -11,21 +11,18 @@ use reveille_shared::work_request::WorkRequestId;
 use utoipa::ToSchema;
 
 use super::view::{View, WithSecret};
-use super::{fields, keys};
+use super::{BY_REQUEST, fields, judge, keys};
 use crate::api::ApiState;
 use crate::api::access::{Caller, Tenant};
 use crate::api::body::{Body, BodyFields, FromBody};
-use crate::api::error::{Fault, Problem};
+use crate::api::error::Problem;
 use crate::api::extract::Base;
-use crate::api::schedules::note;
+use crate::api::note;
 use crate::api::work_requests::view::StatusName;
 use crate::webhooks::secrets::SigningSecret;
-use crate::webhooks::targets::{self, Allowed};
 
 /// Webhooks of a namespace at most.
 const MOST: i64 = 100;
-/// Why one is disabled that its owner has disabled.
-pub(super) const BY_REQUEST: &str = "by request";
 
 /// Who wants to be told, and what.
 #[derive(Debug, ToSchema)]
@@ -71,17 +68,9 @@ impl FromBody for Ask {
             statuses: fields::statuses(body).unwrap_or_else(|| fields::ENDS.to_vec()),
             enabled: fields::enabled(body).unwrap_or(true),
             by: note::by(body),
-            reason: body.line("reason", 500),
+            reason: note::reason(body),
         }
     }
-}
-
-/// Whether deliveries may go to a URL.
-pub(super) fn judge(url: &str, allowed: &Allowed) -> Result<(), Problem> {
-    targets::target(url, allowed).map(drop).map_err(|error| {
-        let fault = Fault { field: "url".to_owned(), message: error.to_string() };
-        Problem::invalid(StatusCode::UNPROCESSABLE_ENTITY, vec![fault])
-    })
 }
 
 /// Has it posted what happens to runs from now on

@@ -3,7 +3,7 @@
 use reveille_shared::state::Status;
 use serde_json::Value;
 
-use crate::api::body::{BodyFields, kind};
+use crate::api::body::{BodyFields, is_line, kind};
 use crate::api::error::printable;
 use crate::api::extract::is_name;
 use crate::webhooks::targets::LONGEST_URL;
@@ -50,13 +50,7 @@ pub(super) fn url(body: &mut BodyFields) -> Option<String> {
 /// Takes the description.
 pub(super) fn description(body: &mut BodyFields) -> Option<Option<String>> {
     take(body, "description", |body, value| match value {
-        Value::String(text)
-            if (1..=LONGEST_DESCRIPTION).contains(&text.chars().count())
-                && !text.trim().is_empty()
-                && !text.contains(char::is_control) =>
-        {
-            Some(text)
-        }
+        Value::String(text) if is_line(&text, LONGEST_DESCRIPTION) => Some(text),
         _ => {
             body.fault("description", format!("must be one line of 1 to {LONGEST_DESCRIPTION} characters"));
             None

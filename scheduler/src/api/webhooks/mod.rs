@@ -17,8 +17,12 @@ use reveille_shared::store::Webhook;
 use uuid::Uuid;
 
 use super::ApiState;
-use super::error::Problem;
+use super::error::{Fault, Problem};
 use crate::webhooks::secrets::SecretKeys;
+use crate::webhooks::targets::{self, Allowed};
+
+/// Why one is disabled that its owner has disabled.
+const BY_REQUEST: &str = "by request";
 
 /// There is no webhook of this id in the namespace.
 fn unknown(id: &str) -> Problem {
@@ -33,6 +37,14 @@ fn key(id: &str) -> Result<Uuid, Problem> {
 /// The webhook that a path names.
 async fn find(state: &ApiState, namespace: &str, id: &str) -> Result<Webhook, Problem> {
     state.store.webhook(namespace, key(id)?).await?.ok_or_else(|| unknown(id))
+}
+
+/// Whether deliveries may go to a URL.
+fn judge(url: &str, allowed: &Allowed) -> Result<(), Problem> {
+    targets::target(url, allowed).map(drop).map_err(|error| {
+        let fault = Fault { field: "url".to_owned(), message: error.to_string() };
+        Problem::invalid(StatusCode::UNPROCESSABLE_ENTITY, vec![fault])
+    })
 }
 
 /// What encrypts secrets here.

@@ -14,7 +14,7 @@ use crate::api::access::{Caller, Tenant};
 use crate::api::body::{Body, BodyFields, FromBody};
 use crate::api::error::Problem;
 use crate::api::extract::BeforeVerb;
-use crate::api::schedules::note;
+use crate::api::note;
 use crate::webhooks::secrets::SigningSecret;
 
 /// How long the old secret signs too, unless something else is asked for, and at most.
@@ -42,7 +42,7 @@ impl FromBody for Ask {
         if given.is_some_and(|given| given > LONGEST) {
             body.fault("keepOldFor", "must be at most 30d");
         }
-        Self { keep_old_for: given.unwrap_or(KEEP), by: note::by(body), reason: body.line("reason", 500) }
+        Self { keep_old_for: given.unwrap_or(KEEP), by: note::by(body), reason: note::reason(body) }
     }
 }
 

@@ -51,9 +51,7 @@ pub(crate) async fn test_webhook(
 ) -> Result<Json<Outcome>, Problem> {
     let webhook = find(&state, &namespace, &id).await?;
     let (keys, now) = (keys(&state)?, state.store.now().await?);
-    let old = webhook.old_secret.as_ref().filter(|(_, until)| *until > now).map(|(secret, _)| secret);
-    let secrets = [Some(&webhook.secret), old].into_iter().flatten().map(|sealed| keys.open(webhook.id, sealed));
-    let secrets = secrets.collect::<Result<Vec<_>, _>>().map_err(|error| {
+    let secrets = keys.signing(webhook.id, &webhook.secret, webhook.old_secret.as_ref(), now).map_err(|error| {
         let message = format!("the webhook's secret can't be decrypted: {error}");
         Problem::new(StatusCode::CONFLICT, "SecretUnreadable", message)
     })?;

@@ -7,15 +7,14 @@ use reveille_shared::state::Status;
 use reveille_shared::store::{Action, Webhook};
 use utoipa::ToSchema;
 
-use super::create::{BY_REQUEST, judge};
 use super::view::View;
-use super::{fields, key, unknown};
+use super::{BY_REQUEST, fields, judge, key, unknown};
 use crate::api::ApiState;
 use crate::api::access::{Caller, Tenant};
 use crate::api::body::{Body, BodyFields, FromBody};
 use crate::api::error::Problem;
 use crate::api::extract::Segment;
-use crate::api::schedules::note;
+use crate::api::note;
 use crate::api::work_requests::view::StatusName;
 
 /// What is to be changed; what is left out stays, and `null` is the default.
@@ -57,7 +56,7 @@ impl FromBody for Change {
             statuses: fields::statuses(body),
             enabled: fields::enabled(body),
             by: note::by(body),
-            reason: body.line("reason", 500),
+            reason: note::reason(body),
         }
     }
 }

@@ -19,7 +19,8 @@ use crate::api::body::{Body, BodyFields, FromBody};
 use crate::api::error::{Fault, Problem};
 use crate::api::extract::{BeforeVerb, Name};
 use crate::api::idempotency::{self, Fields, Key, KeyHeaders};
-use crate::api::schedules::{due_times, find, key, note};
+use crate::api::note;
+use crate::api::schedules::{due_times, find, key};
 use crate::api::time::Instant;
 
 /// Due times of one backfill at most.
@@ -67,7 +68,7 @@ impl FromBody for Ask {
             id: body.parsed::<Name>("id").map(|Name(id)| id),
             dry_run: body.flag("dryRun"),
             by: note::by(body),
-            reason: body.line("reason", 500),
+            reason: note::reason(body),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Who asks for something, and why.
+//! Who asks for something, and why: of all that people change.
 
 use utoipa::ToSchema;
 
@@ -20,8 +20,13 @@ pub(crate) fn by(body: &mut BodyFields) -> Option<String> {
     body.line("by", 100)
 }
 
+/// Takes why.
+pub(crate) fn reason(body: &mut BodyFields) -> Option<String> {
+    body.line("reason", 500)
+}
+
 impl FromBody for Note {
     fn read(body: &mut BodyFields) -> Self {
-        Self { reason: body.line("reason", 500), by: by(body) }
+        Self { reason: reason(body), by: by(body) }
     }
 }
