@@ -42,7 +42,7 @@ impl Known {
             return Ok(Self { request, wait: None, ahead: None, poll_after: None, now });
         }
         let wait = state.store.wait_of(&request).await?;
-        let ahead = state.store.ahead_of(&request).await?;
+        let ahead = state.store.ahead_of(&request, now).await?;
         let usual = state.polling.usual_duration(&state.store, &request.namespace, &request.job).await?;
         let poll_after = poll_after(&request, wait.as_ref(), usual, now);
         Ok(Self { request, wait, ahead, poll_after: Some(poll_after), now })

@@ -62,13 +62,14 @@ impl Store {
     }
 
     /// How many runs of its namespace go out before a run that is due and waits for room in its queue, up to [`MOST_AHEAD`];
-    /// those of other namespaces go out in turns with it. None if it does not.
+    /// those of other namespaces go out in turns with it. None if it does not, or has not been due for long at `now`, which need not
+    /// be exact.
     ///
     /// # Errors
     /// [`super::StoreError::Query`].
-    pub async fn ahead_of(&self, run: &WorkRequest) -> Result<Option<i64>> {
+    pub async fn ahead_of(&self, run: &WorkRequest, now: Timestamp) -> Result<Option<i64>> {
         let Phase::Due { at } = run.phase else { return Ok(None) };
-        if self.db.now().await?.duration_since(at) < PROMPT {
+        if now.duration_since(at) < PROMPT {
             return Ok(None);
         }
         Ok(Some(self.db.ahead_in_lane(run.id, MOST_AHEAD).await?))

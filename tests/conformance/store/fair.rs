@@ -133,13 +133,13 @@ async fn how_many_go_first_can_be_told(bed: Bed) {
     bed.age(2).await;
     for (ahead, id) in ids.into_iter().enumerate() {
         let run = bed.get(id).await;
-        assert_eq!(bed.store.ahead_of(&run).await.unwrap(), i64::try_from(ahead).ok());
+        assert_eq!(bed.store.ahead_of(&run, bed.now().await).await.unwrap(), i64::try_from(ahead).ok());
     }
     let [fresh] = accept(&bed, crate::bed::NAMESPACE, 1).await[..] else { panic!() };
-    assert_eq!(bed.store.ahead_of(&bed.get(fresh).await).await.unwrap(), None, "it goes out at once");
+    assert_eq!(bed.store.ahead_of(&bed.get(fresh).await, bed.now().await).await.unwrap(), None, "it goes out at once");
     bed.take().await;
     bed.age(2).await;
-    assert_eq!(bed.store.ahead_of(&bed.get(fresh).await).await.unwrap(), None, "it is out");
+    assert_eq!(bed.store.ahead_of(&bed.get(fresh).await, bed.now().await).await.unwrap(), None, "it is out");
 }
 
 async fn what_waits_for_its_start_is_counted(bed: Bed) {
