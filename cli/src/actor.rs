@@ -1,4 +1,6 @@
-//! Who does what is done, for the history that people read later.
+//! Who does what is done, and why, for the history that people read later.
+
+use serde_json::{Value, json};
 
 /// Characters of a name at most: what the server keeps.
 const MOST: usize = 100;
@@ -9,6 +11,38 @@ pub(crate) struct Actor {
     /// Who does this, for the history [default: USER@host]
     #[arg(long, env = "REVEILLE_ACTOR", value_name = "NAME", value_parser = name)]
     by: Option<String>,
+}
+
+/// Who does something, and why.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Note {
+    /// Why, for those who find it so
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+
+    #[command(flatten)]
+    actor: Actor,
+}
+
+impl Note {
+    /// Who does it.
+    pub(crate) fn name(&self) -> String {
+        self.actor.name()
+    }
+
+    /// Why, if they say so.
+    pub(crate) fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
+    }
+
+    /// The members of a request that say so.
+    pub(crate) fn body(&self) -> Value {
+        let mut body = json!({"by": self.name()});
+        if let Some(reason) = self.reason() {
+            body["reason"] = reason.into();
+        }
+        body
+    }
 }
 
 fn name(text: &str) -> Result<String, String> {

@@ -139,8 +139,8 @@ async fn start(
         broker::connect("embedded", "reveille-dev", lifecycle.hard.clone()).map_err(|error| other(chain(&error)))?;
     let settings = Settings {
         transitions: false,
-        window: 20_000,
-        max_queued: 1_000_000,
+        window: Settings::WINDOW,
+        max_queued: Settings::MAX_QUEUED,
         rates: RateLimits::NONE,
         listen: arguments.listen,
         public_url: None,

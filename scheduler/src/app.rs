@@ -75,11 +75,11 @@ pub struct Settings {
 
     /// How many triggers of a queue and priority may wait with the broker at most; 0: any number. Up to that it follows the
     /// pace of the workers, so that a tenant's backlog does not bury another's run
-    #[arg(long, env = "REVEILLE_WINDOW", default_value_t = 20_000, value_name = "COUNT")]
+    #[arg(long, env = "REVEILLE_WINDOW", default_value_t = Self::WINDOW, value_name = "COUNT")]
     pub window: u32,
 
     /// How many runs of one namespace may wait for their start before triggers by the API are refused; 0: any number
-    #[arg(long, env = "REVEILLE_MAX_QUEUED", default_value_t = 1_000_000, value_name = "COUNT")]
+    #[arg(long, env = "REVEILLE_MAX_QUEUED", default_value_t = Self::MAX_QUEUED, value_name = "COUNT")]
     pub max_queued: u32,
 
     /// How many requests callers may make
@@ -89,6 +89,13 @@ pub struct Settings {
     /// Everything runs in this one process: what an earlier incarnation has left is taken over at once
     #[arg(skip)]
     pub embedded: bool,
+}
+
+impl Settings {
+    /// The default of `window`.
+    pub const WINDOW: u32 = 20_000;
+    /// The default of `max_queued`.
+    pub const MAX_QUEUED: u32 = 1_000_000;
 }
 
 /// A part of a scheduler's work that may run in a process of its own.

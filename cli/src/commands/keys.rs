@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use clap::Subcommand;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use reveille_shared::access::{Grant, KeyText, Names, Role};
 use reveille_shared::clock::{Clock as _, SystemClock};
 use reveille_shared::duration::HumanDuration;
@@ -12,7 +12,7 @@ use reveille_shared::telemetry::chain;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::actor::Actor;
+use crate::actor::Note;
 use crate::client::{Client, ClientError};
 use crate::failure::{Exit, Failure, say};
 use crate::output::{Output, distance};
@@ -69,12 +69,8 @@ struct Create {
     #[arg(long, requires = "database_url")]
     directly: bool,
 
-    /// Why, for those who find it so
-    #[arg(long, value_name = "TEXT")]
-    reason: Option<String>,
-
     #[command(flatten)]
-    actor: Actor,
+    note: Note,
 }
 
 #[derive(Debug, clap::Args)]
@@ -93,12 +89,8 @@ struct Revoke {
     /// The key's prefix, as `reveille keys list` shows it
     prefix: String,
 
-    /// Why, for those who find it so
-    #[arg(long, value_name = "TEXT")]
-    reason: Option<String>,
-
     #[command(flatten)]
-    actor: Actor,
+    note: Note,
 }
 
 #[derive(Debug, clap::Args)]
@@ -110,12 +102,8 @@ struct Rotate {
     #[arg(long, value_name = "DURATION")]
     overlap: Option<HumanDuration>,
 
-    /// Why, for those who find it so
-    #[arg(long, value_name = "TEXT")]
-    reason: Option<String>,
-
     #[command(flatten)]
-    actor: Actor,
+    note: Note,
 }
 
 /// A key as the server tells of it.
@@ -152,8 +140,10 @@ pub(crate) async fn run(
 }
 
 async fn create(create: &Create, client: &Client, output: &mut Output) -> Result<Exit, Failure> {
-    let mut body = json!({"name": create.name, "role": create.role, "by": create.actor.name()});
+    let mut body = create.note.body();
     let mut put = |name: &str, value: Value| body[name] = value;
+    put("name", create.name.as_str().into());
+    put("role", json!(create.role));
     if create.everywhere {
         put("namespaces", json!(["*"]));
     } else if !create.namespaces.is_empty() {
@@ -164,9 +154,6 @@ async fn create(create: &Create, client: &Client, output: &mut Output) -> Result
     }
     if let Some(time) = create.expires_in {
         put("expiresIn", time.to_string().into());
-    }
-    if let Some(reason) = &create.reason {
-        put("reason", reason.as_str().into());
     }
     let answer = client.post(&["keys"], &body, None).await?;
     show(&answer.body, client.read(&answer.body)?, output)
@@ -185,7 +172,7 @@ async fn write(create: &Create, namespace: Option<&str>, output: &mut Output) ->
     };
     let jobs = if create.jobs.is_empty() { Names::All } else { Names::only(&create.jobs) };
     let now = store.now().await.map_err(|error| failed(chain(&error)))?;
-    let until = |time: HumanDuration| now.checked_add(SignedDuration::try_from(time.get()).ok()?).ok();
+    let until = |time: HumanDuration| now.checked_add(time.signed()).ok();
     let text = KeyText::generate().map_err(|error| failed(format!("the system has no random numbers: {error}")))?;
     let new = NewKey {
         text: text.clone(),
@@ -193,8 +180,8 @@ async fn write(create: &Create, namespace: Option<&str>, output: &mut Output) ->
         grant: Grant { role: create.role, namespaces, jobs },
         expires_at: create.expires_in.and_then(until),
     };
-    let by = format!("{} (directly)", create.actor.name());
-    let made = store.create_key(new, (&by, create.reason.as_deref())).await;
+    let by = format!("{} (directly)", create.note.name());
+    let made = store.create_key(new, (&by, create.note.reason())).await;
     let made = made.map_err(|error| failed(chain(&error)))?;
     let document = json!({
         "key": text.reveal(), "prefix": made.prefix, "name": made.name, "role": made.grant.role, "state": "good",
@@ -269,11 +256,7 @@ async fn list(List { search, limit }: &List, client: &Client, output: &mut Outpu
 }
 
 async fn revoke(revoke: &Revoke, client: &Client, output: &mut Output) -> Result<Exit, Failure> {
-    let mut body = json!({"by": revoke.actor.name()});
-    if let Some(reason) = &revoke.reason {
-        body["reason"] = reason.as_str().into();
-    }
-    let answer = client.post(&["keys", &format!("{}:revoke", revoke.prefix)], &body, None).await?;
+    let answer = client.post(&["keys", &format!("{}:revoke", revoke.prefix)], &revoke.note.body(), None).await?;
     if output.json {
         output.document(&answer.body)?;
         return Ok(Exit::Done);
@@ -284,12 +267,9 @@ async fn revoke(revoke: &Revoke, client: &Client, output: &mut Output) -> Result
 }
 
 async fn rotate(rotate: &Rotate, client: &Client, output: &mut Output) -> Result<Exit, Failure> {
-    let mut body = json!({"by": rotate.actor.name()});
+    let mut body = rotate.note.body();
     if let Some(time) = rotate.overlap {
         body["overlap"] = time.to_string().into();
-    }
-    if let Some(reason) = &rotate.reason {
-        body["reason"] = reason.as_str().into();
     }
     let answer = client.post(&["keys", &format!("{}:rotate", rotate.prefix)], &body, None).await?;
     show(&answer.body, answer.read()?, output)

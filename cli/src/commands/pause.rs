@@ -1,9 +1,8 @@
 //! `reveille pause SCHEDULE`, `reveille resume SCHEDULE`
 
 use reveille_shared::clock::{Clock as _, SystemClock};
-use serde_json::json;
 
-use crate::actor::Actor;
+use crate::actor::Note;
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
 use crate::output::{Output, distance};
@@ -14,12 +13,8 @@ pub(crate) struct Arguments {
     /// The schedule
     schedule: String,
 
-    /// Why, for those who find it so
-    #[arg(long, value_name = "TEXT")]
-    reason: Option<String>,
-
     #[command(flatten)]
-    actor: Actor,
+    note: Note,
 }
 
 /// Pauses: due times are skipped until it is resumed.
@@ -47,15 +42,11 @@ pub(crate) async fn resume(arguments: &Arguments, client: &Client, output: &mut 
 /// Asks for it. Answers what is so now, unless machines were told already.
 async fn change(
     verb: &str,
-    Arguments { schedule, reason, actor }: &Arguments,
+    Arguments { schedule, note }: &Arguments,
     client: &Client,
     output: &mut Output,
 ) -> Result<Option<Schedule>, Failure> {
-    let mut body = json!({"by": actor.name()});
-    if let Some(reason) = reason {
-        body["reason"] = reason.as_str().into();
-    }
-    let answer = client.post(&["schedules", &format!("{schedule}:{verb}")], &body, None).await?;
+    let answer = client.post(&["schedules", &format!("{schedule}:{verb}")], &note.body(), None).await?;
     if output.json {
         output.document(&answer.body)?;
         return Ok(None);

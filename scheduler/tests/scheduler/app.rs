@@ -15,8 +15,8 @@ fn settings(world: &World) -> Settings {
     Settings {
         transitions: false,
         webhooks: Default::default(),
-        window: 20_000,
-        max_queued: 1_000_000,
+        window: Settings::WINDOW,
+        max_queued: Settings::MAX_QUEUED,
         rates: RateLimits::NONE,
         listen: "127.0.0.1:0".parse().unwrap(),
         public_url: None,

@@ -3,6 +3,10 @@
 //! Everything that writes goes through one [`Tx`]: lock, decide (above the seam), save, commit. Batches
 //! are slices, so that each database can use what it is good at.
 
+mod feed;
+mod keys;
+mod webhooks;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use async_trait::async_trait;
@@ -18,11 +22,9 @@ use super::events_in::{RefusedRecord, SeenKey};
 use super::external::ExternalRow;
 use super::fair::{Lane, Share};
 use super::fan_outs::{FanOut, InputChunk, NewFanOut, OpenFanOut, UnfinishedChild};
-use super::feed::FeedPage;
 use super::fires::{CursorMove, Fire};
 use super::follow::EndedRun;
 use super::idempotency::IdempotencyKey;
-use super::keys::ApiKey;
 use super::leader::Generation;
 use super::leases::HeldLease;
 use super::limits::{Limit, LimitRow};
@@ -33,10 +35,6 @@ use super::rows::{Claimable, InOutbox};
 use super::schedules::{ScheduleKey, ScheduleRow};
 use super::transition::Locked;
 use super::waits::WaitFacts;
-use super::webhook_deliveries::{
-    ClaimedDelivery, DeliveryState, NewDelivery, Room, Tried, WebhookCounts, WebhookDelivery,
-};
-use super::webhooks::Webhook;
 use super::workers::{NewWorker, Worker};
 use super::{Hint, Kind, Result};
 use crate::broker::Route;
@@ -44,6 +42,10 @@ use crate::cloud_event::RefusedEvent;
 use crate::definition::Job;
 use crate::state::{Hold, Status};
 use crate::work_request::{HistoryEvent, LogLine, WorkRequest, WorkRequestId};
+
+pub(crate) use self::feed::{Feed, ReadFeed};
+pub(crate) use self::keys::{Keys, ReadKeys};
+pub(crate) use self::webhooks::{Deliveries, ReadWebhooks, Webhooks};
 
 /// The way to write, and what else differs.
 #[async_trait]
@@ -158,43 +160,6 @@ pub(crate) trait ReadFanOuts {
     async fn next_chunk(&self, batch: Uuid, after: i32) -> Result<Option<InputChunk>>;
     async fn unfinished_children(&self, parent: WorkRequestId, after: Uuid, limit: i64)
     -> Result<Vec<UnfinishedChild>>;
-}
-
-/// Reads of API keys, likewise.
-#[async_trait]
-pub(crate) trait ReadKeys {
-    async fn key(&self, prefix: &str) -> Result<Option<ApiKey>>;
-    /// Up to `limit` keys behind a prefix that hold `part` in their prefix or name.
-    async fn keys(&self, after: &str, part: &str, limit: i64) -> Result<Vec<ApiKey>>;
-}
-
-/// Reads of webhooks, likewise.
-#[async_trait]
-pub(crate) trait ReadWebhooks {
-    async fn webhook(&self, namespace: &str, id: Uuid) -> Result<Option<Webhook>>;
-    async fn webhooks(&self, namespace: &str, after: Uuid, limit: i64) -> Result<Vec<Webhook>>;
-    async fn every_webhook(&self) -> Result<Vec<Webhook>>;
-    /// Up to `limit` deliveries before this one, the latest first.
-    async fn webhook_deliveries(
-        &self,
-        webhook: Uuid,
-        state: Option<DeliveryState>,
-        before: Uuid,
-        limit: i64,
-    ) -> Result<Vec<WebhookDelivery>>;
-    async fn webhook_delivery(&self, webhook: Uuid, id: Uuid) -> Result<Option<WebhookDelivery>>;
-    async fn webhook_counts(&self) -> Result<WebhookCounts>;
-    async fn any_webhook_entries(&self) -> Result<bool>;
-    async fn any_due_deliveries(&self, now: Timestamp) -> Result<bool>;
-}
-
-/// Reads of what happens, likewise.
-#[async_trait]
-pub(crate) trait ReadFeed {
-    /// Up to `limit` numbers behind `after` and up to `until`, and whether any is missing.
-    async fn feed(&self, after: i64, until: i64, limit: i64) -> Result<FeedPage>;
-    /// The number behind which nothing is missing, and the last one; 0 if there are none.
-    async fn feed_bounds(&self) -> Result<(i64, i64)>;
 }
 
 /// Where a page of names starts.
@@ -394,76 +359,6 @@ pub(crate) trait FanOuts {
     async fn awaited(&mut self, parent: WorkRequestId) -> Result<bool>;
     /// How many children have SUCCEEDED, FAILED, and were CANCELED, by their own rows.
     async fn count_children(&mut self, parent: WorkRequestId) -> Result<[u32; 3]>;
-}
-
-/// Single statements about API keys.
-#[async_trait]
-pub(crate) trait Keys {
-    async fn lock_key(&mut self, prefix: &str) -> Result<Option<ApiKey>>;
-    /// Keeps a new key, or what has changed of one that is locked.
-    async fn put_key(&mut self, key: &ApiKey) -> Result<()>;
-    async fn key_used(&mut self, prefix: &str, at: Timestamp) -> Result<()>;
-}
-
-/// Single statements about webhooks.
-#[async_trait]
-pub(crate) trait Webhooks {
-    /// Waits for whoever else changes what webhooks wish for.
-    async fn lock_wishes(&mut self) -> Result<()>;
-    /// Which entries are kept for them: `none`, `ends` or `all`.
-    async fn put_wishes(&mut self, wanted: &'static str) -> Result<()>;
-    async fn count_webhooks(&mut self, namespace: &str) -> Result<i64>;
-    async fn enabled_webhooks(&mut self) -> Result<Vec<Webhook>>;
-    /// Those of these that are not deleted. Ids in ascending order.
-    async fn lock_webhooks(&mut self, ids: &[Uuid]) -> Result<Vec<Webhook>>;
-    async fn insert_webhook(&mut self, webhook: &Webhook) -> Result<()>;
-    async fn save_webhook(&mut self, webhook: &Webhook) -> Result<()>;
-    async fn delete_webhook(&mut self, id: Uuid) -> Result<()>;
-    /// Forgets deleted webhooks that have no deliveries any more.
-    async fn purge_webhooks(&mut self) -> Result<u64>;
-    /// Up to `limit` entries for which it is not known who wants them.
-    async fn webhook_entries(&mut self, limit: i64) -> Result<Vec<InOutbox>>;
-    /// What is pending of a webhook is due now and has all its tries again, but for what is being tried, or has to wait.
-    async fn wake_webhook(&mut self, id: Uuid) -> Result<()>;
-    async fn lock_delivery(&mut self, webhook: Uuid, id: Uuid) -> Result<Option<WebhookDelivery>>;
-    /// Keeps that a delivery is to be sent again.
-    async fn queue_again(&mut self, delivery: &WebhookDelivery) -> Result<()>;
-}
-
-/// Batches of their deliveries.
-#[async_trait]
-pub(crate) trait Deliveries {
-    /// Takes entries out of those for which it is not known who wants them.
-    async fn take_webhook_entries(&mut self, numbers: &[i64]) -> Result<()>;
-    /// Due now, unless an earlier one of the same run is pending or among them.
-    async fn insert_deliveries(&mut self, new: &[NewDelivery]) -> Result<()>;
-    async fn claim_deliveries(
-        &mut self,
-        rooms: &[Room],
-        most: i64,
-        claim: Uuid,
-        until: Timestamp,
-    ) -> Result<Vec<ClaimedDelivery>>;
-    /// Answers of which webhooks and runs a delivery has ended.
-    async fn save_tried(&mut self, tried: &[Tried]) -> Result<Vec<(Uuid, Uuid)>>;
-    /// The first pending one of each of these webhooks and runs is due now, unless it was before.
-    async fn wake_next(&mut self, of: &[(Uuid, Uuid)]) -> Result<()>;
-    async fn purge_deliveries(&mut self, before: Timestamp, limit: i64) -> Result<u64>;
-}
-
-/// Single statements about who listens to what happens.
-#[async_trait]
-pub(crate) trait Feed {
-    /// Notes that somebody does; answers whether what happens is numbered. That stays so until the transaction ends.
-    async fn hear_feed(&mut self) -> Result<bool>;
-    /// Takes a number for nothing.
-    async fn skip_feed_number(&mut self) -> Result<i64>;
-    /// What happens is numbered from now on; what has happened before this number is not known.
-    async fn open_feed(&mut self, floor: i64) -> Result<()>;
-    /// What happens is no more numbered if nobody has listened since this instant.
-    async fn close_feed(&mut self, before: Timestamp) -> Result<()>;
-    /// Forgets those of the first `limit` numbers whose entries are from before this instant.
-    async fn trim_feed(&mut self, before: Timestamp, limit: i64) -> Result<u64>;
 }
 
 /// Single statements.
