@@ -36,7 +36,7 @@ impl Readiness {
     }
 }
 
-/// Binds the listener; an address that others can reach is refused, as there are no keys yet.
+/// Binds the listener; an address that others can reach is refused, as it asks for no key.
 pub(crate) async fn bind(
     address: SocketAddr,
     tls: &TlsFiles,

@@ -35,8 +35,8 @@ impl Store {
         Ok(self.record(generation, plans, None).await?.0)
     }
 
-    /// The same, and marks as sent the triggers of births that go out at once on routes that admit them: they are answered, to be published
-    /// after this returns, which saves the dispatcher finding and marking them.
+    /// The same, and marks as sent the triggers of births that go out at once on routes that admit them: they are answered, to be
+    /// published after this returns, which saves the dispatcher finding and marking them.
     ///
     /// # Errors
     /// The same. What is lost with the process between the commit and the broker's confirm is sent again, see
