@@ -201,8 +201,8 @@ pub async fn start(
         let router = api::router(state);
         let (soft, hard) = (lifecycle.soft.clone(), lifecycle.hard.clone());
         lifecycle.spawn("api", async move {
-            let serve = listener.serve(router, soft.cancelled_owned());
-            Ok(hard.run_until_cancelled(serve).await.unwrap_or(Ok(()))?)
+            hard.run_until_cancelled(listener.serve(router, soft.cancelled_owned())).await;
+            Ok(())
         });
         tracing::info!(%address, "listening");
     }

@@ -2,11 +2,13 @@
 //!
 //! - [`certificate`]: files → what handshakes are made with, or what is wrong with them.
 //! - [`handshakes`]: connections that are not yet ones.
+//! - [`serve`]: connections, and what they may take.
 //! - [`reload`]: the pass that looks at the files again.
 
 mod certificate;
 mod handshakes;
 mod reload;
+mod serve;
 #[cfg(test)]
 mod tests;
 
@@ -16,12 +18,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::serve::ListenerExt as _;
 use tokio::net::TcpListener;
 
 use self::certificate::Certificate;
 pub use self::certificate::CertificateError;
 use self::handshakes::TlsListener;
 pub use self::reload::{PERIOD, Reload};
+use self::serve::{Patience, serve};
 use crate::clock::Clock;
 
 /// With which certificate a listener proves who it is.
@@ -109,15 +113,18 @@ impl Listener {
     }
 
     /// Answers requests until `stop`, then those that have begun.
-    ///
-    /// # Errors
-    /// None at present.
-    pub async fn serve(self, router: Router, stop: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
-        // A router by itself would copy all of its routes for each connection: half a megabyte.
-        let router = router.into_make_service();
+    pub async fn serve(self, router: Router, stop: impl Future<Output = ()> + Send) {
+        self.serve_with(router, Patience::default(), stop).await;
+    }
+
+    async fn serve_with(self, router: Router, patience: Patience, stop: impl Future<Output = ()> + Send) {
         match self {
-            Self::Plain(tcp) => axum::serve(tcp, router).with_graceful_shutdown(stop).await,
-            Self::Tls(tls) => axum::serve(tls, router).with_graceful_shutdown(stop).await,
+            // Small events are not held back until the last one is acknowledged.
+            Self::Plain(tcp) => {
+                let tcp = tcp.tap_io(|stream| drop(stream.set_nodelay(true)));
+                serve(tcp, router, patience, stop).await;
+            }
+            Self::Tls(tls) => serve(tls, router, patience, stop).await,
         }
     }
 }

@@ -74,5 +74,6 @@ pub(crate) async fn serve(
         .route("/livez", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(move || async move { metrics.render() }));
-    listener.serve(router, stop.cancelled_owned()).await
+    listener.serve(router, stop.cancelled_owned()).await;
+    Ok(())
 }

@@ -1,4 +1,5 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 use axum::routing::get;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
@@ -94,7 +95,7 @@ impl Bed {
 struct Server {
     address: SocketAddr,
     reload: Reload,
-    _task: JoinSet<io::Result<()>>,
+    _task: JoinSet<()>,
 }
 
 async fn connect(client: &TlsConnector, address: SocketAddr) -> io::Result<TlsStream<TcpStream>> {
@@ -149,7 +150,7 @@ async fn clients_that_say_nothing_keep_nobody_out() {
         silent.push(TcpStream::connect(server.address).await.unwrap());
     }
     let client = bed.client(&[&TLS13]);
-    let asked = tokio::time::timeout(std::time::Duration::from_secs(5), async {
+    let asked = tokio::time::timeout(Duration::from_secs(5), async {
         for _ in 0..20 {
             let answer = ask(connect(&client, server.address).await.unwrap()).await.unwrap();
             assert!(answer.ends_with("hello"), "{answer}");
@@ -265,4 +266,89 @@ async fn one_file_of_the_two_is_refused() {
         let refused = Listener::bind("127.0.0.1:0".parse().unwrap(), &half, clock).await.unwrap_err();
         assert!(refused.to_string().contains("belong together"), "{refused}");
     }
+}
+
+/// Plain text, with little patience: each answer of `/` is of 16 MiB.
+async fn impatient(patience: Patience) -> (SocketAddr, CancellationToken, JoinSet<()>) {
+    let address = "127.0.0.1:0".parse().unwrap();
+    let clock: Arc<dyn Clock> = Arc::new(TestClock::at("2026-06-01T00:00:00Z".parse().unwrap()));
+    let (listener, _) = Listener::bind(address, &TlsFiles::default(), clock).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let router = Router::new().route("/", get(async || vec![b'x'; 16 << 20]));
+    let (stop, mut task) = (CancellationToken::new(), JoinSet::new());
+    task.spawn(listener.serve_with(router, patience, stop.clone().cancelled_owned()));
+    (address, stop, task)
+}
+
+const SHORT: Duration = Duration::from_millis(300);
+const LONG: Duration = Duration::from_secs(100);
+
+#[tokio::test]
+async fn a_head_that_drips_in_is_not_waited_for() {
+    let (address, _stop, _task) = impatient(Patience { head: SHORT, stall: LONG }).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let (mut reading, mut writing) = stream.split();
+    let drips = async {
+        writing.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Drip: ").await.unwrap();
+        while writing.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(SHORT / 10).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    let ends = async { reading.read(&mut [0]).await };
+    let ended = tokio::time::timeout(LONG / 10, async {
+        tokio::select! {
+            ended = ends => ended,
+            () = drips => unreachable!("it never ends"),
+        }
+    });
+    let ended = ended.await.expect("it is waited for");
+    assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+}
+
+#[tokio::test]
+async fn connections_that_say_nothing_more_are_closed() {
+    let (address, _stop, _task) = impatient(Patience { head: SHORT, stall: LONG }).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    tokio::time::timeout(LONG / 10, stream.read_to_string(&mut answer)).await.expect("it stays open").unwrap();
+    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_takes_ends_its_connection() {
+    for is_taken in [false, true] {
+        let (address, stop, mut task) = impatient(Patience { head: LONG, stall: SHORT }).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        stream.readable().await.unwrap();
+        // It begins a new life with each byte that is taken, so that a slow reader has time.
+        let mut taken = 0;
+        while is_taken && taken < 16 << 20 {
+            taken += stream.read(&mut vec![0; 1 << 20]).await.unwrap();
+            tokio::time::sleep(SHORT / 10).await;
+        }
+        // Who stops waits for those who are served, and for nobody else.
+        stop.cancel();
+        let ended = tokio::time::timeout(LONG / 10, task.join_next()).await;
+        ended.expect("the connection is open").unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn who_says_that_nothing_more_comes_takes_no_room() {
+    let (address, stop, mut task) = impatient(Patience { head: LONG, stall: LONG }).await;
+    // Before a request, within its head, and within its body.
+    for begun in ["", "GET / HTTP/1.1\r\nHost:", "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nabc"] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(begun.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        let ended = tokio::time::timeout(LONG / 10, stream.read_to_end(&mut answer)).await;
+        assert!(ended.expect("the other half is open").is_ok() || !begun.is_empty(), "{begun}");
+    }
+    stop.cancel();
+    let ended = tokio::time::timeout(LONG / 10, task.join_next()).await;
+    ended.expect("a connection is open").unwrap().unwrap();
 }
