@@ -29,6 +29,13 @@ impl WorkRequestId {
         let nanos = u32::try_from(now.subsec_nanosecond()).unwrap_or(0);
         Self(Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, seconds, nanos)))
     }
+
+    /// When it was made, in whole milliseconds (RFC 9562, section 5.7).
+    #[must_use]
+    pub fn made_at(self) -> Timestamp {
+        let millis = i64::try_from(self.0.as_u128() >> 80).expect("48 bits");
+        Timestamp::from_millisecond(millis).unwrap_or(Timestamp::MAX)
+    }
 }
 
 impl fmt::Display for WorkRequestId {

@@ -194,6 +194,7 @@ impl From<StoreError> for Problem {
             StoreError::Malformed { .. } | StoreError::Timing { .. } => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", error.to_string())
             }
+            StoreError::ClocksApart(_) => Self::unavailable(error.to_string(), 30),
             _ => Self::unavailable("the database did not answer; try again", 2),
         }
     }

@@ -340,7 +340,8 @@ async fn an_answer_that_nobody_takes_ends_its_connection() {
 async fn who_says_that_nothing_more_comes_takes_no_room() {
     let (address, stop, mut task) = impatient(Patience { head: LONG, stall: LONG }).await;
     // Before a request, within its head, and within its body.
-    for begun in ["", "GET / HTTP/1.1\r\nHost:", "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nabc"] {
+    for begun in ["", "GET / HTTP/1.1\r\nHost:", "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nabc"]
+    {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(begun.as_bytes()).await.unwrap();
         stream.shutdown().await.unwrap();

@@ -1,6 +1,6 @@
 //! A work request is born.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::database::Tx;
@@ -11,7 +11,7 @@ use super::rows::malformed;
 use super::texts::{error_without_nul, without_nul};
 use super::transition::Batch;
 use super::unique::{self, UniqueKey};
-use super::{Hint, Result, Store};
+use super::{Hint, Result, Store, StoreError};
 use crate::broker::Route;
 use crate::crash::{self, Commit};
 use crate::definition::{Job, Priority};
@@ -148,8 +148,15 @@ impl NewWorkRequest {
     }
 }
 
+/// How far the time in a run's id may be from when it is accepted. Lists by time rely on it: ids are made by many clocks.
+pub(crate) const MOST_APART: SignedDuration = SignedDuration::from_mins(5);
+
 /// Gives birth to work requests, and ends those that can't be run.
 pub(crate) async fn insert(tx: &mut dyn Tx, requests: &[NewWorkRequest]) -> Result<()> {
+    let apart = requests.iter().map(|request| request.id.made_at().duration_since(tx.now()).abs()).max();
+    if let Some(apart) = apart.filter(|apart| *apart > MOST_APART) {
+        return Err(StoreError::ClocksApart(apart));
+    }
     tx.insert_requests(requests).await?;
     limits::make_known(tx, requests.iter().flat_map(|r| r.concurrency.iter().chain(&r.rate)).collect()).await?;
     let refused: Vec<_> = requests.iter().filter_map(|r| Some((r.id, r.refused.clone()?))).collect();

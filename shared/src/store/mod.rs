@@ -221,6 +221,10 @@ pub enum StoreError {
     /// The caller's clock is ahead of the database's by so much; nothing was written.
     #[error("this machine's clock is {:.1} s ahead of the database's", .0.as_secs_f64())]
     ClockAhead(jiff::SignedDuration),
+    /// The caller's clock and the database's are so far apart that an id made by the one is none for a run accepted by the
+    /// other; nothing was written.
+    #[error("this machine's clock and the database's are {:.0} s apart: set the wrong one", .0.as_secs_f64())]
+    ClocksApart(jiff::SignedDuration),
     /// The caller no longer leads; nothing was written.
     #[error("another scheduler leads now")]
     Deposed,

@@ -22,6 +22,8 @@ pub(crate) use self::plans::impl_read_plans;
 pub(crate) use self::runs::{impl_read_runs, let_through};
 pub(crate) use self::webhooks::{impl_read_webhooks, impl_webhooks};
 
+use super::accept::MOST_APART;
+
 /// A work request with its delivery phase.
 pub(crate) const WORK_REQUEST: &str = "SELECT w.id, w.namespace, w.job, w.job_version, w.queue, w.schedule, w.due_at,
        w.origin, w.chained_from, w.parent, w.retry_of, w.status, d.phase, d.phase_at, d.hold, d.token, d.worker, d.attempt_until, w.attempt, w.input, w.resource,
@@ -133,11 +135,22 @@ macro_rules! external_leases {
     };
 }
 
-/// A lower bound, `hours` off, of the ids made at an instant: it lets a list filtered by time use the index by id.
-/// The hour is for clocks that differ; the filter by time itself is exact.
-pub(crate) fn id_floor(at: jiff::Timestamp, hours: i64) -> uuid::Uuid {
-    let millis = at.as_millisecond().saturating_add(hours * 3_600_000).clamp(0, (1 << 48) - 1);
+/// A lower bound of the ids made at an instant: it lets a list filtered by time use the index by id.
+pub(crate) fn id_floor(at: jiff::Timestamp) -> uuid::Uuid {
+    let millis = at.as_millisecond().clamp(0, (1 << 48) - 1);
     uuid::Uuid::from_u128(u128::from(millis.unsigned_abs()) << 80)
+}
+
+/// A lower bound of the ids of runs accepted at an instant or later: whatever has a lower one was accepted before.
+pub(crate) fn lowest_accepted(from: jiff::Timestamp) -> uuid::Uuid {
+    id_floor(from.saturating_sub(MOST_APART).unwrap_or(jiff::Timestamp::MIN))
+}
+
+/// What the ids of runs accepted before an instant are below of.
+pub(crate) fn beyond_accepted(before: jiff::Timestamp) -> uuid::Uuid {
+    // The time in an id is cut to milliseconds.
+    let above = MOST_APART.saturating_add(jiff::SignedDuration::from_millis(1));
+    id_floor(before.saturating_add(above).unwrap_or(jiff::Timestamp::MAX))
 }
 
 /// API keys; conditions follow.
@@ -193,8 +206,8 @@ pub(crate) mod prelude {
     pub(crate) use super::super::{Result, step};
     pub(crate) use super::feed::without_status;
     pub(crate) use super::{
-        BACKFILL, LEASE, TAKEN_KEY, WEBHOOK, WORK_REQUEST, api_keys, delivery_columns, external_leases, id_floor,
-        in_outbox,
+        BACKFILL, LEASE, TAKEN_KEY, WEBHOOK, WORK_REQUEST, api_keys, beyond_accepted, delivery_columns,
+        external_leases, id_floor, in_outbox, lowest_accepted,
     };
     pub(crate) use crate::broker::Route;
     pub(crate) use crate::cloud_event::RefusedEvent;

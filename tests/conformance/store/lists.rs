@@ -1,8 +1,9 @@
 //! Lists in any order, and what those read who wait for many runs at once.
 
+use jiff::SignedDuration;
 use reveille_shared::duration::HumanDuration;
 use reveille_shared::state::Status;
-use reveille_shared::store::{ListFilter, Order, SortBy, Standing};
+use reveille_shared::store::{ListFilter, NewWorkRequest, Order, SortBy, Standing, StoreError};
 use reveille_shared::work_request::{WorkRequest, WorkRequestId};
 use serde_json::json;
 use uuid::Uuid;
@@ -16,6 +17,7 @@ on_both!(
     standings_and_outputs_of_many_at_once,
     a_history_is_read_from_either_end,
     a_run_tells_until_when_it_may_start,
+    ids_of_clocks_that_are_off_are_found_by_time_or_refused,
 );
 
 fn all() -> ListFilter {
@@ -169,4 +171,30 @@ async fn a_run_tells_until_when_it_may_start(bed: Bed) {
     assert_eq!(bed.get(id).await.expires_at, waiting.expires_at, "nobody has claimed it yet");
     bed.claim(&trigger).await.unwrap();
     assert_eq!(bed.get(id).await.expires_at, None);
+}
+
+async fn ids_of_clocks_that_are_off_are_found_by_time_or_refused(bed: Bed) {
+    let off = async |seconds: i64| {
+        let id = WorkRequestId::new(bed.now().await.saturating_add(SignedDuration::from_secs(seconds)).unwrap());
+        NewWorkRequest { id, ..bed.new_request().await }
+    };
+    // The next second but a few: what it takes until it is accepted counts as well.
+    let mut runs = Vec::new();
+    for seconds in [-290, 0, 299] {
+        runs.push(bed.accept(off(seconds).await).await);
+    }
+    for run in &runs {
+        let accepted = bed.get(*run).await.accepted_at;
+        let after = accepted.saturating_add(SignedDuration::from_micros(1)).unwrap();
+        let filter = ListFilter { accepted_after: Some(accepted), accepted_before: Some(after), ..all() };
+        let found: Vec<_> = bed.store.work_requests(&filter, 10).await.unwrap().iter().map(|found| found.id).collect();
+        assert!(found.contains(run), "{run} of {runs:?}: {found:?}");
+    }
+    for seconds in [-310, 330] {
+        let request = off(seconds).await;
+        let id = request.id;
+        let error = bed.store.accept(request, None).await.unwrap_err();
+        assert!(matches!(error, StoreError::ClocksApart(_)), "{error:?}");
+        assert_eq!(bed.store.work_request(NAMESPACE, id).await.unwrap(), None);
+    }
 }

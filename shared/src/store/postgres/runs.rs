@@ -15,7 +15,6 @@ use crate::store::reports::Progress;
 use crate::store::rows::{Claimable, ClaimableRow, LockedRow, phase_columns, priority_column, seq, stream_column};
 use crate::store::texts::clean;
 use crate::store::transition::Locked;
-use crate::work_request::Happening;
 
 #[async_trait]
 impl Runs for PgTx {
@@ -62,68 +61,127 @@ impl Runs for PgTx {
     }
 
     async fn save(&mut self, rows: &[&Locked]) -> Result<()> {
-        self.save_deliveries(rows).await?;
-        self.save_public(rows).await?;
-        self.append_events(rows).await
+        let (done, live): (Vec<&Locked>, Vec<&Locked>) = rows.iter().partition(|row| row.is_done());
+        let public: Vec<&&Locked> = rows.iter().filter(|row| row.is_public()).collect();
+        let phases: Vec<_> = live.iter().map(|row| phase_columns(&row.run)).collect();
+        let operations: Vec<_> = live.iter().map(|row| row.operation()).collect();
+        let events = || rows.iter().flat_map(|row| row.events.iter().map(|(seq, what)| (row.id.0, *seq, what)));
+        // One statement, as each one more is a way to the server and back before a run can start.
+        sqlx::query(
+            "WITH ended AS (
+                 DELETE FROM deliveries WHERE id = ANY($1)
+             ), moved AS (
+                 UPDATE deliveries d
+                 SET phase = u.phase, phase_at = u.phase_at, token = u.token, worker = u.worker, sends = u.sends,
+                     resends = u.resends, attempt = u.attempt, failures = u.failures, seq = u.seq, follow = u.follow,
+                     hold = u.hold, doubt = u.doubt, attempt_until = u.attempt_until,
+                     operation_token = u.operation_token, operation = u.operation
+                 FROM unnest($2::uuid[], $3::text[], $4::timestamptz[], $5::uuid[], $6::uuid[], $7::integer[],
+                             $8::integer[], $9::integer[], $10::integer[], $11::integer[], $12::boolean[], $13::text[],
+                             $14::boolean[], $15::timestamptz[], $16::uuid[], $17::jsonb[])
+                      AS u (id, phase, phase_at, token, worker, sends, resends, attempt, failures, seq, follow, hold,
+                            doubt, attempt_until, operation_token, operation)
+                 WHERE d.id = u.id
+             ), shown AS (
+                 UPDATE work_requests w
+                 SET status = u.status, attempt = u.attempt,
+                     error_code = CASE WHEN u.status <> 'SUCCEEDED' THEN coalesce(u.error_code, w.error_code) END,
+                     error_message = CASE WHEN u.status <> 'SUCCEEDED' THEN coalesce(u.error_message, w.error_message) END,
+                     output = coalesce(u.output, w.output),
+                     percent = CASE WHEN u.status = 'SUCCEEDED' THEN 100 ELSE w.percent END,
+                     started_at = coalesce(w.started_at, CASE WHEN u.attempt > 0 OR u.status = 'IN_PROGRESS' THEN $25 END),
+                     finished_at = CASE WHEN u.ended THEN $25 END
+                 FROM unnest($18::uuid[], $19::text[], $20::integer[], $21::text[], $22::text[], $23::jsonb[], $24::boolean[])
+                      AS u (id, status, attempt, error_code, error_message, output, ended)
+                 WHERE w.id = u.id
+             )
+             INSERT INTO events (work_request_id, seq, at, what)
+             SELECT u.id, u.seq, $25, u.what FROM unnest($26::uuid[], $27::integer[], $28::jsonb[]) AS u (id, seq, what)",
+        )
+        .bind(done.iter().map(|row| row.id.0).collect::<Vec<_>>())
+        .bind(live.iter().map(|row| row.id.0).collect::<Vec<_>>())
+        .bind(phases.iter().map(|parts| parts.phase).collect::<Vec<_>>())
+        .bind(phases.iter().map(|parts| parts.at).collect::<Vec<_>>())
+        .bind(phases.iter().map(|parts| parts.token).collect::<Vec<_>>())
+        .bind(phases.iter().map(|parts| parts.worker).collect::<Vec<_>>())
+        .bind(live.iter().map(|row| number(row.run.sends)).collect::<Vec<_>>())
+        .bind(live.iter().map(|row| row.resends).collect::<Vec<_>>())
+        .bind(live.iter().map(|row| number(row.run.attempt)).collect::<Vec<_>>())
+        .bind(live.iter().map(|row| number(row.run.failures)).collect::<Vec<_>>())
+        .bind(live.iter().map(|row| row.seq).collect::<Vec<_>>())
+        .bind(live.iter().map(|row| row.follow).collect::<Vec<_>>())
+        .bind(phases.iter().map(|parts| parts.hold).collect::<Vec<_>>())
+        .bind(live.iter().map(|row| row.run.doubt).collect::<Vec<_>>())
+        .bind(phases.iter().map(|parts| parts.attempt_until).collect::<Vec<_>>())
+        .bind(operations.iter().map(|operation| operation.map(|(token, _)| token)).collect::<Vec<_>>())
+        .bind(operations.iter().map(|operation| operation.and_then(|(_, notes)| notes).map(Json)).collect::<Vec<_>>())
+        .bind(public.iter().map(|row| row.id.0).collect::<Vec<_>>())
+        .bind(public.iter().map(|row| row.run.status.as_str()).collect::<Vec<_>>())
+        .bind(public.iter().map(|row| number(row.run.attempt)).collect::<Vec<_>>())
+        .bind(public.iter().map(|row| row.error.as_ref().map(|e| e.code.as_str())).collect::<Vec<_>>())
+        .bind(public.iter().map(|row| row.error.as_ref().map(|e| e.message.as_str())).collect::<Vec<_>>())
+        .bind(public.iter().map(|row| row.output.as_ref().map(Json)).collect::<Vec<_>>())
+        .bind(public.iter().map(|row| Status::is_terminal(row.run.status)).collect::<Vec<_>>())
+        .bind(At(self.now))
+        .bind(events().map(|(id, ..)| id).collect::<Vec<_>>())
+        .bind(events().map(|(_, seq, _)| seq).collect::<Vec<_>>())
+        .bind(events().map(|(.., what)| Json(what)).collect::<Vec<_>>())
+        .execute(&mut *self.tx)
+        .await
+        .map_err(step("move work requests"))?;
+        Ok(())
     }
 
     async fn insert_requests(&mut self, requests: &[NewWorkRequest]) -> Result<()> {
         if requests.is_empty() {
             return Ok(());
         }
-        let ids: Vec<Uuid> = requests.iter().map(|r| r.id.0).collect();
-        let namespaces: Vec<&str> = requests.iter().map(|r| r.namespace.as_str()).collect();
-        let queues: Vec<&str> = requests.iter().map(|r| r.queue.as_str()).collect();
-        let schedules: Vec<Option<&str>> =
-            requests.iter().map(|r| r.fire.as_ref().map(|f| f.schedule.as_str())).collect();
+        let histories: Vec<_> = requests.iter().map(|r| (r.id.0, r.history())).collect();
+        let entries =
+            || histories.iter().flat_map(|(id, history)| history.iter().zip(1..).map(|(what, seq)| (*id, seq, what)));
         sqlx::query(
-            "INSERT INTO work_requests (id, namespace, job, job_version, queue, schedule, due_at, origin, status,
-                                        input, resource, accepted_at, chained_from, parent, retry_of)
-             SELECT u.id, u.namespace, u.job, u.job_version, u.queue, u.schedule, u.due_at, u.origin, 'ACCEPTED',
-                    u.input, u.resource, $11, u.chained_from, u.parent, u.retry_of
-             FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::timestamptz[],
-                         $8::text[], $9::jsonb[], $10::jsonb[], $12::uuid[], $13::uuid[], $14::uuid[])
-                  AS u (id, namespace, job, job_version, queue, schedule, due_at, origin, input, resource,
-                        chained_from, parent, retry_of)",
+            "WITH known AS (
+                 INSERT INTO work_requests (id, namespace, job, job_version, queue, schedule, due_at, origin, status,
+                                            input, resource, accepted_at, chained_from, parent, retry_of)
+                 SELECT u.id, u.namespace, u.job, u.job_version, u.queue, u.schedule, u.due_at, u.origin, 'ACCEPTED',
+                        u.input, u.resource, $14, u.chained_from, u.parent, u.retry_of
+                 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[],
+                             $7::timestamptz[], $8::text[], $9::jsonb[], $10::jsonb[], $11::uuid[], $12::uuid[],
+                             $13::uuid[])
+                      AS u (id, namespace, job, job_version, queue, schedule, due_at, origin, input, resource,
+                            chained_from, parent, retry_of)
+             ), delivered AS (
+                 INSERT INTO deliveries (id, namespace, queue, schedule, origin, phase, phase_at, timeout_ms, seq, follow,
+                                         sends, hold, priority, concurrency_key, rate_key, expires_at)
+                 SELECT u.id, u.namespace, u.queue, u.schedule, coalesce(u.origin, 'manual'), u.phase, u.phase_at,
+                        u.timeout_ms, u.seq, u.follow, u.sends, CASE WHEN u.phase = 'held' THEN 'overlap' END, u.priority,
+                        u.concurrency_key, u.rate_key, u.expires_at
+                 FROM unnest($1::uuid[], $2::text[], $5::text[], $6::text[], $8::text[], $15::text[],
+                             $16::timestamptz[], $17::bigint[], $18::integer[], $19::boolean[], $20::integer[],
+                             $21::smallint[], $22::text[], $23::text[], $24::timestamptz[])
+                      AS u (id, namespace, queue, schedule, origin, phase, phase_at, timeout_ms, seq, follow, sends,
+                            priority, concurrency_key, rate_key, expires_at)
+             )
+             INSERT INTO events (work_request_id, seq, at, what)
+             SELECT u.id, u.seq, $14, u.what FROM unnest($25::uuid[], $26::integer[], $27::jsonb[]) AS u (id, seq, what)",
         )
-        .bind(&ids)
-        .bind(&namespaces)
+        .bind(requests.iter().map(|r| r.id.0).collect::<Vec<_>>())
+        .bind(requests.iter().map(|r| r.namespace.as_str()).collect::<Vec<_>>())
         .bind(requests.iter().map(|r| r.job.as_str()).collect::<Vec<_>>())
         .bind(requests.iter().map(|r| r.job_version).collect::<Vec<_>>())
-        .bind(&queues)
-        .bind(&schedules)
+        .bind(requests.iter().map(|r| r.queue.as_str()).collect::<Vec<_>>())
+        .bind(requests.iter().map(|r| r.fire.as_ref().map(|f| f.schedule.as_str())).collect::<Vec<_>>())
         .bind(requests.iter().map(|r| r.fire.as_ref().map(|f| At(f.due_at))).collect::<Vec<_>>())
         .bind(requests.iter().map(|r| r.fire.as_ref().map(|f| f.origin.to_string())).collect::<Vec<_>>())
         .bind(requests.iter().map(|r| Json(clean(&r.input))).collect::<Vec<_>>())
         .bind(requests.iter().map(|r| r.resource.as_ref().map(|json| Json(clean(json)))).collect::<Vec<_>>())
-        .bind(At(self.now))
         .bind(requests.iter().map(|r| r.chained_from.map(|id| id.0)).collect::<Vec<_>>())
         .bind(requests.iter().map(|r| r.parent.map(|id| id.0)).collect::<Vec<_>>())
         .bind(requests.iter().map(|r| r.retry_of.map(|id| id.0)).collect::<Vec<_>>())
-        .execute(&mut *self.tx)
-        .await
-        .map_err(step("insert work requests"))?;
-        let histories: Vec<_> = requests.iter().map(|r| (r.id.0, r.history())).collect();
-        sqlx::query(
-            "INSERT INTO deliveries (id, namespace, queue, schedule, origin, phase, phase_at, timeout_ms, seq, follow,
-                                     sends, hold, priority, concurrency_key, rate_key, expires_at)
-             SELECT u.id, u.namespace, u.queue, u.schedule, coalesce(u.origin, 'manual'), u.phase, u.phase_at,
-                    u.timeout_ms, u.seq, u.follow, u.sends, CASE WHEN u.phase = 'held' THEN 'overlap' END, u.priority,
-                    u.concurrency_key, u.rate_key, u.expires_at
-             FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::bigint[], $7::text[],
-                         $8::text[], $9::integer[], $10::boolean[], $11::integer[], $12::smallint[], $13::text[],
-                         $14::text[], $15::timestamptz[])
-                  AS u (id, namespace, queue, schedule, phase_at, timeout_ms, origin, phase, seq, follow, sends,
-                        priority, concurrency_key, rate_key, expires_at)",
-        )
-        .bind(&ids)
-        .bind(&namespaces)
-        .bind(&queues)
-        .bind(&schedules)
+        .bind(At(self.now))
+        .bind(requests.iter().map(|r| r.phase().0).collect::<Vec<_>>())
         .bind(requests.iter().map(|r| At(r.due_at(self.now))).collect::<Vec<_>>())
         .bind(requests.iter().map(|r| i64::try_from(r.timeout.as_millis()).unwrap_or(i64::MAX)).collect::<Vec<_>>())
-        .bind(requests.iter().map(|r| r.fire.as_ref().map(|f| f.origin.to_string())).collect::<Vec<_>>())
-        .bind(requests.iter().map(|r| r.phase().0).collect::<Vec<_>>())
         .bind(histories.iter().map(|(_, history)| seq(history.len())).collect::<Vec<_>>())
         .bind(requests.iter().map(|r| r.follow).collect::<Vec<_>>())
         .bind(requests.iter().map(|r| r.phase().1).collect::<Vec<_>>())
@@ -131,14 +189,13 @@ impl Runs for PgTx {
         .bind(requests.iter().map(|r| r.concurrency.as_ref().map(|limit| limit.key.as_str())).collect::<Vec<_>>())
         .bind(requests.iter().map(|r| r.rate.as_ref().map(|limit| limit.key.as_str())).collect::<Vec<_>>())
         .bind(requests.iter().map(|r| r.expires_at(self.now).map(At)).collect::<Vec<_>>())
+        .bind(entries().map(|(id, ..)| id).collect::<Vec<_>>())
+        .bind(entries().map(|(_, seq, _)| seq).collect::<Vec<_>>())
+        .bind(entries().map(|(.., what)| Json(what)).collect::<Vec<_>>())
         .execute(&mut *self.tx)
         .await
-        .map_err(step("insert deliveries"))?;
-        let entries =
-            || histories.iter().flat_map(|(id, history)| history.iter().zip(1..).map(|(what, n)| (*id, n, what)));
-        let ids: Vec<Uuid> = entries().map(|(id, ..)| id).collect();
-        let seqs: Vec<i32> = entries().map(|(_, n, _)| n).collect();
-        self.insert_events(&ids, &seqs, &entries().map(|(.., what)| Json(what)).collect::<Vec<_>>()).await
+        .map_err(step("insert work requests"))?;
+        Ok(())
     }
 
     async fn holding(&mut self, keys: &[ScheduleKey]) -> Result<Vec<ScheduleKey>> {
@@ -288,115 +345,4 @@ impl PgTx {
     }
 }
 
-impl PgTx {
-    async fn save_deliveries(&mut self, rows: &[&Locked]) -> Result<()> {
-        let done: Vec<Uuid> = rows.iter().filter(|row| row.is_done()).map(|row| row.id.0).collect();
-        if !done.is_empty() {
-            sqlx::query("DELETE FROM deliveries WHERE id = ANY($1)")
-                .bind(&done)
-                .execute(&mut *self.tx)
-                .await
-                .map_err(step("end deliveries"))?;
-        }
-        let live: Vec<&&Locked> = rows.iter().filter(|row| !row.is_done()).collect();
-        if live.is_empty() {
-            return Ok(());
-        }
-        let phases: Vec<_> = live.iter().map(|row| phase_columns(&row.run)).collect();
-        let operations: Vec<_> = live.iter().map(|row| row.operation()).collect();
-        sqlx::query(
-            "UPDATE deliveries d
-             SET phase = u.phase, phase_at = u.phase_at, token = u.token, worker = u.worker, sends = u.sends,
-                 resends = u.resends, attempt = u.attempt, failures = u.failures, seq = u.seq, follow = u.follow,
-                 hold = u.hold, doubt = u.doubt, attempt_until = u.attempt_until,
-                 operation_token = u.operation_token, operation = u.operation
-             FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::uuid[], $5::uuid[], $6::integer[],
-                         $7::integer[], $8::integer[], $9::integer[], $10::integer[], $11::boolean[], $12::text[],
-                         $13::boolean[], $14::timestamptz[], $15::uuid[], $16::jsonb[])
-                  AS u (id, phase, phase_at, token, worker, sends, resends, attempt, failures, seq, follow, hold,
-                        doubt, attempt_until, operation_token, operation)
-             WHERE d.id = u.id",
-        )
-        .bind(live.iter().map(|row| row.id.0).collect::<Vec<_>>())
-        .bind(phases.iter().map(|parts| parts.phase).collect::<Vec<_>>())
-        .bind(phases.iter().map(|parts| parts.at).collect::<Vec<_>>())
-        .bind(phases.iter().map(|parts| parts.token).collect::<Vec<_>>())
-        .bind(phases.iter().map(|parts| parts.worker).collect::<Vec<_>>())
-        .bind(live.iter().map(|row| number(row.run.sends)).collect::<Vec<_>>())
-        .bind(live.iter().map(|row| row.resends).collect::<Vec<_>>())
-        .bind(live.iter().map(|row| number(row.run.attempt)).collect::<Vec<_>>())
-        .bind(live.iter().map(|row| number(row.run.failures)).collect::<Vec<_>>())
-        .bind(live.iter().map(|row| row.seq).collect::<Vec<_>>())
-        .bind(live.iter().map(|row| row.follow).collect::<Vec<_>>())
-        .bind(phases.iter().map(|parts| parts.hold).collect::<Vec<_>>())
-        .bind(live.iter().map(|row| row.run.doubt).collect::<Vec<_>>())
-        .bind(phases.iter().map(|parts| parts.attempt_until).collect::<Vec<_>>())
-        .bind(operations.iter().map(|operation| operation.map(|(token, _)| token)).collect::<Vec<_>>())
-        .bind(operations.iter().map(|operation| operation.and_then(|(_, notes)| notes).map(Json)).collect::<Vec<_>>())
-        .execute(&mut *self.tx)
-        .await
-        .map_err(step("move deliveries"))?;
-        Ok(())
-    }
-
-    async fn save_public(&mut self, rows: &[&Locked]) -> Result<()> {
-        let public: Vec<&&Locked> = rows.iter().filter(|row| row.is_public()).collect();
-        if public.is_empty() {
-            return Ok(());
-        }
-        sqlx::query(
-            "UPDATE work_requests w
-             SET status = u.status, attempt = u.attempt,
-                 error_code = CASE WHEN u.status <> 'SUCCEEDED' THEN coalesce(u.error_code, w.error_code) END,
-                 error_message = CASE WHEN u.status <> 'SUCCEEDED' THEN coalesce(u.error_message, w.error_message) END,
-                 output = coalesce(u.output, w.output),
-                 percent = CASE WHEN u.status = 'SUCCEEDED' THEN 100 ELSE w.percent END,
-                 started_at = coalesce(w.started_at, CASE WHEN u.attempt > 0 OR u.status = 'IN_PROGRESS' THEN $7 END),
-                 finished_at = CASE WHEN u.ended THEN $7 END
-             FROM unnest($1::uuid[], $2::text[], $3::integer[], $4::text[], $5::text[], $6::jsonb[], $8::boolean[])
-                  AS u (id, status, attempt, error_code, error_message, output, ended)
-             WHERE w.id = u.id",
-        )
-        .bind(public.iter().map(|row| row.id.0).collect::<Vec<_>>())
-        .bind(public.iter().map(|row| row.run.status.as_str()).collect::<Vec<_>>())
-        .bind(public.iter().map(|row| number(row.run.attempt)).collect::<Vec<_>>())
-        .bind(public.iter().map(|row| row.error.as_ref().map(|e| e.code.as_str())).collect::<Vec<_>>())
-        .bind(public.iter().map(|row| row.error.as_ref().map(|e| e.message.as_str())).collect::<Vec<_>>())
-        .bind(public.iter().map(|row| row.output.as_ref().map(Json)).collect::<Vec<_>>())
-        .bind(At(self.now))
-        .bind(public.iter().map(|row| Status::is_terminal(row.run.status)).collect::<Vec<_>>())
-        .execute(&mut *self.tx)
-        .await
-        .map_err(step("update work requests"))?;
-        Ok(())
-    }
-
-    async fn append_events(&mut self, rows: &[&Locked]) -> Result<()> {
-        let mut ids = Vec::new();
-        let mut seqs = Vec::new();
-        let mut whats = Vec::new();
-        for row in rows {
-            for (seq, what) in &row.events {
-                ids.push(row.id.0);
-                seqs.push(*seq);
-                whats.push(Json(what));
-            }
-        }
-        if ids.is_empty() { Ok(()) } else { self.insert_events(&ids, &seqs, &whats).await }
-    }
-
-    async fn insert_events(&mut self, ids: &[Uuid], seqs: &[i32], whats: &[Json<&Happening>]) -> Result<()> {
-        sqlx::query(
-            "INSERT INTO events (work_request_id, seq, at, what)
-             SELECT u.id, u.seq, $4, u.what FROM unnest($1::uuid[], $2::integer[], $3::jsonb[]) AS u (id, seq, what)",
-        )
-        .bind(ids)
-        .bind(seqs)
-        .bind(whats)
-        .bind(At(self.now))
-        .execute(&mut *self.tx)
-        .await
-        .map_err(step("append to histories"))?;
-        Ok(())
-    }
-}
+impl PgTx {}

@@ -156,7 +156,7 @@ impl Deliveries for PgTx {
              ) AS old
              WHERE d.webhook_id = old.webhook_id AND d.id = old.id",
         )
-        .bind(id_floor(before, 0))
+        .bind(id_floor(before))
         .bind(limit)
         .persistent(false)
         .execute(&mut *self.tx)

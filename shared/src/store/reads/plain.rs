@@ -285,7 +285,7 @@ macro_rules! impl_plain {
                      (SELECT key FROM unique_keys u WHERE work_request_id < $1
                       AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.id = u.work_request_id) LIMIT $2)",
                 )
-                .bind(id_floor(before, 0))
+                .bind(id_floor(before))
                 .bind(limit)
                 .execute(&mut *self.tx)
                 .await

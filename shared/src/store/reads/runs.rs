@@ -37,11 +37,11 @@ macro_rules! let_through {
         }
         if let Some(after) = $filter.accepted_after {
             $query.push(" AND ").push(of).push("accepted_at >= ").push_bind(At(after));
-            $query.push(" AND ").push(id).push(" >= ").push_bind(id_floor(after, -1));
+            $query.push(" AND ").push(id).push(" >= ").push_bind(lowest_accepted(after));
         }
         if let Some(before) = $filter.accepted_before {
             $query.push(" AND ").push(of).push("accepted_at < ").push_bind(At(before));
-            $query.push(" AND ").push(id).push(" < ").push_bind(id_floor(before, 1));
+            $query.push(" AND ").push(id).push(" < ").push_bind(beyond_accepted(before));
         }
     };
 }

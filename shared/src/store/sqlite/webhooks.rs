@@ -141,7 +141,7 @@ impl Deliveries for SqliteTx {
                 .map_err(step("read webhooks"))?;
         let mut purged = 0;
         for (webhook, is_deleted, is_disabled) in all {
-            let below = if is_deleted { Uuid::max() } else { id_floor(before, 0) };
+            let below = if is_deleted { Uuid::max() } else { id_floor(before) };
             let done = sqlx::query(
                 "DELETE FROM webhook_deliveries WHERE webhook_id = $1 AND id IN
                  (SELECT id FROM webhook_deliveries WHERE webhook_id = $1 AND id < $2 AND (state <> 'pending' OR $4)
