@@ -13,6 +13,7 @@ use reveille_shared::duration::HumanDuration;
 use reveille_shared::lifecycle::Lifecycle;
 use reveille_shared::store::{Store, StoreError};
 use reveille_shared::telemetry::{self, chain};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// How long a database that is not there yet is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -38,11 +39,21 @@ async fn main() -> ExitCode {
     if let Err(error) = telemetry::init(&arguments.common.log, arguments.common.log_format) {
         return failed(&anyhow::anyhow!(error).context("can't set up logging"));
     }
+    open_as_many_files_as_allowed();
     let grace = arguments.grace.get();
     let mut lifecycle = Lifecycle::default();
     match start(arguments, &mut lifecycle).await {
         Ok(()) => lifecycle.run(grace).await,
         Err(error) => failed(&error),
+    }
+}
+
+/// Each stream and each long poll is an open file, and most systems begin with a limit of 1,024, which a process may raise
+/// for itself. No other program is started from here, so that none is surprised by the numbers.
+fn open_as_many_files_as_allowed() {
+    let most = getrlimit(Resource::Nofile).maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most }) {
+        tracing::warn!(%error, "can't raise the number of open files");
     }
 }
 

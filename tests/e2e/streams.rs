@@ -42,3 +42,14 @@ async fn a_run_that_vanishes_ends_its_stream_and_is_in_nobodys_way() -> Result<(
     }
     Ok(())
 }
+
+/// As many as the system lets it, however few its parent was content with.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scheduler_has_room_for_thousands_of_streams() -> Result<()> {
+    let stack = Stack::postgres_rabbit().workers(0).start().await?;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", stack.schedulers[0].pid()))?;
+    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).context("no limit of files")?;
+    let [soft, hard] = files.split_whitespace().take(2).collect::<Vec<_>>()[..] else { anyhow::bail!("{files}") };
+    ensure!(soft == hard, "{files}");
+    Ok(())
+}
