@@ -2,8 +2,10 @@
 //!
 //! - [`KeyText`]: what a holder has; the store keeps its hash only.
 //! - [`Grant`]: a role, in some namespaces, on some jobs.
+//! - [`Rule`]: what a request asks of a grant.
 
 mod key_text;
+mod rule;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,6 +14,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 pub use self::key_text::{KeyText, MalformedKey};
+pub use self::rule::{Denied, Reach, Rule};
 
 /// What a holder may do. A stronger role may do all that a weaker one may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -145,6 +148,9 @@ impl Grant {
         self.role >= other.role && self.namespaces.cover(&other.namespaces) && self.jobs.cover(&other.jobs)
     }
 }
+
+/// What `WWW-Authenticate` says to whoever shows no good key.
+pub const CHALLENGE: &str = "Bearer realm=\"reveille\"";
 
 /// Headers that hold nothing but a key; the first that is there counts.
 const KEY_HEADERS: [&str; 2] = ["x-api-key", "x-goog-api-key"];
