@@ -26,7 +26,7 @@ use super::{
 };
 use crate::transition::Transition;
 
-/// Members of bodies that hold one line of text, and what such a line looks like.
+/// Members of bodies, and parameters, that hold one line of text, and what such a line looks like.
 const LINES: [&str; 3] = ["by", "reason", "worker"];
 const LINE_PATTERN: &str = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$";
 
@@ -238,6 +238,11 @@ fn complete(method: &str, path: &str, operation: &mut Value) {
         match operation["parameters"].as_array_mut() {
             Some(parameters) => parameters.push(header),
             None => operation["parameters"] = json!([header]),
+        }
+    }
+    for parameter in operation["parameters"].as_array_mut().into_iter().flatten() {
+        if parameter["in"] == "query" && LINES.iter().any(|line| parameter["name"] == *line) {
+            parameter["schema"]["pattern"] = json!(LINE_PATTERN);
         }
     }
     for (status, description) in COMMON {

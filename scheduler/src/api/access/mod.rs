@@ -16,11 +16,13 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use reveille_shared::access::{CHALLENGE, Grant, Names, key_shown};
 use reveille_shared::store::{ApiKey, KeyRing, NoKey};
+use reveille_shared::work_request::Asker;
 
 pub(crate) use self::rules::{is_open, rule};
 use super::ApiState;
 use super::error::{Fault, Problem};
 use super::extract::{NAMESPACE_HEADER, Name};
+use super::note::Note;
 
 /// The namespace of a caller who names none, and whose key is not for one only.
 const DEFAULT_NAMESPACE: &str = "default";
@@ -73,6 +75,11 @@ impl Caller {
             (Some(ApiKey { prefix, name, .. }), Some(said)) => format!("{said}, {name} (key {prefix})"),
         };
         actor.chars().take(LONGEST_ACTOR).collect()
+    }
+
+    /// Who asks for something of a run, and why, for its history.
+    pub(crate) fn asker(&self, note: Note) -> Asker {
+        Asker { by: self.actor(note.by.as_deref()), reason: note.reason }
     }
 
     /// Refuses callers whose keys are not for this namespace, whether it holds anything or not.
