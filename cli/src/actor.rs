@@ -35,6 +35,12 @@ impl Note {
         self.reason.as_deref()
     }
 
+    /// The parameters of a request without a body that say so.
+    pub(crate) fn query(&self) -> Vec<(&'static str, String)> {
+        let reason = self.reason.iter().map(|reason| ("reason", reason.clone()));
+        std::iter::once(("by", self.name())).chain(reason).collect()
+    }
+
     /// The members of a request that say so.
     pub(crate) fn body(&self) -> Value {
         let mut body = json!({"by": self.name()});

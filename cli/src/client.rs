@@ -257,8 +257,8 @@ impl Client {
     }
 
     /// Asks for something to end.
-    pub(crate) async fn delete(&self, path: &[&str]) -> Result<Answer, ClientError> {
-        self.send(self.request(Method::DELETE, path)).await
+    pub(crate) async fn delete(&self, path: &[&str], query: &[(&str, String)]) -> Result<Answer, ClientError> {
+        self.send(self.request(Method::DELETE, path).query(query)).await
     }
 
     /// Reads a page of a list.

@@ -215,11 +215,7 @@ async fn bind(settings: &Settings, clock: Arc<dyn Clock>) -> anyhow::Result<(Lis
         !is_open || address.ip().is_loopback(),
         "will not listen on {address}: callers need no key, so that only a loopback address such as 127.0.0.1 is safe"
     );
-    let bound = Listener::bind(address, &settings.tls, clock).await?;
-    if !address.ip().is_loopback() && !bound.0.is_tls() {
-        tracing::warn!(%address, "keys and answers go over the network in plain text: see --tls-cert");
-    }
-    Ok(bound)
+    Ok(Listener::bind(address, &settings.tls, clock).await?)
 }
 
 /// What all parts are made from.

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use reveille_shared::definition::Job;
 use reveille_shared::duration::HumanDuration;
 use reveille_shared::store::{NewWorkRequest, Versioned};
-use reveille_shared::work_request::{FireRef, RunError, WorkRequestId};
+use reveille_shared::work_request::{Asker, FireRef, RunError, WorkRequestId};
 use serde_json::Value;
 
 pub use self::backfill::backfill_step;
@@ -34,8 +34,8 @@ pub struct Ask {
     pub delay: HumanDuration,
     /// The fire that calls for it, if any.
     pub fire: Option<FireRef>,
-    /// Who asks, for the history: `schedule`, `api`, …
-    pub by: String,
+    /// Who asks and why, for the history.
+    pub by: Asker,
     /// The run whose end calls for it, if one does.
     pub chained_from: Option<WorkRequestId>,
     /// The run whose child it is, if it is one.

@@ -86,6 +86,9 @@ impl Listener {
             (None, Some(_)) => return Err(ListenError::Half("--tls-cert")),
         };
         let tcp = TcpListener::bind(address).await.map_err(|source| ListenError::Address { address, source })?;
+        if pair.is_none() && !address.ip().is_loopback() {
+            tracing::warn!(%address, "keys and answers go over the network in plain text: see --tls-cert");
+        }
         Ok(match pair {
             None => (Self::Plain(tcp), None),
             Some(certificate) => {

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use self::apply::apply;
-use crate::work_request::{Happening, RunError};
+use crate::work_request::{Asker, Happening, RunError};
 
 /// How long a worker may take to answer a cancel before its lease is taken for lost.
 pub const CANCEL_LIMIT: Duration = Duration::from_secs(60);
@@ -326,8 +326,8 @@ pub enum Input {
     },
     /// Someone asks for it to stop.
     Cancel {
-        /// Who.
-        by: String,
+        /// Who, and why.
+        by: Asker,
     },
     /// Trigger `n` can't be delivered, ever.
     GiveUp {

@@ -197,14 +197,38 @@ pub struct HistoryEvent {
     pub what: Happening,
 }
 
+/// Who asks for something of a run, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Asker {
+    /// `schedule`, `api` or whoever else asks.
+    pub by: String,
+    /// Why, in their words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl<T: Into<String>> From<T> for Asker {
+    fn from(by: T) -> Self {
+        Self { by: by.into(), reason: None }
+    }
+}
+
+impl fmt::Display for Asker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.by)?;
+        self.reason.iter().try_for_each(|reason| write!(f, ", because: {reason}"))
+    }
+}
+
 /// What can happen to a work request. The JSON form is what the store keeps and the API shows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Happening {
     /// It was accepted and will reach an end.
     Accepted {
-        /// `schedule`, `api` or whoever else asked.
-        by: String,
+        /// Who asked for it.
+        #[serde(flatten)]
+        by: Asker,
     },
     /// It waits until runs of an earlier fire have ended.
     Held {
@@ -278,8 +302,9 @@ pub enum Happening {
     },
     /// Someone asked for the run to stop.
     CancelRequested {
-        /// Who and why.
-        by: String,
+        /// Who.
+        #[serde(flatten)]
+        by: Asker,
     },
     /// A trigger could not be delivered and goes out again.
     Returned {
@@ -316,6 +341,9 @@ pub enum Happening {
         /// The lease under which its worker reported it, if one did.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         token: Option<Uuid>,
+        /// Who asked for it, if nothing had to be stopped first: else an entry before says so.
+        #[serde(flatten)]
+        by: Option<Asker>,
     },
 }
 

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use harness::process::Program;
-use harness::stack::Stack;
+use harness::stack::{Service, Stack};
 use harness::wait::eventually;
 use reqwest::{Method, StatusCode};
-use serde_json::json;
+use reveille_shared::access::KeyText;
+use serde_json::{Value, json};
 
 const JOBS: &str = "
 version: 1
@@ -64,4 +65,45 @@ async fn the_first_key_opens_the_way_to_others_and_a_revoked_one_is_refused_ever
     let list = reveille(&stack, &first, &["keys", "list", "--search", &prefix]).await?;
     ensure!(list.contains("revoked"), "{list}");
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_asks_for_the_same_keys_as_a_scheduler_and_refuses_in_the_same_words() -> Result<()> {
+    let stack = Stack::postgres_rabbit().schedules(JOBS).workers(1).start().await?;
+    let made = |name: &'static str, more: &'static [&'static str]| {
+        let stack = &stack;
+        async move {
+            let arguments = [&["keys", "create", name, "--role", "viewer"], more].concat();
+            let printed = reveille(stack, &harness::key::text(), &arguments).await?;
+            let key = printed.lines().find(|line| line.starts_with("rvl_")).map(str::to_owned);
+            key.context("a key")
+        }
+    };
+    let (everywhere, tenant) = (made("prometheus", &["--everywhere"]).await?, made("team", &[]).await?);
+    let unknown = KeyText::generate()?.reveal();
+    let asked = async |service: &Service, key: Option<&str>| -> Result<(StatusCode, String, String)> {
+        let request = reqwest::Client::new().get(format!("http://{}/metrics", service.address()));
+        let answer = key.into_iter().fold(request, |request, key| request.bearer_auth(key)).send().await?;
+        let kind = answer.headers().get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        let kind = kind.to_owned();
+        Ok((answer.status(), kind, answer.text().await?))
+    };
+    for (key, expected) in [(None, 401), (Some("rvl_bad"), 401), (Some(&unknown), 401), (Some(&tenant), 403)] {
+        let (theirs, ours) = tokio::try_join!(asked(&stack.schedulers[0], key), asked(&stack.workers[0], key))?;
+        ensure!(theirs.0 == expected && theirs.1 == ours.1 && theirs.0 == ours.0, "{theirs:?} {ours:?}");
+        let [theirs, ours] = [theirs, ours].map(|(_, _, text)| serde_json::from_str::<Value>(&text));
+        ensure!(theirs? == ours?);
+    }
+    let (status, _, text) = asked(&stack.workers[0], Some(&everywhere)).await?;
+    ensure!(status == 200 && text.contains("reveille_"), "{status}: {text}");
+
+    let prefix = everywhere.split('_').nth(1).context("a prefix")?;
+    reveille(&stack, &harness::key::text(), &["keys", "revoke", prefix]).await?;
+    eventually("the worker to know", Duration::from_secs(10), async || {
+        match asked(&stack.workers[0], Some(&everywhere)).await {
+            Ok((StatusCode::UNAUTHORIZED, _, text)) if text.contains("was revoked") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await
 }

@@ -16,11 +16,11 @@ use reveille_shared::crash::{self, Act};
 use reveille_shared::definition::Priority;
 use reveille_shared::duration::HumanDuration;
 use reveille_shared::lifecycle::{Lifecycle, TaskResult};
-use reveille_shared::listen::{self, TlsFiles};
-use reveille_shared::periodic::{self, Vitals};
-use reveille_shared::store::{NewWorker, Store};
+use reveille_shared::listen::{self, Listener, Reload, TlsFiles};
+use reveille_shared::periodic::{self, Pass, Vitals};
+use reveille_shared::store::{KeyRing, KeyUses, NewWorker, Store};
 use reveille_shared::telemetry::{self, chain};
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -40,7 +40,7 @@ use crate::lease::{self, Ttl};
 use crate::policy::Policy;
 use crate::report::{self, Reporter};
 use crate::runs::{Runs, Why};
-use crate::status::{self, Readiness};
+use crate::status::{self, Door, Endpoint, Readiness};
 
 /// What a worker is told beside where the database and the broker are.
 #[derive(Debug, Clone, clap::Args)]
@@ -80,7 +80,7 @@ struct Arguments {
     #[arg(long, env = "REVEILLE_GRACE", default_value = "30s", value_name = "DURATION")]
     grace: HumanDuration,
 
-    /// Serve /metrics, /livez and /readyz on this loopback address [default: do not]
+    /// Serve /metrics to whoever has a key, /livez and /readyz on this address [default: do not]
     #[arg(long, env = "REVEILLE_LISTEN", value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
 
@@ -136,30 +136,49 @@ async fn connect(
     // Bound first, so that a taken port leaves nothing behind.
     let endpoint = match listen {
         Some(address) => {
-            let (listener, reload) = status::bind(address, &tls, Arc::clone(&clock)).await?;
-            Some((listener, reload, recorder()?))
+            let bound = Listener::bind(address, &tls, Arc::clone(&clock)).await?;
+            Some((bound, recorder()?))
         }
         None => None,
     };
     let store = Store::connect(&common.database_url, "reveille-worker", Arc::clone(&clock)).await?;
     let broker = broker::connect(&common.broker_url, "reveille-worker", lifecycle.hard.clone())?;
-    let running = start(settings, functions, guard, store, broker, Arc::clone(&clock), lifecycle).await?;
-    if let Some((listener, reload, metrics)) = endpoint {
-        let (stop, certificate) = (lifecycle.soft.clone(), Vitals::default());
-        if let Some(reload) = reload {
-            let pass = periodic::run(reload, listen::PERIOD, Arc::default(), certificate.clone(), clock, stop.clone());
-            lifecycle.spawn("certificate", async move {
-                pass.await;
-                Ok(())
-            });
-        }
-        let upkeep = metrics.clone();
-        lifecycle.spawn("metrics upkeep", run_upkeep(upkeep, stop.clone()));
-        lifecycle.spawn("status endpoint", async move {
-            Ok(status::serve(listener, certificate, metrics, running.readiness, stop).await?)
-        });
+    let running = start(settings, functions, guard, store.clone(), broker, Arc::clone(&clock), lifecycle).await?;
+    if let Some((bound, metrics)) = endpoint {
+        serve_status(bound, metrics, running.readiness, store, clock, lifecycle);
     }
     Ok(())
+}
+
+/// Answers those who ask how this worker is.
+fn serve_status(
+    (listener, reload): (Listener, Option<Reload>),
+    metrics: PrometheusHandle,
+    readiness: Readiness,
+    store: Store,
+    clock: Arc<dyn Clock>,
+    lifecycle: &mut Lifecycle,
+) {
+    let (stop, certificate, ring) = (lifecycle.soft.clone(), Vitals::default(), Arc::<KeyRing>::default());
+    if let Some(reload) = reload {
+        spawn(lifecycle, reload, listen::PERIOD, certificate.clone(), &clock);
+    }
+    spawn(lifecycle, KeyUses::new(Arc::clone(&ring), store.clone()), KeyUses::PERIOD, Vitals::default(), &clock);
+    lifecycle.spawn("metrics upkeep", run_upkeep(metrics.clone(), stop.clone()));
+    let door = Arc::new(Door { ring, store, clock, turn: Mutex::default() });
+    let router = status::router(Endpoint { metrics, readiness, certificate, door });
+    lifecycle.spawn("status endpoint", async move {
+        listener.serve(router, stop.cancelled_owned()).await;
+        Ok(())
+    });
+}
+
+fn spawn<P: Pass>(lifecycle: &mut Lifecycle, pass: P, period: Duration, vitals: Vitals, clock: &Arc<dyn Clock>) {
+    let pass = periodic::run(pass, period, Arc::default(), vitals, Arc::clone(clock), lifecycle.soft.clone());
+    lifecycle.spawn(P::NAME, async move {
+        pass.await;
+        Ok(())
+    });
 }
 
 fn recorder() -> anyhow::Result<PrometheusHandle> {

@@ -4,10 +4,10 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use reveille_shared::clock::{Clock as _, SystemClock};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::wait::{self, Awaited};
-use crate::actor::Actor;
+use crate::actor::Note;
 use crate::client::{Answer, Client};
 use crate::failure::{EXIT_CODES, Exit, Failure, say};
 use crate::moment::{Moment, Pass, moment};
@@ -45,10 +45,6 @@ pub(crate) struct Arguments {
     #[arg(long, requires = "from")]
     wait: bool,
 
-    /// Why, for the history
-    #[arg(long, value_name = "TEXT", requires = "from")]
-    reason: Option<String>,
-
     /// List the schedule's backfills
     #[arg(long)]
     list: bool,
@@ -58,7 +54,7 @@ pub(crate) struct Arguments {
     cancel: Option<String>,
 
     #[command(flatten)]
-    actor: Actor,
+    note: Note,
 }
 
 /// How many backfills are listed at most.
@@ -112,7 +108,7 @@ pub(crate) async fn run(arguments: Arguments, client: &Client, output: &mut Outp
         return list(&arguments.schedule, client, output).await;
     }
     if let Some(id) = &arguments.cancel {
-        return cancel(&arguments.schedule, id, client, output).await;
+        return cancel(&arguments, id, client, output).await;
     }
     let schedule: Schedule = client.get(&["schedules", &arguments.schedule], &[]).await?.read()?;
     let zone = schedule.zone();
@@ -147,13 +143,14 @@ fn body(arguments: &Arguments, zone: &TimeZone) -> Result<Value, Failure> {
     if from > to {
         return Err(Failure::Usage(format!("--from {from} is after --to {to}")));
     }
-    let mut body = json!({"from": from.to_string(), "to": to.to_string(), "by": arguments.actor.name()});
+    let mut body = arguments.note.body();
+    body["from"] = from.to_string().into();
+    body["to"] = to.to_string().into();
     if arguments.dry_run {
         body["dryRun"] = true.into();
     }
-    let texts = [("id", &arguments.id), ("reason", &arguments.reason)];
-    for (member, text) in texts.into_iter().filter_map(|(member, text)| Some((member, text.as_ref()?))) {
-        body[member] = text.as_str().into();
+    if let Some(id) = &arguments.id {
+        body["id"] = id.as_str().into();
     }
     if let Some(most) = arguments.max_parallel {
         body["maxParallel"] = most.into();
@@ -254,8 +251,9 @@ async fn list(schedule: &str, client: &Client, output: &mut Output) -> Result<Ex
     Ok(Exit::Done)
 }
 
-async fn cancel(schedule: &str, id: &str, client: &Client, output: &mut Output) -> Result<Exit, Failure> {
-    let answer = client.delete(&["schedules", schedule, "backfills", id]).await?;
+async fn cancel(arguments: &Arguments, id: &str, client: &Client, output: &mut Output) -> Result<Exit, Failure> {
+    let path = ["schedules", &arguments.schedule, "backfills", id];
+    let answer = client.delete(&path, &arguments.note.query()).await?;
     if output.json {
         output.document(&answer.body)?;
     } else {

@@ -2,9 +2,9 @@
 
 use reveille_shared::state::Status;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::actor::Actor;
+use crate::actor::Note;
 use crate::client::Client;
 use crate::commands::runs::status;
 use crate::failure::{Exit, Failure};
@@ -39,7 +39,7 @@ pub(crate) struct Arguments {
     dry_run: bool,
 
     #[command(flatten)]
-    actor: Actor,
+    note: Note,
 }
 
 /// How many there were, and what became of them.
@@ -54,13 +54,13 @@ struct Canceled {
 /// Cancels runs that wait, and asks those that are under way to stop.
 pub(crate) async fn run(arguments: &Arguments, client: &Client, output: &mut Output) -> Result<Exit, Failure> {
     match &arguments.id {
-        Some(id) => one(id, client, output).await,
+        Some(id) => one(id, &arguments.note, client, output).await,
         None => many(arguments, client, output).await,
     }
 }
 
-async fn one(id: &str, client: &Client, output: &mut Output) -> Result<Exit, Failure> {
-    let answer = client.delete(&["workRequests", id]).await?;
+async fn one(id: &str, note: &Note, client: &Client, output: &mut Output) -> Result<Exit, Failure> {
+    let answer = client.delete(&["workRequests", id], &note.query()).await?;
     if output.json {
         output.document(&answer.body)?;
     } else {
@@ -71,8 +71,9 @@ async fn one(id: &str, client: &Client, output: &mut Output) -> Result<Exit, Fai
 }
 
 async fn many(arguments: &Arguments, client: &Client, output: &mut Output) -> Result<Exit, Failure> {
-    let Arguments { job, schedule, status, dry_run, actor, .. } = arguments;
-    let mut body = json!({"by": actor.name(), "dryRun": dry_run});
+    let Arguments { job, schedule, status, dry_run, note, .. } = arguments;
+    let mut body = note.body();
+    body["dryRun"] = (*dry_run).into();
     for (name, value) in [("job", job), ("schedule", schedule)] {
         if let Some(value) = value {
             body[name] = value.as_str().into();

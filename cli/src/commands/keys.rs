@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use clap::Subcommand;
 use jiff::Timestamp;
-use reveille_shared::access::{Grant, KeyText, Names, Role};
+use reveille_shared::access::{Grant, KeyText, Names, Role, WrongNames};
 use reveille_shared::clock::{Clock as _, SystemClock};
 use reveille_shared::duration::HumanDuration;
 use reveille_shared::store::{NewKey, Store};
@@ -162,24 +162,15 @@ async fn create(create: &Create, client: &Client, output: &mut Output) -> Result
 /// Writes a key into the database: whoever has that needs nobody's leave.
 async fn write(create: &Create, namespace: Option<&str>, output: &mut Output) -> Result<Exit, Failure> {
     let failed = |message: String| Failure::Other { message, hint: None };
+    let grant = grant(create, namespace)?;
     let url = create.database_url.as_deref().unwrap_or_default();
     let store = Store::connect(url, "reveille keys", Arc::new(SystemClock)).await;
     let store = store.map_err(|error| failed(chain(&error)))?;
-    let namespaces = match (create.everywhere, create.namespaces.as_slice()) {
-        (true, _) => Names::All,
-        (false, []) => Names::only([namespace.unwrap_or("default")]),
-        (false, names) => Names::only(names),
-    };
-    let jobs = if create.jobs.is_empty() { Names::All } else { Names::only(&create.jobs) };
     let now = store.now().await.map_err(|error| failed(chain(&error)))?;
     let until = |time: HumanDuration| now.checked_add(time.signed()).ok();
     let text = KeyText::generate().map_err(|error| failed(format!("the system has no random numbers: {error}")))?;
-    let new = NewKey {
-        text: text.clone(),
-        name: create.name.clone(),
-        grant: Grant { role: create.role, namespaces, jobs },
-        expires_at: create.expires_in.and_then(until),
-    };
+    let new =
+        NewKey { text: text.clone(), name: create.name.clone(), grant, expires_at: create.expires_in.and_then(until) };
     let by = format!("{} (directly)", create.note.name());
     let made = store.create_key(new, (&by, create.note.reason())).await;
     let made = made.map_err(|error| failed(chain(&error)))?;
@@ -190,6 +181,23 @@ async fn write(create: &Create, namespace: Option<&str>, output: &mut Output) ->
     });
     let key = Key::deserialize(&document).map_err(|error| failed(error.to_string()))?;
     show(&document, key, output)
+}
+
+/// What a key is to let its holder do, held to what the API holds it to.
+fn grant(create: &Create, namespace: Option<&str>) -> Result<Grant, Failure> {
+    let wrong = |flag: &str, wrong: WrongNames| Failure::Usage(format!("{flag}: {wrong}"));
+    let namespaces = match (create.everywhere, create.namespaces.as_slice()) {
+        (true, _) => Names::All,
+        (false, []) => {
+            Names::read(&[namespace.unwrap_or("default")], false).map_err(|why| wrong("--namespace", why))?
+        }
+        (false, names) => Names::read(names, true).map_err(|why| wrong("--namespaces", why))?,
+    };
+    let jobs = match create.jobs.as_slice() {
+        [] => Names::All,
+        names => Names::read(names, false).map_err(|why| wrong("--jobs", why))?,
+    };
+    Ok(Grant { role: create.role, namespaces, jobs })
 }
 
 /// Shows a key with its text: that to programs, the rest to people.

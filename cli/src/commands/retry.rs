@@ -1,7 +1,8 @@
 //! `reveille retry ID`
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use crate::actor::Note;
 use crate::client::Client;
 use crate::commands::trigger::{idempotency_key, tell_accepted};
 use crate::failure::{EXIT_CODES, Exit, Failure};
@@ -25,13 +26,17 @@ pub(crate) struct Arguments {
     /// A name for this request: repeated under the same name it gives the same run, not a second one
     #[arg(long, value_name = "KEY", value_parser = idempotency_key)]
     idempotency_key: Option<String>,
+
+    #[command(flatten)]
+    note: Note,
 }
 
 /// Runs a job again with the input of an earlier run, or those children of one that did not succeed.
 pub(crate) async fn run(arguments: &Arguments, client: &Client, output: &mut Output) -> Result<Exit, Failure> {
     let (id, key) = (arguments.id.as_str(), arguments.idempotency_key.as_deref());
+    let mut body = arguments.note.body();
     let answer = if arguments.failed {
-        client.post(&["workRequests", &format!("{id}:retryFailed")], &json!({}), key).await?
+        client.post(&["workRequests", &format!("{id}:retryFailed")], &body, key).await?
     } else {
         let document = client.get(&["workRequests", id], &[]).await?;
         let old: Run = document.read()?;
@@ -39,7 +44,6 @@ pub(crate) async fn run(arguments: &Arguments, client: &Client, output: &mut Out
             let told = format!("{id} has nothing but children: run those again that did not succeed with --failed");
             return Err(Failure::Usage(told));
         }
-        let mut body = json!({});
         for member in ["input", "resource"] {
             body[member] = document.body.get(member).cloned().unwrap_or(Value::Null);
         }

@@ -7,7 +7,7 @@ use reveille_shared::fan_out::FailPolicy;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::actor::Actor;
+use crate::actor::Note;
 use crate::client::{Answer, Client};
 use crate::commands::wait;
 use crate::failure::{EXIT_CODES, Exit, Failure};
@@ -51,7 +51,7 @@ pub(crate) struct Arguments {
     idempotency_key: Option<String>,
 
     #[command(flatten)]
-    actor: Actor,
+    note: Note,
 }
 
 pub(super) fn idempotency_key(text: &str) -> Result<String, &'static str> {
@@ -68,7 +68,7 @@ pub(crate) async fn run(arguments: Arguments, client: &Client, output: &mut Outp
 }
 
 async fn trigger_job(job: &str, arguments: &Arguments, client: &Client, output: &mut Output) -> Result<Exit, Failure> {
-    let mut body = json!({});
+    let mut body = arguments.note.body();
     if let Some(input) = &arguments.input {
         body["input"] = read_input(input)?;
     }
@@ -114,8 +114,8 @@ async fn trigger_schedule(
     client: &Client,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
-    let body = json!({"by": arguments.actor.name()});
-    let answer = client.post(&["schedules", &format!("{schedule}:trigger")], &body, None).await?;
+    let path = ["schedules", &format!("{schedule}:trigger")];
+    let answer = client.post(&path, &arguments.note.body(), None).await?;
     let Fired { work_requests: accepted } = answer.read()?;
     if !arguments.wait {
         if output.json {

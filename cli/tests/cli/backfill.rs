@@ -96,7 +96,10 @@ fn backfills_are_listed_and_canceled() {
     let stub = Stub::start(server("done"));
     let done = bench.run(&format!("backfill nightly --list {}", stub.server())).exits(0);
     done.says("again").says("100 %").says("4 of 4").says("anna@desk").says("lost disk");
-    bench.run(&format!("backfill nightly --cancel again {}", stub.server())).exits(0).says("again  canceled");
+    let why = "--by anna --reason late";
+    bench.run(&format!("backfill nightly --cancel again {why} {}", stub.server())).exits(0).says("again  canceled");
+    let asked = stub.asked().pop().unwrap().line;
+    assert!(asked.starts_with("DELETE ") && asked.ends_with("/backfills/again?by=anna&reason=late"), "{asked}");
     bench.run(&format!("backfill nightly --cancel other {}", stub.server())).exits(1).says("does not exist");
 }
 

@@ -49,6 +49,17 @@ fn the_first_key_is_written_into_the_database() {
     let made = run(create, "").exits(0).says("\"me\": admin everywhere");
     assert!(made.stdout.starts_with("rvl_"), "{made}");
     bench.run("keys create me --role admin --everywhere --directly").exits(2).says("--database-url");
+    for (flags, flag) in [
+        ("--namespaces Billing", "--namespaces"),
+        ("--namespaces good,-bad", "--namespaces"),
+        ("--namespace Bad", "--namespace"),
+        ("--everywhere --jobs good,Bad", "--jobs"),
+        ("--everywhere --jobs *", "--jobs"),
+    ] {
+        let mut create = bench.command(&format!("keys create me --role admin --directly {flags}"));
+        create.env("REVEILLE_DATABASE_URL", format!("sqlite://{}", data.display()));
+        run(create, "").exits(2).says(&format!("{flag}: names have 1 to 64")).never_says("rvl_");
+    }
     let mut wrong = bench.command("keys create me --role admin --everywhere --directly");
     wrong.env("REVEILLE_DATABASE_URL", "postgres://me:s3cret@127.0.0.1:1/none");
     run(wrong, "").exits(1).says("127.0.0.1:1/none").never_says("s3cret");

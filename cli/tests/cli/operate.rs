@@ -198,3 +198,28 @@ fn runs_are_canceled_by_what_they_have_in_common() {
         if canceled == 2 { Ok(()) } else { Err(runs.to_string()) }
     });
 }
+
+#[test]
+fn whoever_triggers_cancels_and_retries_says_why() {
+    let (bench, dev) = start();
+    let server = dev.server();
+    let id = |command: &str| {
+        let run = bench.run(&format!("{command} --by anna --reason disk --json {server}")).exits(0).json();
+        run["id"].as_str().unwrap().to_owned()
+    };
+    let told = |id: &str, what: &str| {
+        bench.run(&format!("show {id} {server}")).exits(0).says(&format!("{what} by anna, because: disk"));
+    };
+    let run = id("trigger slow");
+    told(&run, "asked for");
+    assert_eq!(id(&format!("cancel {run}")), run);
+    let again = id(&format!("retry {run}"));
+    assert_ne!(again, run);
+    told(&again, "asked for");
+    bench.run(&format!("cancel --job slow --by anna --reason disk {server}")).exits(0);
+    for canceled in [&run, &again] {
+        let shown = bench.run(&format!("show {canceled} {server}")).exits(0);
+        let said = ["asked to stop by", "canceled; asked for by"].map(|what| format!("{what} anna, because: disk"));
+        assert!(said.iter().any(|said| shown.stdout.contains(said)), "{shown}");
+    }
+}

@@ -7,6 +7,7 @@ use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
 use axum::http::header::HOST;
 use axum::http::request::Parts;
+pub(crate) use reveille_shared::access::is_name;
 use utoipa::IntoParams;
 
 use super::ApiState;
@@ -17,13 +18,6 @@ use super::page::{DEFAULT_LIMIT, MAX_LIMIT};
 pub(crate) const NAME_PATTERN: &str = "^[a-z0-9][a-z0-9._-]{0,63}$";
 /// The header that names the tenant.
 pub(crate) const NAMESPACE_HEADER: &str = "x-reveille-namespace";
-
-/// Whether `text` can be the name of something; the same rule as in definitions.
-pub(crate) fn is_name(text: &str) -> bool {
-    let starts_well = text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
-    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');
-    starts_well && text.len() <= 64 && text.chars().all(allowed)
-}
 
 /// A name by the rule of [`is_name`].
 #[derive(Debug, Clone, PartialEq, Eq)]

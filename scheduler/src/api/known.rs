@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::ApiState;
 use super::access::{Caller, Tenant};
 use super::error::Problem;
+use super::note::Note;
 use super::page::{List, Page};
 use super::polling::poll_after;
 use super::work_requests::find;
@@ -74,9 +75,15 @@ impl Known {
     ///
     /// # Errors
     /// 404: there is none of this id in the namespace. 409: it has ended.
-    pub(crate) async fn cancel(state: &ApiState, tenant: &Tenant, caller: &Caller, id: &str) -> Result<Self, Problem> {
+    pub(crate) async fn cancel(
+        state: &ApiState,
+        tenant: &Tenant,
+        caller: &Caller,
+        id: &str,
+        note: Note,
+    ) -> Result<Self, Problem> {
         let known = find(state, tenant, id).await?;
-        match state.store.cancel(&tenant.namespace, known.id, caller.actor(None)).await? {
+        match state.store.cancel(&tenant.namespace, known.id, caller.asker(note)).await? {
             Cancellation::Canceled | Cancellation::Canceling => Self::load(state, tenant, id).await,
             Cancellation::Ended => {
                 // Not `IncorrectState`: clients would take that for something that passes, and try again for minutes.

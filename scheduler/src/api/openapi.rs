@@ -6,12 +6,16 @@
 mod allowed;
 #[cfg(test)]
 mod compatibility;
+mod deprecated;
 
 pub(crate) use self::allowed::allowed;
+
+use std::sync::Arc;
 
 use axum::Router;
 use axum::http::Method;
 use axum::http::header::CONTENT_TYPE;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use reveille_shared::fan_out::MAX_CHILDREN;
 use serde_json::{Value, json};
@@ -19,6 +23,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use self::deprecated::DEPRECATED;
 use super::access::{is_open, rule};
 use super::extract::{NAME_PATTERN, NAMESPACE_HEADER};
 use super::{
@@ -26,7 +31,7 @@ use super::{
 };
 use crate::transition::Transition;
 
-/// Members of bodies that hold one line of text, and what such a line looks like.
+/// Members of bodies, and parameters, that hold one line of text, and what such a line looks like.
 const LINES: [&str; 3] = ["by", "reason", "worker"];
 const LINE_PATTERN: &str = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$";
 
@@ -143,11 +148,16 @@ fn api() -> OpenApiRouter<ApiState> {
 pub(crate) fn routes() -> Router<ApiState> {
     let (router, document) = api().split_for_parts();
     let text = text(document);
-    router
+    let routes = router
         .merge(oci::routes())
         .route("/errors/{code}", get(error::pages::page))
         .route("/openapi.json", get(async move || ([(CONTENT_TYPE, "application/json")], text.clone())))
-        .fallback(google::of_any_parent)
+        .fallback(google::of_any_parent);
+    // A layer costs each request something.
+    if DEPRECATED.is_empty() {
+        return routes;
+    }
+    routes.layer(from_fn_with_state(Arc::clone(&DEPRECATED), deprecated::tell))
 }
 
 fn text(document: utoipa::openapi::OpenApi) -> String {
@@ -159,6 +169,7 @@ fn text(document: utoipa::openapi::OpenApi) -> String {
             complete(method, path, operation);
         }
     }
+    deprecated::complete(&mut document, &DEPRECATED);
     document["components"]["securitySchemes"] = json!({
         "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
         "googleApiKey": {"type": "apiKey", "in": "header", "name": "x-goog-api-key"},
@@ -238,6 +249,11 @@ fn complete(method: &str, path: &str, operation: &mut Value) {
         match operation["parameters"].as_array_mut() {
             Some(parameters) => parameters.push(header),
             None => operation["parameters"] = json!([header]),
+        }
+    }
+    for parameter in operation["parameters"].as_array_mut().into_iter().flatten() {
+        if parameter["in"] == "query" && LINES.iter().any(|line| parameter["name"] == *line) {
+            parameter["schema"]["pattern"] = json!(LINE_PATTERN);
         }
     }
     for (status, description) in COMMON {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use reveille_shared::definition::Job;
 use reveille_shared::due::DueTimes;
 use reveille_shared::store::{Backfill, BackfillStep, Decision, Fire, FireOutcome, Planned, SkipReason, Versioned};
-use reveille_shared::work_request::{FireRef, Origin};
+use reveille_shared::work_request::{Asker, FireRef, Origin};
 
 use super::fires::{MAX_DUE_TIMES, Stretches, requests, single};
 
@@ -28,6 +28,7 @@ pub fn backfill_step(
     let unended = usize::try_from(backfill.unended).unwrap_or(usize::MAX);
     let room = (asked.max_parallel as usize).saturating_sub(unended).min(MAX_FIRES);
     let origin = Origin::Backfill(asked.id.clone());
+    let by = Asker { by: format!("{origin} of {}", asked.by), reason: asked.reason.clone() };
     let (mut stretches, mut births) = (Stretches::default(), Vec::new());
     let (mut cursor, mut triggers) = (backfill.cursor, 0);
     let mut next = due.next_after(cursor);
@@ -41,7 +42,8 @@ pub fn backfill_step(
             (Ok(jobs), None) => {
                 triggers += 1;
                 let fire = FireRef { schedule: schedule.name.clone(), due_at, origin: origin.clone() };
-                let requests = requests(schedule, jobs, &fire, now);
+                let mut requests = requests(schedule, jobs, &fire, now);
+                requests.iter_mut().for_each(|request| request.by = by.clone());
                 stretches.0.push(single(due_at, Planned::Trigger(requests)));
             }
         }

@@ -34,7 +34,7 @@ pub fn chained(
                 continue;
             };
             let (input, refused) = input(run, next, now);
-            let by = format!("{edge} of {}", run.id);
+            let by = format!("{edge} of {}", run.id).into();
             let ask = Ask { input, by, chained_from: Some(run.id), refused, ..Ask::default() };
             births.push(request(&job, ask, now));
         }

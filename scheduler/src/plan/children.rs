@@ -3,13 +3,13 @@
 use jiff::Timestamp;
 use reveille_shared::definition::Job;
 use reveille_shared::store::{Births, FanOut, InputChunk, NewWorkRequest, Versioned};
-use reveille_shared::work_request::WorkRequestId;
+use reveille_shared::work_request::{Asker, WorkRequestId};
 
 use super::{Ask, request};
 
 /// A run that does nothing but end with its children. The job's limits are theirs, not its own.
 #[must_use]
-pub fn parent(job: &Versioned<Job>, by: String, now: Timestamp) -> NewWorkRequest {
+pub fn parent(job: &Versioned<Job>, by: Asker, now: Timestamp) -> NewWorkRequest {
     NewWorkRequest { expires: None, ..NewWorkRequest::new(WorkRequestId::new(now), &job.item, job.version, by) }
 }
 
@@ -18,7 +18,7 @@ pub fn parent(job: &Versioned<Job>, by: String, now: Timestamp) -> NewWorkReques
 pub fn children(fan_out: &FanOut, job: &Versioned<Job>, chunk: InputChunk, now: Timestamp) -> Births {
     let parent = fan_out.parent;
     let child = |input| {
-        let by = format!("parent {parent}");
+        let by = format!("parent {parent}").into();
         request(job, Ask { input, by, parent: Some(parent), follow: true, ..Ask::default() }, now)
     };
     Births { parent, chunk: chunk.number, requests: chunk.inputs.into_iter().map(child).collect() }

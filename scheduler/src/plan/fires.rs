@@ -10,7 +10,7 @@ use reveille_shared::store::{
     Decision, Fire, FireOutcome, FirePlan, NewWorkRequest, OverlapRule, Planned, ScheduleRow, SkipReason, Versioned,
     before_start, just_before,
 };
-use reveille_shared::work_request::{FireRef, Origin};
+use reveille_shared::work_request::{Asker, FireRef, Origin};
 use serde_json::json;
 
 use super::{Ask, payload, request};
@@ -247,7 +247,7 @@ pub(super) fn requests(
             input: input.clone(),
             delay: HumanDuration::from_millis(delay),
             fire: Some(fire.clone()),
-            by: fire.origin.to_string(),
+            by: fire.origin.to_string().into(),
             refused: refused.clone(),
             follow: schedule.pause_after_failures.is_some() && fire.origin == Origin::Schedule
                 || matches!(fire.origin, Origin::Backfill(_)),
@@ -263,12 +263,12 @@ pub(super) fn requests(
 pub fn fire_by_hand(
     row: &ScheduleRow,
     jobs: &[Arc<Versioned<Job>>],
-    by: &str,
+    by: &Asker,
     now: Timestamp,
 ) -> (Fire, Vec<NewWorkRequest>) {
     let fire = FireRef { schedule: row.schedule.name.clone(), due_at: now, origin: Origin::Manual };
     let mut requests = requests(&row.schedule, jobs, &fire, now);
-    requests.iter_mut().for_each(|request| by.clone_into(&mut request.by));
+    requests.iter_mut().for_each(|request| request.by = by.clone());
     let entry = Fire {
         key: row.key(),
         origin: Origin::Manual,

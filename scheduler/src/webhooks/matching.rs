@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_webhook_wants_what_all_of_its_filters_let_through() {
-        let canceled = || Happening::Canceled { attempt: 0, token: None };
+        let canceled = || Happening::Canceled { attempt: 0, token: None, by: None };
         let [ends, starts] = [&[Status::Canceled][..], &[Status::InProgress]];
         for (jobs, schedules, statuses, schedule, wanted) in [
             (&[][..], &[][..], ends, None, true),

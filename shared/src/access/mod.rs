@@ -2,8 +2,10 @@
 //!
 //! - [`KeyText`]: what a holder has; the store keeps its hash only.
 //! - [`Grant`]: a role, in some namespaces, on some jobs.
+//! - [`Rule`]: what a request asks of a grant.
 
 mod key_text;
+mod rule;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,6 +14,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 pub use self::key_text::{KeyText, MalformedKey};
+pub use self::rule::{Denied, Reach, Rule};
 
 /// What a holder may do. A stronger role may do all that a weaker one may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -54,6 +57,30 @@ impl FromStr for Role {
     }
 }
 
+/// Names in a list at most.
+const MOST_NAMES: usize = 100;
+/// What stands for all names in a list.
+const ALL_NAMES: &str = "*";
+
+/// Whether `text` can be the name of something; the same rule as in definitions.
+#[must_use]
+pub fn is_name(text: &str) -> bool {
+    let starts_well = text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');
+    starts_well && text.len() <= 64 && text.chars().all(allowed)
+}
+
+/// Why a list is not one of names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum WrongNames {
+    /// There are none, or too many.
+    #[error("must be a list of 1 to {MOST_NAMES} names")]
+    Count,
+    /// Some are none.
+    #[error("names have 1 to 64 of a-z 0-9 - _ . with a letter or digit first")]
+    Rule,
+}
+
 /// Some names of a kind, or all there are and will be.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(from = "Option<BTreeSet<String>>", into = "Option<BTreeSet<String>>")]
@@ -69,6 +96,21 @@ impl Names {
     /// These and no others.
     pub fn only<T: Into<String>>(names: impl IntoIterator<Item = T>) -> Self {
         Self::Only(names.into_iter().map(Into::into).collect())
+    }
+
+    /// Reads a list of names; where they may be all, `*` says so.
+    ///
+    /// # Errors
+    /// [`WrongNames`].
+    pub fn read<T: AsRef<str>>(names: &[T], may_be_all: bool) -> Result<Self, WrongNames> {
+        if names.is_empty() || names.len() > MOST_NAMES {
+            return Err(WrongNames::Count);
+        }
+        if may_be_all && names.iter().any(|name| name.as_ref() == ALL_NAMES) {
+            return Ok(Self::All);
+        }
+        let are_names = names.iter().all(|name| is_name(name.as_ref()));
+        if are_names { Ok(Self::only(names.iter().map(AsRef::as_ref))) } else { Err(WrongNames::Rule) }
     }
 
     /// Whether a name is among them.
@@ -146,6 +188,9 @@ impl Grant {
     }
 }
 
+/// What `WWW-Authenticate` says to whoever shows no good key.
+pub const CHALLENGE: &str = "Bearer realm=\"reveille\"";
+
 /// Headers that hold nothing but a key; the first that is there counts.
 const KEY_HEADERS: [&str; 2] = ["x-api-key", "x-goog-api-key"];
 
@@ -173,6 +218,17 @@ mod tests {
     fn grant() -> impl Strategy<Value = Grant> {
         let role = (0..3usize).prop_map(|at| Role::ALL[at]);
         (role, names(), names()).prop_map(|(role, namespaces, jobs)| Grant { role, namespaces, jobs })
+    }
+
+    #[test]
+    fn lists_of_names_are_read_or_refused() {
+        assert_eq!(Names::read(&["a", "b.c-d_9"], true), Ok(Names::only(["a", "b.c-d_9"])));
+        assert_eq!(Names::read(&["a", "*"], true), Ok(Names::All));
+        for wrong in ["*", "", "A", "-a", "a b", "ä", &"a".repeat(65)] {
+            assert_eq!(Names::read(&["a", wrong], false), Err(WrongNames::Rule), "{wrong}");
+        }
+        assert_eq!(Names::read::<&str>(&[], true), Err(WrongNames::Count));
+        assert_eq!(Names::read(&["a"; 101], true), Err(WrongNames::Count));
     }
 
     #[test]

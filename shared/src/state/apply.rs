@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::{CANCEL_LIMIT, Hold, Input, Joined, Lease, Operation, Phase, Refusal, Run, Status, Transition};
-use crate::work_request::{Happening, RunError};
+use crate::work_request::{Asker, Happening, RunError};
 
 /// What `input` does to `run` at `now`.
 ///
@@ -80,7 +80,7 @@ pub fn apply(run: &Run, input: &Input, now: Timestamp) -> Result<Transition, Ref
         Input::Release { token, doubt } => {
             the_lease(run, *token)?;
             if run.status == Status::Canceling {
-                return end(run, Status::Canceled, Happening::Canceled { attempt: run.attempt, token: Some(*token) });
+                return canceled(run, Some(*token));
             }
             let event = Happening::Released { attempt: run.attempt, token: *token, doubt: *doubt };
             let run = Run { phase: due(now, Duration::ZERO), doubt: run.doubt || *doubt, ..*run };
@@ -89,7 +89,7 @@ pub fn apply(run: &Run, input: &Input, now: Timestamp) -> Result<Transition, Ref
         Input::Defer { token, after, reason } => {
             the_lease(run, *token)?;
             if run.status == Status::Canceling {
-                return end(run, Status::Canceled, Happening::Canceled { attempt: run.attempt, token: Some(*token) });
+                return canceled(run, Some(*token));
             }
             let at = due_at(now, *after);
             let reason = reason.clone();
@@ -131,7 +131,7 @@ pub fn apply(run: &Run, input: &Input, now: Timestamp) -> Result<Transition, Ref
                 None => return Err(Refusal::Started),
             }
             if run.status == Status::Canceling {
-                return end(run, Status::Canceled, Happening::Canceled { attempt: run.attempt, token: *token });
+                return canceled(run, *token);
             }
             let event = Happening::Split { attempt: run.attempt, token: *token, children: *children };
             let run = Run { status: Status::InProgress, phase: Phase::Children, operation: None, doubt: false, ..*run };
@@ -149,7 +149,7 @@ pub fn apply(run: &Run, input: &Input, now: Timestamp) -> Result<Transition, Ref
                 Joined::Failed(error) => {
                     end(run, Status::Failed, Happening::Failed { attempt, token, error: error.clone() })
                 }
-                Joined::Canceled => end(run, Status::Canceled, Happening::Canceled { attempt, token }),
+                Joined::Canceled => canceled(run, token),
             }
         }
         Input::Succeed { token, verified } => {
@@ -164,7 +164,7 @@ pub fn apply(run: &Run, input: &Input, now: Timestamp) -> Result<Transition, Ref
         }
         Input::Stopped { token } => {
             the_lease(run, *token)?;
-            end(run, Status::Canceled, Happening::Canceled { attempt: run.attempt, token: Some(*token) })
+            canceled(run, Some(*token))
         }
         Input::Lose { token, error, retry, verify } => {
             the_lease(run, *token)?;
@@ -189,7 +189,10 @@ pub fn apply(run: &Run, input: &Input, now: Timestamp) -> Result<Transition, Ref
             // Who does it elsewhere is to be told.
             (Phase::Parked { .. }, _) => canceling(run, by, Phase::Parked { at: now }, now),
             (Phase::Sent { .. }, _) if run.operation.is_some() => canceling(run, by, run.phase, now),
-            _ => end(run, Status::Canceled, Happening::Canceled { attempt: run.attempt, token: None }),
+            _ => {
+                let event = Happening::Canceled { attempt: run.attempt, token: None, by: Some(by.clone()) };
+                end(run, Status::Canceled, event)
+            }
         },
         Input::GiveUp { n, error } => {
             the_sent(run, *n)?;
@@ -198,7 +201,7 @@ pub fn apply(run: &Run, input: &Input, now: Timestamp) -> Result<Transition, Ref
                 return Err(Refusal::Started);
             }
             if run.status == Status::Canceling {
-                return end(run, Status::Canceled, Happening::Canceled { attempt: run.attempt, token: None });
+                return canceled(run, None);
             }
             let event = Happening::Failed { attempt: run.attempt, token: None, error: error.clone() };
             end(run, Status::Failed, event)
@@ -242,10 +245,10 @@ fn parked(run: &Run, token: Uuid, at: Timestamp) -> Run {
 }
 
 /// A run that is to be stopped by whoever does it.
-fn canceling(run: &Run, by: &str, phase: Phase, now: Timestamp) -> Result<Transition, Refusal> {
+fn canceling(run: &Run, by: &Asker, phase: Phase, now: Timestamp) -> Result<Transition, Refusal> {
     let limit = due_at(now, CANCEL_LIMIT);
     let operation = run.operation.map(|known| Operation { until: known.until.min(limit), ..known });
-    let event = Some(Happening::CancelRequested { by: by.to_owned() });
+    let event = Some(Happening::CancelRequested { by: by.clone() });
     Ok(Transition { run: Run { status: Status::Canceling, phase, operation, ..*run }, event })
 }
 
@@ -258,7 +261,7 @@ fn lose(
     now: Timestamp,
 ) -> Result<Transition, Refusal> {
     if run.status == Status::Canceling {
-        return end(run, Status::Canceled, Happening::Canceled { attempt: run.attempt, token: None });
+        return canceled(run, None);
     }
     let retry = retry.or_else(|| verify.then_some(Duration::ZERO));
     fail(&Run { doubt: verify, ..*run }, None, error, retry, now)
@@ -281,6 +284,11 @@ fn fail(
         }
         None => end(&run, Status::Failed, Happening::Failed { attempt, token: reporter, error }),
     }
+}
+
+/// The end of a run that was asked to stop before.
+fn canceled(run: &Run, token: Option<Uuid>) -> Result<Transition, Refusal> {
+    end(run, Status::Canceled, Happening::Canceled { attempt: run.attempt, token, by: None })
 }
 
 fn end(run: &Run, status: Status, event: Happening) -> Result<Transition, Refusal> {

@@ -8,7 +8,7 @@ use super::dispatch::Outgoing;
 use super::idempotency::{self, Earlier, IdempotencyKey};
 use super::limits::{self, Limit};
 use super::rows::malformed;
-use super::texts::{error_without_nul, without_nul};
+use super::texts::{asker_without_nul, error_without_nul};
 use super::transition::Batch;
 use super::unique::{self, UniqueKey};
 use super::{Hint, Result, Store, StoreError};
@@ -17,7 +17,7 @@ use crate::crash::{self, Commit};
 use crate::definition::{Job, Priority};
 use crate::duration::HumanDuration;
 use crate::state::Input;
-use crate::work_request::{FireRef, Happening, RunError, WorkRequestId};
+use crate::work_request::{Asker, FireRef, Happening, RunError, WorkRequestId};
 
 /// A work request to be.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,8 +42,8 @@ pub struct NewWorkRequest {
     pub resource: Option<Value>,
     /// How long to wait before the trigger goes out.
     pub delay: HumanDuration,
-    /// Who asked, for the history.
-    pub by: String,
+    /// Who asked and why, for the history.
+    pub by: Asker,
     /// The run whose end calls for it, if one does.
     pub chained_from: Option<WorkRequestId>,
     /// The run whose child it is, if it is one.
@@ -75,7 +75,7 @@ pub struct NewWorkRequest {
 impl NewWorkRequest {
     /// A run of a job at once, with no input, that nothing else has to do with.
     #[must_use]
-    pub fn new(id: WorkRequestId, job: &Job, job_version: i64, by: impl Into<String>) -> Self {
+    pub fn new(id: WorkRequestId, job: &Job, job_version: i64, by: impl Into<Asker>) -> Self {
         Self {
             id,
             namespace: job.namespace.clone(),
@@ -142,7 +142,7 @@ impl NewWorkRequest {
 
     /// The first entries of its history.
     pub(crate) fn history(&self) -> Vec<Happening> {
-        let mut history = vec![Happening::Accepted { by: without_nul(self.by.clone()) }];
+        let mut history = vec![Happening::Accepted { by: asker_without_nul(self.by.clone()) }];
         history.extend(self.held.clone().map(|reason| Happening::Held { reason }));
         history
     }

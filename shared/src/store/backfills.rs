@@ -14,7 +14,7 @@ use super::{Hint, Result, Store, unique};
 use crate::crash::{self, Commit};
 use crate::definition::Schedule;
 use crate::state::Input;
-use crate::work_request::Origin;
+use crate::work_request::{Asker, Origin};
 
 /// A backfill that someone asks for.
 #[derive(Debug, Clone, PartialEq)]
@@ -238,14 +238,15 @@ impl Store {
     ///
     /// # Errors
     /// [`super::StoreError::Query`].
-    pub async fn cancel_backfill(&self, key: &ScheduleKey, id: &str, by: &str) -> Result<Option<Backfill>> {
+    pub async fn cancel_backfill(&self, key: &ScheduleKey, id: &str, by: impl Into<Asker>) -> Result<Option<Backfill>> {
+        let asker = by.into();
         let mut tx = self.begin().await?;
-        if tx.end_backfill(key, id, by).await? {
+        if tx.end_backfill(key, id, &asker.to_string()).await? {
             let mut batch = Batch::lock(&mut *tx, Which::OfSchedules(std::slice::from_ref(key))).await?;
             let origin = Origin::Backfill(id.to_owned());
             for run in batch.names() {
                 if batch.get(run).and_then(|row| row.fire.as_ref()).is_some_and(|fire| fire.origin == origin) {
-                    let by = format!("{by}, who canceled backfill {id}");
+                    let by = Asker { by: format!("{}, who canceled backfill {id}", asker.by), ..asker.clone() };
                     // What was asked to stop before needs no second word.
                     let _refused = batch.apply(run, &Input::Cancel { by }).is_err();
                 }

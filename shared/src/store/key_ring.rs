@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::keys::{ApiKey, KeyStanding};
 use super::{Result, Store, StoreError};
-use crate::access::KeyText;
+use crate::access::{KeyText, MalformedKey};
 use crate::periodic::Pass;
 
 /// For so long a process may take for good what another one has revoked. What it revokes itself it forgets at once.
@@ -29,36 +29,54 @@ struct Kept {
     used: Option<Timestamp>,
 }
 
-/// What a text is worth.
-#[derive(Debug)]
-pub enum Found {
-    /// It is of a good key.
-    Good(Arc<ApiKey>),
-    /// It is of no key.
+/// Why a request is not known to be anybody's.
+#[derive(Debug, thiserror::Error)]
+pub enum NoKey {
+    /// It shows none.
+    #[error(
+        "the request has no key: send a key as X-API-Key, x-goog-api-key or Authorization: Bearer; see `reveille keys`"
+    )]
+    Missing,
+    /// What it shows is none.
+    #[error(transparent)]
+    Malformed(#[from] MalformedKey),
+    /// It shows one that nobody has made.
+    #[error("the key is not known")]
     Unknown,
-    /// It is of one that is good for nothing any more: why.
-    Ended(&'static str),
+    /// It shows one that is good for nothing any more.
+    #[error("key {prefix} {how}")]
+    Ended {
+        /// The public part of the key.
+        prefix: String,
+        /// What became of it.
+        how: &'static str,
+    },
+    /// Nobody can tell.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 impl KeyRing {
-    /// Whose text this is.
+    /// The key that a request shows.
     ///
     /// # Errors
-    /// [`StoreError::Query`].
-    pub async fn find(&self, store: &Store, text: &KeyText, now: Timestamp) -> Result<Found> {
+    /// [`NoKey`].
+    pub async fn find(&self, store: &Store, shown: Option<&str>, now: Timestamp) -> Result<Arc<ApiKey>, NoKey> {
+        let text: &KeyText = &shown.ok_or(NoKey::Missing)?.parse()?;
         let mut known = self.fresh(text.prefix());
         if known.is_none() {
             known = store.key(text.prefix()).await?.map(|key| self.keep(key));
         }
-        let Some(key) = known.filter(|key| key.is_opened_by(text, now)) else { return Ok(Found::Unknown) };
-        Ok(match key.standing(now) {
+        let key = known.filter(|key| key.is_opened_by(text, now)).ok_or(NoKey::Unknown)?;
+        let ended = |how| Err(NoKey::Ended { prefix: text.prefix().to_owned(), how });
+        match key.standing(now) {
             KeyStanding::Good => {
                 self.note_use(text.prefix(), now);
-                Found::Good(key)
+                Ok(key)
             }
-            KeyStanding::Expired => Found::Ended("has expired: make another one with `reveille keys create`"),
-            KeyStanding::Revoked => Found::Ended("was revoked"),
-        })
+            KeyStanding::Expired => ended("has expired: make another one with `reveille keys create`"),
+            KeyStanding::Revoked => ended("was revoked"),
+        }
     }
 
     /// Looks at a key anew when it is shown next.

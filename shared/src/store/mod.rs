@@ -83,7 +83,7 @@ pub use self::fires::{
 };
 pub use self::follow::{EndedRun, FollowUp, Followed};
 pub use self::idempotency::{Earlier, IdempotencyKey};
-pub use self::key_ring::{Found, KeyRing, KeyUses};
+pub use self::key_ring::{KeyRing, KeyUses, NoKey};
 pub use self::keys::{ApiKey, By, EVERYWHERE, KeyStanding, NewKey};
 pub use self::leader::Generation;
 pub use self::leases::{Claim, Claimed, HeldLease, Loss};
@@ -260,7 +260,7 @@ pub(crate) fn step(step: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
 }
 
 /// What a store answers with.
-pub type Result<T> = std::result::Result<T, StoreError>;
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

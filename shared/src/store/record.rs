@@ -22,7 +22,7 @@ use crate::broker::Route;
 use crate::crash::{self, Commit};
 use crate::definition::Overlap;
 use crate::state::{Hold, Input, Phase};
-use crate::work_request::{Origin, WorkRequestId};
+use crate::work_request::{Asker, Origin, WorkRequestId};
 
 impl Store {
     /// Records decisions, moves cursors and gives birth to work requests, in one transaction (I1). One verdict for each
@@ -322,7 +322,7 @@ impl Room {
     /// Cancels what is not ended, for the fire of `due_at`.
     fn cancel(&mut self, key: &ScheduleKey, due_at: Timestamp) {
         let Some(unended) = self.unended.get_mut(key) else { return };
-        let by = format!("overlap: cancel_running, for the fire of {due_at:.0}");
+        let by = Asker::from(format!("overlap: cancel_running, for the fire of {due_at:.0}"));
         let mut left = Vec::new();
         for id in unended.active.iter().chain(unended.held.values().flatten()) {
             match self.locked.apply(*id, &Input::Cancel { by: by.clone() }) {

@@ -3,13 +3,13 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::texts::without_nul;
+use super::texts::asker_without_nul;
 use super::transition::{Batch, Hints};
 use super::{Result, Store};
 use crate::access::Names;
 use crate::crash::{self, Commit};
 use crate::state::{Input, Refusal, Status};
-use crate::work_request::{HistoryEvent, LogLine, WorkRequest, WorkRequestId};
+use crate::work_request::{Asker, HistoryEvent, LogLine, WorkRequest, WorkRequestId};
 
 /// By what work requests are ordered; among equal ones, by acceptance. Only acceptance has an index: all else sorts whatever
 /// the filter lets through.
@@ -253,14 +253,14 @@ impl Store {
     ///
     /// # Errors
     /// [`super::StoreError::Query`].
-    pub async fn cancel(&self, namespace: &str, id: WorkRequestId, by: String) -> Result<Cancellation> {
+    pub async fn cancel(&self, namespace: &str, id: WorkRequestId, by: Asker) -> Result<Cancellation> {
         let mut tx = self.begin().await?;
         let mut batch = Batch::lock_ids(&mut *tx, std::iter::once(id)).await?;
         if batch.get(id).is_some_and(|row| row.namespace != namespace) {
             return Ok(Cancellation::Unknown);
         }
         let mut hints = Hints::default();
-        let answer = match batch.apply(id, &Input::Cancel { by: without_nul(by) }) {
+        let answer = match batch.apply(id, &Input::Cancel { by: asker_without_nul(by) }) {
             Ok(row) if row.is_done() => {
                 hints.after(row);
                 Cancellation::Canceled
@@ -283,7 +283,8 @@ impl Store {
     ///
     /// # Errors
     /// [`super::StoreError::Query`].
-    pub async fn cancel_all(&self, namespace: &str, these: &[WorkRequestId], by: &str) -> Result<Canceled> {
+    pub async fn cancel_all(&self, namespace: &str, these: &[WorkRequestId], by: impl Into<Asker>) -> Result<Canceled> {
+        let by = asker_without_nul(by.into());
         let mut tx = self.begin().await?;
         let mut batch = Batch::lock_ids(&mut *tx, these.iter().copied()).await?;
         let mut hints = Hints::default();
@@ -292,7 +293,7 @@ impl Store {
             if batch.get(id).is_none_or(|row| row.namespace != namespace) {
                 continue;
             }
-            match batch.apply(id, &Input::Cancel { by: without_nul(by.to_owned()) }) {
+            match batch.apply(id, &Input::Cancel { by: by.clone() }) {
                 Ok(row) if row.is_done() => {
                     hints.after(row);
                     answer.canceled += 1;

@@ -6,10 +6,14 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 use crate::cloud_event::{Named, RefusedEvent};
-use crate::work_request::RunError;
+use crate::work_request::{Asker, RunError};
 
 pub(crate) fn without_nul(text: String) -> String {
     if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
+}
+
+pub(crate) fn asker_without_nul(asker: Asker) -> Asker {
+    Asker { by: without_nul(asker.by), reason: asker.reason.map(without_nul) }
 }
 
 pub(crate) fn error_without_nul(error: RunError) -> RunError {

@@ -14,14 +14,15 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use reveille_shared::access::{Grant, KeyText, Names, key_shown};
-use reveille_shared::store::{ApiKey, Found, KeyRing};
+use reveille_shared::access::{CHALLENGE, Grant, Names, key_shown};
+use reveille_shared::store::{ApiKey, KeyRing, NoKey};
+use reveille_shared::work_request::Asker;
 
-use self::rules::Rule;
 pub(crate) use self::rules::{is_open, rule};
 use super::ApiState;
 use super::error::{Fault, Problem};
 use super::extract::{NAMESPACE_HEADER, Name};
+use super::note::Note;
 
 /// The namespace of a caller who names none, and whose key is not for one only.
 const DEFAULT_NAMESPACE: &str = "default";
@@ -74,6 +75,11 @@ impl Caller {
             (Some(ApiKey { prefix, name, .. }), Some(said)) => format!("{said}, {name} (key {prefix})"),
         };
         actor.chars().take(LONGEST_ACTOR).collect()
+    }
+
+    /// Who asks for something of a run, and why, for its history.
+    pub(crate) fn asker(&self, note: Note) -> Asker {
+        Asker { by: self.actor(note.by.as_deref()), reason: note.reason }
     }
 
     /// Refuses callers whose keys are not for this namespace, whether it holds anything or not.
@@ -164,39 +170,24 @@ async fn caller_of(state: &ApiState, request: &Parts) -> Result<Caller, Response
     let Access::Keys(ring) = &state.access else { return Ok(Caller { key: None, without: &EVERYTHING }) };
     let path = request.uri.path();
     let is_open = is_open(path);
-    let values = |name| request.headers.get_all(name).iter().map(HeaderValue::as_bytes);
-    let Some(text) = key_shown(values) else {
-        if is_open {
-            return Ok(Caller { key: None, without: &NOTHING });
-        }
-        let how = "send a key as X-API-Key, x-goog-api-key or Authorization: Bearer; see `reveille keys`";
-        return Err(unauthorized(format!("the request has no key: {how}")));
-    };
-    let text = text.parse::<KeyText>().map_err(|malformed| unauthorized(malformed.to_string()))?;
-    let found = ring
-        .find(&state.store, &text, state.clock.now())
-        .await
-        .map_err(|error| Problem::from(error).into_response())?;
-    let caller = match found {
-        Found::Good(key) => Caller { key: Some(key), without: &NOTHING },
-        Found::Unknown => return Err(unauthorized("the key is not known".to_owned())),
-        Found::Ended(how) => return Err(unauthorized(format!("key {} {how}", text.prefix()))),
-    };
-    if !is_open {
-        let Rule { role, reach } = rule(&request.method, path);
-        if caller.grant().role < role {
-            return Err(
-                forbidden(format!("the key's role is {}: this needs {role}", caller.grant().role)).into_response()
-            );
-        }
-        reach.within(caller.grant()).map_err(|problem| problem.into_response())?;
+    let shown = key_shown(|name| request.headers.get_all(name).iter().map(HeaderValue::as_bytes));
+    if is_open && shown.is_none() {
+        return Ok(Caller { key: None, without: &NOTHING });
     }
-    Ok(caller)
+    let key = ring.find(&state.store, shown, state.clock.now()).await.map_err(|why| match why {
+        NoKey::Store(error) => Problem::from(error).into_response(),
+        why => unauthorized(why.to_string()),
+    })?;
+    if !is_open {
+        let allowed = rule(&request.method, path).allows(&key.grant);
+        allowed.map_err(|denied| forbidden(denied.to_string()).into_response())?;
+    }
+    Ok(Caller { key: Some(key), without: &NOTHING })
 }
 
 fn unauthorized(message: String) -> Response {
     let mut response = Problem::new(StatusCode::UNAUTHORIZED, "Unauthorized", message).into_response();
-    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"reveille\""));
+    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));
     response
 }
 

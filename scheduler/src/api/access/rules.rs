@@ -4,10 +4,7 @@
 //! mistake; what needs an admin must be said here.
 
 use axum::http::Method;
-use reveille_shared::access::{Grant, Names, Role};
-
-use super::forbidden;
-use crate::api::error::Problem;
+use reveille_shared::access::{Reach, Role, Rule};
 
 /// What needs no key, as it tells nothing of anybody's, and what is below it.
 const OPEN: [&str; 4] = ["/", "/livez", "/readyz", "/openapi.json"];
@@ -16,45 +13,6 @@ const OPEN_BELOW: [&str; 2] = ["/ui/", "/errors/"];
 /// Whether a path needs no key.
 pub(crate) fn is_open(path: &str) -> bool {
     OPEN.contains(&path) || OPEN_BELOW.iter().any(|begin| path.starts_with(begin))
-}
-
-/// What a request asks of a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Rule {
-    /// The weakest role that will do.
-    pub(crate) role: Role,
-    /// How far the request reaches.
-    pub(crate) reach: Reach,
-}
-
-/// How far a request reaches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reach {
-    /// Jobs, and runs of these, of one namespace.
-    Jobs,
-    /// Everything in one namespace, or in those that the body names, which the handler looks at.
-    Namespace,
-    /// All namespaces.
-    Everywhere,
-}
-
-impl Reach {
-    /// Whether a key goes as far.
-    ///
-    /// # Errors
-    /// 403.
-    pub(super) fn within(self, grant: &Grant) -> Result<(), Problem> {
-        match self {
-            Self::Jobs => Ok(()),
-            _ if grant.jobs != Names::All => {
-                Err(forbidden("the key is limited to some jobs: it reaches these and their runs only"))
-            }
-            Self::Everywhere if grant.namespaces != Names::All => {
-                Err(forbidden("this concerns all namespaces, and the key is for some only"))
-            }
-            Self::Namespace | Self::Everywhere => Ok(()),
-        }
-    }
 }
 
 /// Of a path that begins so: the role that is needed to read, the one to do something, and the reach.
@@ -116,17 +74,5 @@ mod tests {
         is(Method::GET, "/20160918/workRequests", Role::Viewer, Reach::Jobs);
         is(Method::POST, "/v1/a/operations/x:cancel", Role::Operator, Reach::Jobs);
         is(Method::POST, "/v1/a/operations/x:wait", Role::Viewer, Reach::Jobs);
-    }
-
-    #[test]
-    fn a_key_reaches_as_far_as_it_says() {
-        let everything = Grant::everything();
-        let tenant = Grant { namespaces: Names::only(["a"]), ..everything.clone() };
-        let jobs = Grant { jobs: Names::only(["a"]), ..everything.clone() };
-        let reaches =
-            |grant| [Reach::Jobs, Reach::Namespace, Reach::Everywhere].map(|reach: Reach| reach.within(grant).is_ok());
-        assert_eq!(reaches(&everything), [true, true, true]);
-        assert_eq!(reaches(&tenant), [true, true, false]);
-        assert_eq!(reaches(&jobs), [true, false, false]);
     }
 }

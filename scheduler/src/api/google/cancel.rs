@@ -10,13 +10,14 @@ use crate::api::ApiState;
 use crate::api::access::{Caller, Tenant};
 use crate::api::error::Problem;
 use crate::api::known::Known;
+use crate::api::note::{NoteParameters, Noted};
 
 /// Cancels a work request, for Google's clients
 ///
 /// As far as that can be: one that has ended stays as it is.
 #[utoipa::path(
     post, path = "/v1/operations/{id}:cancel", tag = "google", operation_id = "cancelOperation",
-    params(("id" = String, Path, description = "The work request's id")),
+    params(("id" = String, Path, description = "The work request's id"), NoteParameters),
     responses(
         (status = 200, body = Value, description = "An empty object"),
         (status = 404, description = "There is none of this id in the namespace"),
@@ -27,8 +28,9 @@ pub(crate) async fn cancel_operation(
     tenant: Tenant,
     caller: Caller,
     named: Named,
+    Noted(note): Noted,
 ) -> Result<Json<Value>, Problem> {
-    match Known::cancel(&state, &tenant, &caller, named.id()).await {
+    match Known::cancel(&state, &tenant, &caller, named.id(), note).await {
         Err(problem) if problem.status() != StatusCode::CONFLICT => Err(problem),
         _ => Ok(Json(json!({}))),
     }

@@ -7,7 +7,7 @@ use reveille_shared::definition::Job;
 use reveille_shared::duration::HumanDuration;
 use reveille_shared::fan_out::FailPolicy;
 use reveille_shared::store::{Acceptance, IdempotencyKey, NewWorkRequest, Staging, Versioned};
-use reveille_shared::work_request::{MAX_INPUT, WorkRequestId};
+use reveille_shared::work_request::{Asker, MAX_INPUT, WorkRequestId};
 use serde_json::Value;
 use utoipa::ToSchema;
 
@@ -18,6 +18,7 @@ use crate::api::body::{Body, BodyFields, FromBody};
 use crate::api::error::{Fault, Problem};
 use crate::api::extract::{Base, Segment, is_name};
 use crate::api::idempotency::{self, Fields, Key, KeyHeaders};
+use crate::api::note::{self, Note};
 use crate::api::work_requests::started;
 use crate::api::work_requests::view::View;
 use crate::plan;
@@ -46,6 +47,12 @@ pub(crate) struct Trigger {
     /// `{"tolerate": "5%"}` (as many may fail). Only with `inputs`.
     #[schema(value_type = Option<Value>)]
     fail: Option<FailPolicy>,
+    /// Who asks; default is `api`. The name and prefix of the key stand beside it.
+    #[schema(min_length = 1, max_length = 100, examples("alice"))]
+    by: Option<String>,
+    /// Why, in your words: one line.
+    #[schema(min_length = 1, max_length = 500, examples("the file of May came late"))]
+    reason: Option<String>,
 }
 
 impl FromBody for Trigger {
@@ -58,6 +65,8 @@ impl FromBody for Trigger {
             resource: body.object("resource", MAX_RESOURCE),
             inputs: fan_out::inputs(body),
             fail: fan_out::fail(body),
+            by: note::by(body),
+            reason: note::reason(body),
         };
         let has_inputs = read.inputs.is_some();
         for (name, is_given) in [("input", read.input.is_some()), ("delay", read.delay.is_some())] {
@@ -112,10 +121,10 @@ pub(crate) async fn trigger_job(
         return started(&state, &tenant, &id, &base).await;
     }
     let job = find(&state, &tenant, &name).await?;
+    let by = caller.asker(Note { by: body.by.clone(), reason: body.reason.clone() });
     let id = match body.inputs {
         Some(inputs) => {
-            let request =
-                NewWorkRequest { resource: body.resource, ..plan::parent(&job, caller.actor(None), state.clock.now()) };
+            let request = NewWorkRequest { resource: body.resource, ..plan::parent(&job, by, state.clock.now()) };
             state.queued.admit(&tenant.namespace, u32::try_from(inputs.len()).unwrap_or(u32::MAX))?;
             let mut staging = Staging::new(state.store.clone(), request.id.0);
             for (input, bytes) in inputs {
@@ -124,7 +133,7 @@ pub(crate) async fn trigger_job(
             let children = (job.item.name.clone(), job.version, body.fail.unwrap_or_default());
             fan_out::accept(&state, request, staging, children, key.as_ref()).await?
         }
-        None => accept(&state, &job, caller.actor(None), body, key.as_ref()).await?,
+        None => accept(&state, &job, by, body, key.as_ref()).await?,
     };
     started(&state, &tenant, &id.to_string(), &base).await
 }
@@ -133,7 +142,7 @@ pub(crate) async fn trigger_job(
 async fn accept(
     state: &ApiState,
     job: &Versioned<Job>,
-    by: String,
+    by: Asker,
     body: Trigger,
     key: Option<&IdempotencyKey>,
 ) -> Result<WorkRequestId, Problem> {
@@ -165,7 +174,7 @@ async fn accept(
     }
 }
 
-/// Tells this request from another one.
+/// Tells this request from another one: who asks and why make no other run of it.
 fn fields(body: &Trigger) -> Fields {
     let inputs = body.inputs.as_ref();
     let fail = inputs.map(|_| body.fail.unwrap_or_default().to_json());

@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use jiff::Timestamp;
-use reveille_shared::access::{Grant, KeyText, Names, Role};
+use reveille_shared::access::{Grant, KeyText, Names, Role, WrongNames};
 use reveille_shared::duration::HumanDuration;
 use reveille_shared::store::NewKey;
 use serde_json::Value;
@@ -17,13 +17,7 @@ use crate::api::ApiState;
 use crate::api::access::{Caller, Tenant, forbidden};
 use crate::api::body::{Body, BodyFields, FromBody};
 use crate::api::error::{Fault, Problem};
-use crate::api::extract::is_name;
 use crate::api::note;
-
-/// Names in a list at most.
-const MOST_NAMES: usize = 100;
-/// What stands for all namespaces.
-const ALL: &str = "*";
 
 /// What a key is for.
 #[derive(Debug, ToSchema)]
@@ -81,22 +75,16 @@ impl FromBody for Ask {
 }
 
 fn names(body: &mut BodyFields, field: &str, may_be_all: bool) -> Option<Names> {
-    let items = match body.take(field)? {
+    let read = match body.take(field)? {
         Value::Null => return None,
-        Value::Array(items) if (1..=MOST_NAMES).contains(&items.len()) => items,
-        _ => {
-            body.fault(field, format!("must be a list of 1 to {MOST_NAMES} names"));
-            return None;
+        Value::Array(items) => {
+            // What is no text is no name.
+            let texts: Vec<_> = items.iter().map(|item| item.as_str().unwrap_or_default()).collect();
+            Names::read(&texts, may_be_all)
         }
+        _ => Err(WrongNames::Count),
     };
-    if may_be_all && items.iter().any(|item| *item == ALL) {
-        return Some(Names::All);
-    }
-    let read: Option<Vec<&str>> = items.iter().map(|item| item.as_str().filter(|name| is_name(name))).collect();
-    if read.is_none() {
-        body.fault(field, "names have 1 to 64 of a-z 0-9 - _ . with a letter or digit first");
-    }
-    read.map(Names::only)
+    read.map_err(|wrong| body.fault(field, wrong)).ok()
 }
 
 /// Makes a key

@@ -9,6 +9,7 @@ use crate::api::dialects::oci::View;
 use crate::api::error::Problem;
 use crate::api::extract::Segment;
 use crate::api::known::Known;
+use crate::api::note::{NoteParameters, Noted};
 use crate::api::polling::Tagged;
 
 /// Cancels a work request, for OCI's clients
@@ -19,6 +20,7 @@ use crate::api::polling::Tagged;
     params(
         ("id" = String, Path, description = "The work request's id"),
         ("If-Match" = Option<String>, Header, description = "`ETag` of what is meant"),
+        NoteParameters,
     ),
     responses(
         (status = 202, description = "It is CANCELED, or CANCELING until its worker has stopped it"),
@@ -33,9 +35,10 @@ pub(crate) async fn cancel_oci_work_request(
     caller: Caller,
     Segment(id): Segment,
     asked: HeaderMap,
+    Noted(note): Noted,
 ) -> Result<StatusCode, Problem> {
     let known = Known::load(&state, &tenant, &id).await?;
     Tagged::new(&View::full(&known)).must_match(&asked)?;
-    Known::cancel(&state, &tenant, &caller, &id).await?;
+    Known::cancel(&state, &tenant, &caller, &id, note).await?;
     Ok(StatusCode::ACCEPTED)
 }

@@ -29,7 +29,7 @@ pub(crate) fn allowed(path: &str) -> Option<HeaderValue> {
 }
 
 /// Whether a path is one of those that a template stands for.
-fn is_of(template: &str, path: &str) -> bool {
+pub(super) fn is_of(template: &str, path: &str) -> bool {
     let (mut expected, mut given) = (template.split('/'), path.split('/'));
     loop {
         match (expected.next(), given.next()) {

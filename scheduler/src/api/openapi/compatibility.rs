@@ -6,6 +6,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use jiff::Timestamp;
+use reveille_shared::clock::{Clock as _, SystemClock};
 use serde_json::{Value, json};
 
 /// Schemas within schemas are followed so far; theirs refer to themselves.
@@ -18,14 +20,15 @@ struct Contracts<'a> {
     breaks: BTreeSet<String>,
 }
 
-/// Everything in which the new contract breaks the old one.
-fn breaks(old: &Value, new: &Value) -> BTreeSet<String> {
+/// Everything in which the new contract breaks the old one. What was promised until a sunset may be gone after it.
+fn breaks(old: &Value, new: &Value, now: Timestamp) -> BTreeSet<String> {
     let mut contracts = Contracts { old, new, breaks: BTreeSet::new() };
     for (path, methods) in members(&old["paths"]) {
         for (method, operation) in members(methods) {
             let place = format!("{} {path}", method.to_uppercase());
             match new["paths"][path].get(method) {
                 Some(now) => contracts.operation(&place, operation, now),
+                None if sunset(operation).is_some_and(|sunset| sunset <= now) => {}
                 None => contracts.note(&place, "is gone"),
             }
         }
@@ -184,6 +187,11 @@ impl Contracts<'_> {
     }
 }
 
+/// From when on an operation may be gone, if it is deprecated and that was said.
+fn sunset(operation: &Value) -> Option<Timestamp> {
+    operation["x-reveille-sunset"].as_str().filter(|_| operation["deprecated"] == true)?.parse().ok()
+}
+
 fn resolved<'a>(document: &'a Value, schema: &'a Value) -> &'a Value {
     let name = schema["$ref"].as_str().and_then(|reference| reference.rsplit('/').next());
     name.map_or(schema, |name| &document["components"]["schemas"][name])
@@ -213,7 +221,7 @@ fn the_contract_is_kept() {
         std::fs::write(&path, &now).unwrap();
     }
     let promised: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
-    let broken = breaks(&promised, &serde_json::from_str(&now).unwrap());
+    let broken = breaks(&promised, &serde_json::from_str(&now).unwrap(), SystemClock.now());
     assert!(
         broken.is_empty(),
         "clients of the promised contract would break:\n  {}\nkeep what they rely on; if that can't be, tell them in the changelog and take the new contract with\n    ACCEPT_CONTRACT=1 cargo test -p reveille-scheduler the_contract_is_kept",
@@ -237,7 +245,8 @@ fn what_is_removed_or_narrowed_is_found_and_what_is_added_is_free() {
             "word": {"type": ["string", "null"], "enum": ["x", "y"]}, "name": {"type": "string", "maxLength": 9},
         }}}},
     });
-    assert!(breaks(&old, &old).is_empty());
+    let now: Timestamp = "2026-06-30T00:00:00Z".parse().unwrap();
+    assert!(breaks(&old, &old, now).is_empty());
     let at = "/paths/~1a/post";
     let ask = "/components/schemas/Ask";
     let answer = format!("{at}/responses/200/content/application~1json/schema");
@@ -264,10 +273,20 @@ fn what_is_removed_or_narrowed_is_found_and_what_is_added_is_free() {
         let mut new = old.clone();
         let (parent, name) = pointer.rsplit_once('/').unwrap();
         new.pointer_mut(parent).unwrap().as_object_mut().unwrap().insert(name.replace("~1", "/"), value);
-        let broken = breaks(&old, &new);
+        let broken = breaks(&old, &new, now);
         match found {
             None => assert!(broken.is_empty(), "{pointer}: {broken:?}"),
             Some(text) => assert!(broken.iter().any(|line| line.contains(text)), "{pointer}: {broken:?}"),
         }
     }
+}
+
+#[test]
+fn what_is_deprecated_may_be_gone_after_its_sunset_and_not_before() {
+    let old = json!({"paths": {"/a": {"get": {"deprecated": true, "x-reveille-sunset": "2026-06-30T00:00:00Z"}}}});
+    let gone = |old: &Value, now: &str| breaks(old, &json!({"paths": {}}), now.parse().unwrap());
+    assert_eq!(gone(&old, "2026-06-29T23:59:59Z"), BTreeSet::from(["GET /a is gone".to_owned()]));
+    assert_eq!(gone(&old, "2026-06-30T00:00:00Z"), BTreeSet::new());
+    let unmarked = json!({"paths": {"/a": {"get": {"x-reveille-sunset": "2026-06-30T00:00:00Z"}}}});
+    assert_eq!(gone(&unmarked, "2026-07-01T00:00:00Z").len(), 1);
 }

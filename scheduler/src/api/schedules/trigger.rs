@@ -21,25 +21,28 @@ use crate::api::error::Problem;
 use crate::api::extract::{Base, BeforeVerb};
 use crate::api::idempotency::{self, Fields, Key, KeyHeaders};
 use crate::api::known::Known;
-use crate::api::note;
+use crate::api::note::{self, Note};
 use crate::api::work_requests::view::View;
 use crate::plan;
 
 /// Instants of asking that are tried, should others ask at the same one.
 const MOST_TRIES: i64 = 10;
 
-/// Who asks.
+/// Who asks, and why.
 #[derive(Debug, ToSchema)]
 #[schema(as = TriggerScheduleRequest)]
 pub(crate) struct Trigger {
     /// Who asks; default is `api`. The name and prefix of the key stand beside it.
     #[schema(min_length = 1, max_length = 100, examples("alice"))]
     by: Option<String>,
+    /// Why, in your words: one line.
+    #[schema(min_length = 1, max_length = 500, examples("the file of May came late"))]
+    reason: Option<String>,
 }
 
 impl FromBody for Trigger {
     fn read(body: &mut BodyFields) -> Self {
-        Self { by: note::by(body) }
+        Self { by: note::by(body), reason: note::reason(body) }
     }
 }
 
@@ -80,14 +83,17 @@ pub(crate) async fn trigger_schedule(
 ) -> Result<Response, Problem> {
     let operation = format!("POST /v1/schedules/{name}:trigger");
     let schedule = key(&tenant.namespace, &name)?;
-    let fields = || Fields::default().with("by", body.by.clone().map(Into::into));
+    let fields = || {
+        let text = |text: &Option<String>| text.clone().map(Into::into);
+        Fields::default().with("by", text(&body.by)).with("reason", text(&body.reason))
+    };
     let idempotency = idempotency.of(&tenant.namespace, operation, fields);
     if let Some(at) = idempotency::earlier(&state, idempotency.as_ref()).await? {
         let malformed = |error| StoreError::Malformed { what: "idempotency key", source: Box::new(error) };
         let at = at.parse::<Timestamp>().map_err(malformed)?;
         return answer(&state, &tenant, state.store.fired_by_hand(&schedule, at).await?, &base).await;
     }
-    let by = caller.actor(body.by.as_deref());
+    let by = caller.asker(Note { by: body.by.clone(), reason: body.reason.clone() });
     let row = find(&state, &tenant.namespace, &name).await?;
     let jobs = jobs(&state, &row).await?;
     state.queued.admit(&tenant.namespace, u32::try_from(jobs.len()).unwrap_or(u32::MAX))?;

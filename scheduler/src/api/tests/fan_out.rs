@@ -133,9 +133,12 @@ async fn what_did_not_succeed_is_run_again() {
     let failed = api.get(&format!("/v1/workRequests/{id}")).await.json;
     assert_eq!((&failed["status"], &failed["error"]["code"]), (&json!("FAILED"), &json!("ChildFailed")));
     let headers = ["idempotency-key: again"];
-    let retry = api.call(Method::POST, &path, &headers, "").await;
+    let noted = [headers[0], "content-type: application/json"];
+    let retry = api.call(Method::POST, &path, &noted, r#"{"by": "ann", "reason": "the disk"}"#).await;
     assert_eq!(retry.status, 202, "{}", retry.text);
     let new = retry.json["id"].as_str().unwrap();
+    let events = api.get(&format!("/v1/workRequests/{new}/events")).await;
+    assert!(events.text.contains("asked for by ann, because: the disk"), "{}", events.text);
     assert_eq!((&retry.json["retryOf"], &retry.json["children"]["total"]), (&json!(id), &json!(3)));
     assert_eq!(api.call(Method::POST, &path, &headers, "").await.json["id"], new, "once under one key");
     pass(&api).await;

@@ -11,6 +11,7 @@ mod heavy;
 mod idempotency;
 mod lists;
 mod lives;
+mod notes;
 mod polling;
 mod probes;
 mod refusals;

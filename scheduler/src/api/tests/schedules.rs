@@ -79,7 +79,7 @@ async fn a_page_may_end_between_two_entries_of_one_instant() {
     let now = api.store.now().await.unwrap();
     for (origin, later) in [("manual", 0), ("backfill:a", 0), ("backfill:b", 0), ("manual", 5)] {
         let at = now + jiff::SignedDuration::from_secs(later);
-        let (mut fire, requests) = crate::plan::fire_by_hand(&row, std::slice::from_ref(&job), "test", at);
+        let (mut fire, requests) = crate::plan::fire_by_hand(&row, std::slice::from_ref(&job), &"test".into(), at);
         fire.origin = origin.parse().unwrap();
         let recorded = api.store.fire_by_hand(fire, requests, None).await.unwrap();
         assert!(matches!(recorded, ByHand::Fired(_)), "{recorded:?}");
@@ -133,8 +133,8 @@ async fn who_and_why_are_lines_of_text() {
             assert_eq!((answer.status.as_u16(), answer.wrong()), (422, vec![field]), "{verb} {body}");
         }
     }
-    let answer = api.post(&format!("{OFTEN}:trigger"), r#"{"by": "", "reason": "x"}"#).await;
-    assert_eq!((answer.status.as_u16(), answer.wrong()), (422, vec!["by", "reason"]));
+    let answer = api.post(&format!("{OFTEN}:trigger"), r#"{"by": "", "why": "x"}"#).await;
+    assert_eq!((answer.status.as_u16(), answer.wrong()), (422, vec!["by", "why"]));
     assert!(api.get(OFTEN).await.json.get("paused").is_none());
     let text = api.call(Method::POST, &format!("{OFTEN}:pause"), &["content-type: text/plain"], "x").await;
     assert_eq!(text.status, 415);

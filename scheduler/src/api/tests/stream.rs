@@ -45,7 +45,7 @@ async fn who_has_seen_a_part_gets_the_rest() {
     let played = api.lease().await;
     api.report(&played, Outcome::Released { doubt: false }).await;
     let played = api.lease().await;
-    api.store.cancel("default", played.run, "test".to_owned()).await.unwrap();
+    api.store.cancel("default", played.run, "test".into()).await.unwrap();
     api.report(&played, Outcome::Stopped).await;
     let whole = stream(&api, &id, &[]).await;
     assert_eq!(whole.status, 200);

@@ -10,11 +10,12 @@ use crate::api::access::{Caller, Tenant};
 use crate::api::error::Problem;
 use crate::api::extract::{Base, Segment};
 use crate::api::known::Known;
+use crate::api::note::{NoteParameters, Noted};
 
 /// Cancels what waits at once, and asks what runs to stop
 #[utoipa::path(
     delete, path = "/v1/workRequests/{id}", tag = "workRequests", operation_id = "cancelWorkRequest",
-    params(("id" = String, Path, description = "The work request's id")),
+    params(("id" = String, Path, description = "The work request's id"), NoteParameters),
     responses(
         (status = 202, body = View, description = "It is CANCELED, or CANCELING until its worker has stopped it"),
         (status = 404, description = "There is none of this id in the namespace"),
@@ -27,6 +28,7 @@ pub(crate) async fn cancel_work_request(
     caller: Caller,
     Segment(id): Segment,
     base: Base,
+    Noted(note): Noted,
 ) -> Result<Response, Problem> {
-    Ok(accepted(&base, Known::cancel(&state, &tenant, &caller, &id).await?))
+    Ok(accepted(&base, Known::cancel(&state, &tenant, &caller, &id, note).await?))
 }

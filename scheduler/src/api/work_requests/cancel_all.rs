@@ -15,6 +15,7 @@ use crate::api::access::{Caller, Tenant};
 use crate::api::body::{Body, BodyFields, FromBody};
 use crate::api::error::Problem;
 use crate::api::extract::Name;
+use crate::api::note::{self, Note};
 use crate::api::time::Instant;
 
 /// Canceled in one transaction; the locks of one are short.
@@ -50,6 +51,9 @@ pub(crate) struct Cancel {
     /// Who asks, for the histories; default is `api`. The name and prefix of the key stand beside it.
     #[schema(max_length = 200)]
     by: Option<String>,
+    /// Why, in your words: one line.
+    #[schema(max_length = 500)]
+    reason: Option<String>,
 }
 
 impl FromBody for Cancel {
@@ -63,6 +67,7 @@ impl FromBody for Cancel {
             accepted_before: body.maybe_instant("acceptedBefore"),
             dry_run: body.flag("dryRun"),
             by: body.line("by", 200),
+            reason: note::reason(body),
         }
     }
 }
@@ -143,7 +148,7 @@ pub(crate) async fn cancel_work_requests(
         accepted_before: body.accepted_before,
         ..ListFilter::default()
     };
-    let by = caller.actor(body.by.as_deref());
+    let by = caller.asker(Note { by: body.by, reason: body.reason });
     let mut answer = Answer { dry_run: body.dry_run, ..Answer::default() };
     loop {
         let these = state.store.unended(&filter, BATCH).await?;
@@ -154,7 +159,7 @@ pub(crate) async fn cancel_work_requests(
         }
         answer.matched += these.len();
         if !body.dry_run {
-            let done = state.store.cancel_all(&tenant.namespace, &these, &by).await?;
+            let done = state.store.cancel_all(&tenant.namespace, &these, by.clone()).await?;
             answer.canceled += done.canceled;
             answer.canceling += done.canceling;
         }

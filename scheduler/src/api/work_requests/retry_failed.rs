@@ -11,10 +11,12 @@ use super::view::View;
 use super::{find, started};
 use crate::api::ApiState;
 use crate::api::access::{Caller, Tenant};
+use crate::api::body::Body;
 use crate::api::error::Problem;
 use crate::api::extract::{Base, BeforeVerb};
 use crate::api::idempotency::{self, Fields, Key, KeyHeaders};
 use crate::api::jobs;
+use crate::api::note::Note;
 use crate::plan;
 
 /// Children that are read at once.
@@ -27,6 +29,7 @@ const PAGE: i64 = 500;
 #[utoipa::path(
     post, path = "/v1/workRequests/{id}:retryFailed", tag = "workRequests", operation_id = "retryFailedChildren",
     params(("id" = String, Path, description = "The work request's id"), KeyHeaders),
+    request_body(content = Option<Note>, content_type = "application/json"),
     responses(
         (status = 202, body = View, description = "Accepted: the new work request, with `retryOf`",
             headers(
@@ -38,7 +41,9 @@ const PAGE: i64 = 500;
             )),
         (status = 404, description = "There is none of this id in the namespace, or its job is not in force"),
         (status = 409, description = "It has no children, has not ended, or all of them have succeeded"),
-        (status = 422, description = "The key was used for another request"),
+        (status = 413, description = "The body has more than 1 MiB"),
+        (status = 415, description = "The body is not application/json"),
+        (status = 422, description = "A member of the body is wrong, or the key was used for another request"),
     )
 )]
 pub(crate) async fn retry_failed(
@@ -48,6 +53,7 @@ pub(crate) async fn retry_failed(
     BeforeVerb(id): BeforeVerb,
     key: Key,
     base: Base,
+    Body(note): Body<Note>,
 ) -> Result<Response, Problem> {
     let old = find(&state, &tenant, &id).await?;
     let key = key.of(&tenant.namespace, format!("POST /v1/workRequests/{}:retryFailed", old.id), Fields::default);
@@ -70,7 +76,7 @@ pub(crate) async fn retry_failed(
         resource: old.resource,
         retry_of: Some(old.id),
         follow: own_chains,
-        ..plan::parent(&job, caller.actor(None), now)
+        ..plan::parent(&job, caller.asker(note), now)
     };
     let staging = staged(&state, &fan_out, request.id).await?;
     if staging.given().0 == 0 {

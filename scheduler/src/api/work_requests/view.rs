@@ -5,7 +5,7 @@ use reveille_shared::duration::HumanDuration;
 use reveille_shared::fan_out::FailPolicy;
 use reveille_shared::state::{Phase, Status};
 use reveille_shared::store::{MOST_AHEAD, Wait};
-use reveille_shared::work_request::{Children, Happening, HistoryEvent, LogLine, RunError, WorkRequest};
+use reveille_shared::work_request::{Asker, Children, Happening, HistoryEvent, LogLine, RunError, WorkRequest};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -299,9 +299,19 @@ pub(crate) struct EventView {
     /// When the next attempt is due.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_at: Option<Instant>,
+    /// Who asked for it; with a key, its name and prefix.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by: Option<String>,
+    /// Why, in their words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
 }
 
 impl EventView {
+    fn asked_for(self, Asker { by, reason }: Asker) -> Self {
+        Self { by: Some(by), reason, ..self }
+    }
+
     /// What happened, as a word.
     pub(crate) const fn what(&self) -> &'static str {
         self.r#type
@@ -340,7 +350,7 @@ impl From<HistoryEvent> for EventView {
             ..Self::default()
         };
         match what {
-            Happening::Accepted { by } => view("accepted", format!("accepted; asked for by {by}")),
+            Happening::Accepted { by } => view("accepted", format!("accepted; asked for by {by}")).asked_for(by),
             Happening::Held { reason } => view("held", format!("held {reason}")),
             Happening::Admitted => view("admitted", "let go: what it was held for is over".to_owned()),
             Happening::Started { attempt, worker } => Self {
@@ -386,7 +396,9 @@ impl From<HistoryEvent> for EventView {
                 ..view("split", format!("called for {children} children, and ends as they do"))
             },
             Happening::Resent => view("resent", "its trigger was lost and was sent again".to_owned()),
-            Happening::CancelRequested { by } => view("cancelRequested", format!("asked to stop by {by}")),
+            Happening::CancelRequested { by } => {
+                view("cancelRequested", format!("asked to stop by {by}")).asked_for(by)
+            }
             Happening::Returned { reason } => {
                 view("returned", format!("could not be delivered, goes out again: {reason}"))
             }
@@ -402,8 +414,12 @@ impl From<HistoryEvent> for EventView {
                 error: Some(error.clone().into()),
                 ..view("failed", format!("failed: {error}"))
             },
-            Happening::Canceled { attempt, .. } => {
+            Happening::Canceled { attempt, by: None, .. } => {
                 Self { attempt: Some(attempt), ..view("canceled", "canceled".to_owned()) }
+            }
+            Happening::Canceled { attempt, by: Some(by), .. } => {
+                let told = view("canceled", format!("canceled; asked for by {by}"));
+                Self { attempt: Some(attempt), ..told.asked_for(by) }
             }
         }
     }

@@ -138,7 +138,7 @@ mod tests {
         let (at, token, reason) = (Timestamp::UNIX_EPOCH, Uuid::nil(), String::new);
         let error = RunError::new("C", "m");
         let all = [
-            Happening::Accepted { by: reason() },
+            Happening::Accepted { by: reason().into() },
             Happening::Held { reason: reason() },
             Happening::Admitted,
             Happening::Started { attempt: 1, worker: token },
@@ -147,12 +147,12 @@ mod tests {
             Happening::Deferred { attempt: 1, token, reason: reason(), retry_at: at },
             Happening::Parked { attempt: 1, token: None, reason: None, poll_at: at },
             Happening::Split { attempt: 1, token: None, children: 1 },
-            Happening::CancelRequested { by: reason() },
+            Happening::CancelRequested { by: reason().into() },
             Happening::Returned { reason: reason() },
             Happening::Resent,
             Happening::Succeeded { attempt: 1, token: None, verified: false },
             Happening::Failed { attempt: 1, token: None, error },
-            Happening::Canceled { attempt: 1, token: None },
+            Happening::Canceled { attempt: 1, token: None, by: None },
         ];
         for what in all {
             let name = serde_json::to_value(&what).unwrap()["type"].as_str().unwrap().to_owned();

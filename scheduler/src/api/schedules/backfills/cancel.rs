@@ -10,6 +10,7 @@ use crate::api::ApiState;
 use crate::api::access::{Caller, Tenant};
 use crate::api::error::Problem;
 use crate::api::extract::TwoSegments;
+use crate::api::note::{NoteParameters, Noted};
 
 /// Stops a backfill and cancels its runs
 ///
@@ -19,6 +20,7 @@ use crate::api::extract::TwoSegments;
     params(
         ("schedule" = String, Path, description = "The schedule's name"),
         ("id" = String, Path, description = "The backfill's id"),
+        NoteParameters,
     ),
     responses(
         (status = 202, body = View, description = "How it stands now: no further fire is made, and its runs are asked to stop"),
@@ -30,8 +32,9 @@ pub(crate) async fn cancel_backfill(
     Tenant { namespace, .. }: Tenant,
     caller: Caller,
     TwoSegments(schedule, id): TwoSegments,
+    Noted(note): Noted,
 ) -> Result<(StatusCode, Json<View>), Problem> {
     let key = find(&state, &namespace, &schedule, &id).await?.asked.key;
-    let canceled = state.store.cancel_backfill(&key, &id, &caller.actor(None)).await?.ok_or_else(|| unknown(&id))?;
+    let canceled = state.store.cancel_backfill(&key, &id, caller.asker(note)).await?.ok_or_else(|| unknown(&id))?;
     Ok((StatusCode::ACCEPTED, Json(canceled.into())))
 }
