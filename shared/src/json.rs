@@ -102,7 +102,10 @@ mod tests {
         for depth in [200, 10_000, 500_000] {
             for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
                 let text = format!("{}1{}", open.repeat(depth), close.repeat(depth));
-                assert!(read(text.as_bytes()).unwrap_err().to_string().contains("recursion limit"), "{depth} of {open}");
+                assert!(
+                    read(text.as_bytes()).unwrap_err().to_string().contains("recursion limit"),
+                    "{depth} of {open}"
+                );
                 assert!(read(open.repeat(depth).as_bytes()).is_err());
             }
         }
