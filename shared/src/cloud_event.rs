@@ -153,7 +153,7 @@ impl Message {
 
 fn json(body: &[u8]) -> Result<Value, RefusedEvent> {
     // The parser says where, and quotes nothing.
-    serde_json::from_slice(body).map_err(|error| RefusedEvent::malformed(format!("not valid JSON: {error}")))
+    crate::json::read(body).map_err(|error| RefusedEvent::malformed(format!("not valid JSON: {error}")))
 }
 
 fn structured(value: Value) -> Result<CloudEvent, RefusedEvent> {

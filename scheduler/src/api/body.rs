@@ -209,7 +209,7 @@ fn expect_json(headers: &HeaderMap) -> Result<(), Problem> {
 
 fn object(bytes: &[u8]) -> Result<Map<String, Value>, Problem> {
     let refuse = |message: String| Err(Problem::new(StatusCode::BAD_REQUEST, "InvalidJson", message));
-    match serde_json::from_slice(bytes) {
+    match reveille_shared::json::read(bytes) {
         Ok(Value::Object(members)) => Ok(members),
         Ok(Value::Null) => Ok(Map::new()),
         Ok(other) => refuse(format!("the body must be a JSON object, not {}", kind(&other))),

@@ -49,7 +49,7 @@ impl Known {
         Ok(Self { request, wait, ahead, poll_after: Some(poll_after), now })
     }
 
-    /// A page of runs.
+    /// A page of runs, by a token and the name of the parameter that it came in.
     ///
     /// # Errors
     /// 400: the token is not of a page of this list.
@@ -58,11 +58,11 @@ impl Known {
         tenant: &Tenant,
         mut filter: ListFilter,
         limit: u16,
-        page: Option<&str>,
+        (parameter, page): (&str, Option<&str>),
     ) -> Result<Page<Self>, Problem> {
         filter.jobs = tenant.jobs.clone();
         let list = List::of(&("workRequests", &filter));
-        filter.after = list.place(page, |bytes| Uuid::from_slice(bytes).ok().map(WorkRequestId))?;
+        filter.after = list.place_of(parameter, page, |bytes| Uuid::from_slice(bytes).ok().map(WorkRequestId))?;
         let has_no_index = filter.order.by != SortBy::Accepted || filter.resource.is_some();
         let _alone = if has_no_index { Some(state.whole.lock().await) } else { None };
         let found = state.store.work_requests(&filter, i64::from(limit) + 1).await?;

@@ -32,7 +32,7 @@ use super::{
 use crate::transition::Transition;
 
 /// Members of bodies, and parameters, that hold one line of text, and what such a line looks like.
-const LINES: [&str; 3] = ["by", "reason", "worker"];
+const LINES: [&str; 4] = ["by", "description", "reason", "worker"];
 const LINE_PATTERN: &str = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$";
 
 /// Refusals that any operation can answer with.
@@ -220,6 +220,15 @@ fn text(document: utoipa::openapi::OpenApi) -> String {
     ask["name"]["pattern"] = json!(LINE_PATTERN);
     ask["jobs"]["items"]["pattern"] = json!(NAME_PATTERN);
     ask["namespaces"]["items"]["pattern"] = json!(format!("{NAME_PATTERN}|^\\*$"));
+    for body in ["CreateWebhookRequest", "UpdateWebhookRequest"] {
+        let ask = &mut schemas[body]["properties"];
+        for list in ["jobs", "schedules", "statuses"] {
+            ask[list]["uniqueItems"] = json!(true);
+        }
+        for names in ["jobs", "schedules"] {
+            ask[names]["items"]["pattern"] = json!(NAME_PATTERN);
+        }
+    }
     format!("{document:#}\n")
 }
 
@@ -251,7 +260,11 @@ fn complete(method: &str, path: &str, operation: &mut Value) {
             None => operation["parameters"] = json!([header]),
         }
     }
-    for parameter in operation["parameters"].as_array_mut().into_iter().flatten() {
+    // Left out they may be; what they hold is a text, whatever it says.
+    for parameter in operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(kinds) = parameter["schema"].get_mut("type").and_then(Value::as_array_mut) {
+            kinds.retain(|kind| kind != "null");
+        }
         if parameter["in"] == "query" && LINES.iter().any(|line| parameter["name"] == *line) {
             parameter["schema"]["pattern"] = json!(LINE_PATTERN);
         }

@@ -63,14 +63,22 @@ impl List {
         token: Option<&str>,
         read: impl FnOnce(&[u8]) -> Option<T>,
     ) -> Result<Option<T>, Problem> {
+        self.place_of("page", token, read)
+    }
+
+    /// The same of a parameter that has another name.
+    pub(crate) fn place_of<T>(
+        &self,
+        parameter: &str,
+        token: Option<&str>,
+        read: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> Result<Option<T>, Problem> {
         let Some(token) = token else { return Ok(None) };
         let place = unhex(token).filter(|bytes| bytes.len() >= HASH && bytes[..HASH] == self.hash(&bytes[HASH..]));
         place.and_then(|bytes| read(&bytes[HASH..])).map(Some).ok_or_else(|| {
-            let message = "not a page of this list: use nextPage of the page before, with the same filters";
-            Problem::invalid(
-                StatusCode::BAD_REQUEST,
-                vec![Fault { field: "page".to_owned(), message: message.to_owned() }],
-            )
+            let message = "not a page of this list: use what the page before names as the next, with the same filters";
+            let fault = Fault { field: parameter.to_owned(), message: message.to_owned() };
+            Problem::invalid(StatusCode::BAD_REQUEST, vec![fault])
         })
     }
 }

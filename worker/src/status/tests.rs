@@ -44,7 +44,7 @@ impl Stand {
         let (listener, _) = Listener::bind("127.0.0.1:0".parse().unwrap(), &TlsFiles::default(), clock).await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let mut server = JoinSet::new();
-        server.spawn(async move { listener.serve(router(endpoint), std::future::pending()).await.unwrap() });
+        server.spawn(async move { listener.serve(router(endpoint), std::future::pending()).await });
         Self { base, store, _server: server, _folder: folder }
     }
 

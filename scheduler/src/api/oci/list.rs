@@ -132,7 +132,7 @@ pub(crate) async fn list_oci_work_requests(
     uri: Uri,
 ) -> Result<Response, Problem> {
     let mut page = match query.of(tenant.namespace.clone()) {
-        Some(filter) => Known::list(&state, &tenant, filter, query.limit, query.page.as_deref()).await?,
+        Some(filter) => Known::list(&state, &tenant, filter, query.limit, ("page", query.page.as_deref())).await?,
         None => {
             // No token is of a list without pages.
             List::of(&"nothing").place(query.page.as_deref(), |_| None::<()>)?;

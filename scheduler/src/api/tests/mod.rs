@@ -2,6 +2,7 @@
 
 mod access;
 mod backfills;
+mod contract;
 mod definitions;
 mod dialects;
 mod external;

@@ -90,7 +90,7 @@ impl Change {
 #[utoipa::path(
     patch, path = "/v1/webhooks/{id}", tag = "webhooks", operation_id = "updateWebhook",
     params(("id" = String, Path, description = "The webhook's id")),
-    request_body(content = Change, content_type = "application/json"),
+    request_body(content = Option<Change>, content_type = "application/json"),
     responses(
         (status = 200, body = View, description = "The webhook as it is now"),
         (status = 404, description = "There is none of this id in the namespace"),

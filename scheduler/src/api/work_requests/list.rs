@@ -86,6 +86,6 @@ pub(crate) async fn list_work_requests(
         accepted_before: query.accepted_before,
         ..ListFilter::default()
     };
-    let page = Known::list(&state, &tenant, filter, query.limit, query.page.as_deref()).await?;
+    let page = Known::list(&state, &tenant, filter, query.limit, ("page", query.page.as_deref())).await?;
     Ok(page.map(View::from).answer(&uri))
 }

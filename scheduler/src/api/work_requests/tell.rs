@@ -56,8 +56,10 @@ struct Told {
     /// Such as `io.reveille.run.progress`.
     #[schema(pattern = "^io\\.reveille\\.run\\.(heartbeat|progress|log|output|succeeded|failed|canceled|released)$")]
     r#type: String,
+    /// When it happened; at most 5 minutes ahead of the database's clock.
+    time: Instant,
     /// The token of the lease.
-    leasetoken: Option<uuid::Uuid>,
+    leasetoken: uuid::Uuid,
     /// What the type says.
     data: Option<serde_json::Map<String, serde_json::Value>>,
 }
