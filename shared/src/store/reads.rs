@@ -24,14 +24,30 @@ pub(crate) use self::webhooks::{impl_read_webhooks, impl_webhooks};
 
 use super::accept::MOST_APART;
 
-/// A work request with its delivery phase.
-pub(crate) const WORK_REQUEST: &str = "SELECT w.id, w.namespace, w.job, w.job_version, w.queue, w.schedule, w.due_at,
-       w.origin, w.chained_from, w.parent, w.retry_of, w.status, d.phase, d.phase_at, d.hold, d.token, d.worker, d.attempt_until, w.attempt, w.input, w.resource,
-       w.percent, w.message, w.error_code, w.error_message, d.expires_at, w.accepted_at, w.started_at, w.finished_at,
-       f.total AS children_total, f.born AS children_born, f.succeeded AS children_succeeded,
-       f.failed AS children_failed, f.canceled AS children_canceled, f.stopped AS children_stopped,
-       f.policy AS children_policy, f.job AS children_job
-FROM work_requests w LEFT JOIN deliveries d ON d.id = w.id LEFT JOIN fan_outs f ON f.parent = w.id";
+/// What is read of work requests `w`; where they are read follows.
+macro_rules! work_request_columns {
+    () => {
+        "SELECT w.id, w.namespace, w.job, w.job_version, w.queue, w.schedule, w.due_at, w.origin, w.chained_from, w.parent,
+                w.retry_of, w.status, d.phase, d.phase_at, d.hold, d.token, d.worker, d.attempt_until, w.attempt, w.input,
+                w.resource, w.percent, w.message, w.error_code, w.error_message, d.expires_at, w.accepted_at,
+                w.started_at, w.finished_at, f.total AS children_total, f.born AS children_born,
+                f.succeeded AS children_succeeded, f.failed AS children_failed, f.canceled AS children_canceled,
+                f.stopped AS children_stopped, f.policy AS children_policy, f.job AS children_job
+         FROM "
+    };
+}
+pub(crate) use work_request_columns;
+
+/// What belongs to work requests `w` beside their rows: the delivery phase, and the count of children.
+macro_rules! work_request_parts {
+    () => {
+        " LEFT JOIN deliveries d ON d.id = w.id LEFT JOIN fan_outs f ON f.parent = w.id"
+    };
+}
+pub(crate) use work_request_parts;
+
+/// A work request; conditions follow.
+pub(crate) const WORK_REQUEST: &str = concat!(work_request_columns!(), "work_requests w", work_request_parts!());
 
 /// A backfill with the number of its fires whose runs have not ended.
 pub(crate) const BACKFILL: &str =

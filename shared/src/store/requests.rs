@@ -85,23 +85,50 @@ pub struct ListFilter {
 }
 
 /// Where a list reads what its filter compares.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Place {
-    /// What is joined with the work requests `w` for that.
-    pub(crate) join: &'static str,
-    /// Before the names of columns.
-    pub(crate) columns: &'static str,
-    /// The column of ids.
-    pub(crate) id: &'static str,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// All of them.
+    All,
+    /// Those that have not ended.
+    Unended,
+    /// Those that have FAILED or were CANCELED.
+    Unsuccessful,
 }
 
 impl Place {
-    /// All of them.
-    const ALL: Self = Self { join: "", columns: "w.", id: "w.id" };
-    /// Those that have not ended.
-    pub(crate) const UNENDED: Self = Self { join: " JOIN deliveries u ON u.id = w.id", columns: "w.", id: "u.id" };
-    /// Those that have FAILED or were CANCELED.
-    const UNSUCCESSFUL: Self = Self { join: " JOIN unsuccessful u ON u.id = w.id", columns: "u.", id: "u.id" };
+    /// The rows of work requests `w`. Of the unended ones each database has words of its own, which say that the few are looked
+    /// up among the many: statistics know nothing of what has not ended when they were made.
+    pub(crate) const fn rows(self, unended: &'static str) -> &'static str {
+        match self {
+            Self::All => "work_requests w",
+            Self::Unended => unended,
+            Self::Unsuccessful => "unsuccessful u JOIN work_requests w ON w.id = u.id",
+        }
+    }
+
+    /// Before the names of all other columns.
+    pub(crate) const fn columns(self) -> &'static str {
+        match self {
+            Self::All | Self::Unended => "w.",
+            Self::Unsuccessful => "u.",
+        }
+    }
+
+    /// Before the names of the tenant's and the schedule's columns, which unended runs have beside their triggers.
+    pub(crate) const fn kept(self) -> &'static str {
+        match self {
+            Self::All => "w.",
+            Self::Unended | Self::Unsuccessful => "u.",
+        }
+    }
+
+    /// The column of ids.
+    pub(crate) const fn id(self) -> &'static str {
+        match self {
+            Self::All => "w.id",
+            Self::Unended | Self::Unsuccessful => "u.id",
+        }
+    }
 }
 
 impl ListFilter {
@@ -109,11 +136,11 @@ impl ListFilter {
     pub(crate) fn place(&self) -> Place {
         let are_all = |are: fn(&Status) -> bool| !self.status.is_empty() && self.status.iter().all(are);
         if are_all(|status| !status.is_terminal()) {
-            Place::UNENDED
+            Place::Unended
         } else if are_all(|status| matches!(status, Status::Failed | Status::Canceled)) {
-            Place::UNSUCCESSFUL
+            Place::Unsuccessful
         } else {
-            Place::ALL
+            Place::All
         }
     }
 }

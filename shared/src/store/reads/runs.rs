@@ -4,8 +4,8 @@
 /// read at the place.
 macro_rules! let_through {
     ($query:ident, $filter:ident, $place:ident) => {
-        let Place { columns: of, id, .. } = $place;
-        $query.push(" WHERE ").push(of).push("namespace = ").push_bind(&$filter.namespace);
+        let (kept, of, id) = ($place.kept(), $place.columns(), $place.id());
+        $query.push(" WHERE ").push(kept).push("namespace = ").push_bind(&$filter.namespace);
         if let Some(job) = &$filter.job {
             $query.push(" AND ").push(of).push("job = ").push_bind(job);
         }
@@ -17,7 +17,7 @@ macro_rules! let_through {
             $query.push(")");
         }
         if let Some(schedule) = &$filter.schedule {
-            $query.push(" AND ").push(of).push("schedule = ").push_bind(schedule);
+            $query.push(" AND ").push(kept).push("schedule = ").push_bind(schedule);
         }
         if let Some(only) = $filter.id {
             $query.push(" AND ").push(id).push(" = ").push_bind(only.0);
@@ -46,9 +46,10 @@ macro_rules! let_through {
     };
 }
 
-/// Implements [`super::super::database::ReadRuns`] for a type with a pool `read` of database `$db`.
+/// Implements [`super::super::database::ReadRuns`] for a type with a pool `read` of database `$db`; `$unended` is where it reads
+/// unended work requests.
 macro_rules! impl_read_runs {
-    ($database:ty, $db:ty) => {
+    ($database:ty, $db:ty, $unended:literal) => {
         #[async_trait::async_trait]
         impl $crate::store::database::ReadRuns for $database {
             async fn next_due(&self) -> Result<Option<Timestamp>> {
@@ -114,15 +115,15 @@ macro_rules! impl_read_runs {
             }
 
             async fn work_requests(&self, filter: &ListFilter, limit: i64) -> Result<Vec<WorkRequest>> {
-                let mut query = sqlx::QueryBuilder::<$db>::new(WORK_REQUEST);
+                let mut query = sqlx::QueryBuilder::<$db>::new($crate::store::reads::work_request_columns!());
                 let place = filter.place();
-                query.push(place.join);
+                query.push(place.rows($unended)).push($crate::store::reads::work_request_parts!());
                 $crate::store::reads::let_through!(query, filter, place);
                 let Order { by, ascending } = filter.order;
                 if let Some(last) = filter.after {
                     let beyond = if ascending { " > " } else { " < " };
                     if by == SortBy::Accepted {
-                        query.push(" AND ").push(place.id).push(beyond).push_bind(last.0);
+                        query.push(" AND ").push(place.id()).push(beyond).push_bind(last.0);
                     } else {
                         query.push(" AND (").push(by.columns("w").join(", ")).push(")").push(beyond).push("(SELECT ");
                         query.push(by.columns("x").join(", ")).push(" FROM work_requests x WHERE x.id = ");
@@ -130,7 +131,7 @@ macro_rules! impl_read_runs {
                     }
                 }
                 let direction = if ascending { "" } else { " DESC" };
-                let columns = if by == SortBy::Accepted { vec![place.id.to_owned()] } else { by.columns("w") };
+                let columns = if by == SortBy::Accepted { vec![place.id().to_owned()] } else { by.columns("w") };
                 let order: Vec<_> = columns.iter().map(|column| format!("{column}{direction}")).collect();
                 query.push(" ORDER BY ").push(order.join(", ")).push(" LIMIT ").push_bind(limit);
                 let rows: Vec<WorkRequestRow> =
@@ -139,9 +140,9 @@ macro_rules! impl_read_runs {
             }
 
             async fn unended(&self, filter: &ListFilter, limit: i64) -> Result<Vec<WorkRequestId>> {
-                let mut query = sqlx::QueryBuilder::<$db>::new("SELECT u.id FROM work_requests w");
-                let place = Place::UNENDED;
-                query.push(place.join);
+                let mut query = sqlx::QueryBuilder::<$db>::new("SELECT u.id FROM ");
+                let place = Place::Unended;
+                query.push(place.rows($unended));
                 $crate::store::reads::let_through!(query, filter, place);
                 if let Some(last) = filter.after {
                     query.push(" AND u.id > ").push_bind(last.0);

@@ -46,7 +46,12 @@ pub(crate) struct SqliteTx {
 }
 
 impl_read_plans!(Sqlite, sqlx::Sqlite);
-impl_read_runs!(Sqlite, sqlx::Sqlite);
+impl_read_runs!(
+    Sqlite,
+    sqlx::Sqlite,
+    // A cross join is taken in the order in which it is written.
+    "deliveries u CROSS JOIN work_requests w ON w.id = u.id"
+);
 impl_read_answers!(Sqlite, sqlx::Sqlite);
 impl_read_keys!(Sqlite);
 impl_read_fan_outs!(Sqlite, sqlx::Sqlite);
