@@ -7,6 +7,8 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value, json};
 
+use crate::json::whole;
+
 /// The most children of one run.
 pub const MAX_CHILDREN: u32 = 100_000;
 /// The most bytes that the inputs of all children of one run may have as JSON.
@@ -141,7 +143,7 @@ impl FailPolicy {
         };
         let tolerance = match members.get("tolerate").filter(|_| members.len() == 1) {
             Some(Value::Number(number)) => {
-                Tolerance::number(number.as_u64().and_then(|n| u32::try_from(n).ok()).ok_or(InvalidPolicy)?)?
+                Tolerance::number(whole(number).and_then(|n| u32::try_from(n).ok()).ok_or(InvalidPolicy)?)?
             }
             Some(Value::String(text)) if text.ends_with('%') => text.parse()?,
             _ => return Err(InvalidPolicy),

@@ -14,6 +14,16 @@ pub fn read(text: &[u8]) -> Result<Value, serde_json::Error> {
     serde_json::from_slice(text).map(|Strict(value)| value)
 }
 
+/// A whole number, however it is written: `7.0` is 7, as it is to JSON Schema.
+#[must_use]
+pub fn whole(number: &Number) -> Option<i64> {
+    /// Up to here floating point knows each whole number.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    #[allow(clippy::cast_possible_truncation, reason = "it is whole, and small enough")]
+    let written_out = |float: f64| (float.fract() == 0.0 && float.abs() <= EXACT).then_some(float as i64);
+    number.as_i64().or_else(|| number.as_f64().and_then(written_out))
+}
+
 struct Strict(Value);
 
 impl<'de> Deserialize<'de> for Strict {
@@ -108,6 +118,22 @@ mod tests {
                 );
                 assert!(read(open.repeat(depth).as_bytes()).is_err());
             }
+        }
+    }
+
+    #[test]
+    fn a_whole_number_is_one_however_it_is_written() {
+        for (text, expected) in [
+            ("7", Some(7)),
+            ("7.0", Some(7)),
+            ("-0.0", Some(0)),
+            ("4e3", Some(4000)),
+            ("9223372036854775807", Some(i64::MAX)),
+            ("9223372036854775808", None),
+            ("7.5", None),
+            ("1e300", None),
+        ] {
+            assert_eq!(whole(&serde_json::from_str(text).unwrap()), expected, "{text}");
         }
     }
 

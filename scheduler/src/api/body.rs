@@ -9,6 +9,7 @@ use axum::extract::{FromRequest, Request};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use futures_util::StreamExt as _;
+use reveille_shared::json::{self, whole};
 use serde_json::{Map, Value};
 
 use super::error::{Fault, Problem, printable};
@@ -136,7 +137,7 @@ impl BodyFields {
     /// Takes a whole number between `min` and `max`. `null` is the same as no such member.
     pub(crate) fn number(&mut self, name: &str, min: u32, max: u32) -> Option<u32> {
         let value = self.members.remove(name).filter(|value| !value.is_null())?;
-        let read = value.as_u64().and_then(|number| u32::try_from(number).ok());
+        let read = value.as_number().and_then(whole).and_then(|number| u32::try_from(number).ok());
         let read = read.filter(|number| (min..=max).contains(number));
         if read.is_none() {
             self.fault(name, format!("must be a whole number from {min} to {max}"));
@@ -209,7 +210,7 @@ fn expect_json(headers: &HeaderMap) -> Result<(), Problem> {
 
 fn object(bytes: &[u8]) -> Result<Map<String, Value>, Problem> {
     let refuse = |message: String| Err(Problem::new(StatusCode::BAD_REQUEST, "InvalidJson", message));
-    match reveille_shared::json::read(bytes) {
+    match json::read(bytes) {
         Ok(Value::Object(members)) => Ok(members),
         Ok(Value::Null) => Ok(Map::new()),
         Ok(other) => refuse(format!("the body must be a JSON object, not {}", kind(&other))),

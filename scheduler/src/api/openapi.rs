@@ -220,6 +220,9 @@ fn text(document: utoipa::openapi::OpenApi) -> String {
     ask["name"]["pattern"] = json!(LINE_PATTERN);
     ask["jobs"]["items"]["pattern"] = json!(NAME_PATTERN);
     ask["namespaces"]["items"]["pattern"] = json!(format!("{NAME_PATTERN}|^\\*$"));
+    for name in ["id", "source"] {
+        schemas["WorkerEvent"]["properties"][name]["pattern"] = json!(r"^[^\x00-\x1f\x7f-\x9f]+$");
+    }
     for body in ["CreateWebhookRequest", "UpdateWebhookRequest"] {
         let ask = &mut schemas[body]["properties"];
         for list in ["jobs", "schedules", "statuses"] {

@@ -3,9 +3,9 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use reveille_shared::json::whole;
 use reveille_shared::store::{Applied, StoreError};
 use serde::Serialize;
-use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::files::{self, File, MOST_BODY, Texts};
@@ -56,14 +56,15 @@ impl FromBody for Ask {
 }
 
 fn version(body: &mut BodyFields) -> Option<Option<i64>> {
-    match body.take("ifVersion")? {
-        Value::Null => Some(None),
-        Value::Number(number) if number.is_i64() => Some(number.as_i64()),
-        _ => {
-            body.fault("ifVersion", "must be a whole number or null");
-            None
-        }
+    let given = body.take("ifVersion")?;
+    if given.is_null() {
+        return Some(None);
     }
+    let version = given.as_number().and_then(whole);
+    if version.is_none() {
+        body.fault("ifVersion", "must be a whole number or null");
+    }
+    version.map(Some)
 }
 
 /// What is in force now.

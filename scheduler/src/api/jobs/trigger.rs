@@ -28,7 +28,7 @@ const MAX_RESOURCE: usize = 16 * 1024;
 
 /// What to run a job with; everything may be left out.
 #[derive(Debug, ToSchema)]
-#[schema(as = TriggerRequest)]
+#[schema(as = TriggerRequest, examples(json!({"input": {"full": true}, "delay": "10m"})))]
 pub(crate) struct Trigger {
     /// Given to the run: an object whose JSON text has at most 256 KiB.
     #[schema(value_type = Option<std::collections::HashMap<String, Value>>)]
