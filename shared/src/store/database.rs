@@ -57,6 +57,8 @@ pub(crate) trait Database:
     async fn begin(&self) -> Result<Box<dyn Tx>>;
     /// These work requests, those that there are, in any order.
     async fn work_requests_of(&self, ids: &[Uuid]) -> Result<Vec<WorkRequest>>;
+    /// What workers are told of these work requests, those that there are, in any order. It never changes.
+    async fn claimable(&self, ids: &[Uuid]) -> Result<Vec<Claimable>>;
     /// Transactions that have written to histories and whose commits may not be visible yet, by their names.
     async fn writers(&self) -> Result<HashSet<String>>;
     /// Passes a hint on to other processes.
@@ -211,7 +213,6 @@ pub(crate) trait Runs {
     /// Keeps the rows' new state and events.
     async fn save(&mut self, rows: &[&Locked]) -> Result<()>;
     async fn insert_requests(&mut self, requests: &[NewWorkRequest]) -> Result<()>;
-    async fn claimable(&mut self, ids: &[Uuid]) -> Result<Vec<Claimable>>;
     /// Of these (work request, token) pairs, the ones under which an attempt has been ended.
     async fn ended_under(&mut self, pairs: &[(Uuid, Uuid)]) -> Result<HashSet<(Uuid, Uuid)>>;
     async fn save_progress(&mut self, progress: &[Progress]) -> Result<()>;

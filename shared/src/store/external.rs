@@ -105,9 +105,7 @@ impl Store {
         }
         let mut hints = Hints::default();
         let verdict = open(&mut batch, worker, claim, Some(lease.get()), &mut hints);
-        let mut facts = Vec::new();
         if verdict.is_ok() {
-            facts = tx.claimable(&[claim.id.0]).await?;
             if let Some(row) = batch.get(claim.id).filter(|_| !used) {
                 let (namespace, attempt) = (row.namespace.clone(), row.run.attempt);
                 let row = ExternalRow {
@@ -135,6 +133,7 @@ impl Store {
         if let Err(refusal) = verdict {
             return Ok(Err(refusal));
         }
+        let facts = self.db.claimable(&[claim.id.0]).await?;
         let facts: HashMap<_, _> = facts.into_iter().map(|facts| (facts.id, facts)).collect();
         let lease = batch.get(claim.id).and_then(super::transition::Locked::lease);
         let (Some(claimed), Some(lease)) = (granted(&batch, &facts, *claim), lease) else {

@@ -112,6 +112,14 @@ pub struct Loss {
     pub if_overdue: bool,
 }
 
+/// What became of claims, and of the runs.
+struct Opened {
+    batch: Batch,
+    verdicts: Vec<std::result::Result<Claim, Refusal>>,
+    /// How often it was asked in vain whether an attempt had taken effect, where that is in doubt.
+    questions: HashMap<WorkRequestId, u32>,
+}
+
 impl Store {
     /// Opens leases, one answer for each claim in order. Repeating a claim under the same token gives the same lease.
     ///
@@ -119,6 +127,19 @@ impl Store {
     /// [`StoreError::Query`]: repeat the same claims, as the commit may have gone through. [`StoreError::Retired`]: the
     /// worker was taken for dead; a lease would be lost at once.
     pub async fn claim(&self, worker: Uuid, claims: &[Claim]) -> Result<Vec<std::result::Result<Claimed, Refusal>>> {
+        let ids = super::ids(claims.iter().map(|claim| claim.id));
+        // What never changes is read beside the transaction, which is one way to the database less before a run can start.
+        let (mut facts, opened) = tokio::try_join!(self.db.claimable(&ids), self.open_all(worker, claims))?;
+        let Opened { batch, verdicts, questions } = opened;
+        for facts in &mut facts {
+            facts.questions = questions.get(&facts.id).copied().unwrap_or(0);
+        }
+        let facts: HashMap<_, _> = facts.into_iter().map(|facts| (facts.id, facts)).collect();
+        let answer = |claim: Claim| granted(&batch, &facts, claim).ok_or(Refusal::Ended);
+        Ok(verdicts.into_iter().map(|verdict| verdict.and_then(answer)).collect())
+    }
+
+    async fn open_all(&self, worker: Uuid, claims: &[Claim]) -> Result<Opened> {
         let mut tx = self.begin().await?;
         if !tx.lives(worker).await? {
             return Err(StoreError::Retired);
@@ -128,19 +149,16 @@ impl Store {
         let verdicts: Vec<_> =
             claims.iter().map(|claim| open(&mut batch, worker, claim, None, &mut hints).map(|()| *claim)).collect();
         batch.save(&mut *tx).await?;
-        let ids = super::ids(verdicts.iter().flatten().map(|claim| claim.id));
-        let mut facts = if ids.is_empty() { Vec::new() } else { tx.claimable(&ids).await? };
-        for facts in &mut facts {
-            if batch.get(facts.id).is_some_and(|row| row.run.doubt) {
-                let latest = tx.latest(facts.id, LATEST).await?;
-                facts.questions = retry::questions(latest.iter().map(|entry| &entry.what));
+        let mut questions = HashMap::new();
+        for id in verdicts.iter().flatten().map(|claim| claim.id) {
+            if batch.get(id).is_some_and(|row| row.run.doubt) {
+                let latest = tx.latest(id, LATEST).await?;
+                questions.insert(id, retry::questions(latest.iter().map(|entry| &entry.what)));
             }
         }
         crash::around(Commit::Claim, tx.commit()).await?;
         hints.give(self);
-        let facts: HashMap<_, _> = facts.into_iter().map(|facts| (facts.id, facts)).collect();
-        let answer = |claim: Claim| granted(&batch, &facts, claim).ok_or(Refusal::Ended);
-        Ok(verdicts.into_iter().map(|verdict| verdict.and_then(answer)).collect())
+        Ok(Opened { batch, verdicts, questions })
     }
 
     /// Ends lost leases; a report or a release that came first stands. Answers how many were ended.

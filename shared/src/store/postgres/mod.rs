@@ -24,6 +24,7 @@ use super::reads::{
     impl_fan_outs, impl_feed, impl_keys, impl_plain, impl_plain_events, impl_read_answers, impl_read_fan_outs,
     impl_read_feed, impl_read_keys, impl_read_plans, impl_read_runs, impl_read_webhooks, impl_webhooks,
 };
+use super::rows::{Claimable, ClaimableRow};
 use super::{Hint, Kind, SCHEMA, StoreError};
 
 /// The channel on which processes give each other a hint.
@@ -206,6 +207,16 @@ impl Database for Postgres {
             .await
             .map_err(step("begin a transaction"))?;
         Ok(Box::new(PgTx { tx, now }))
+    }
+
+    async fn claimable(&self, ids: &[Uuid]) -> Result<Vec<Claimable>> {
+        let rows: Vec<ClaimableRow> =
+            sqlx::query_as("SELECT id, input, accepted_at FROM work_requests WHERE id = ANY($1)")
+                .bind(ids)
+                .fetch_all(&self.read)
+                .await
+                .map_err(step("read what was claimed"))?;
+        Ok(rows.into_iter().map(Claimable::from).collect())
     }
 
     async fn work_requests_of(&self, ids: &[Uuid]) -> Result<Vec<WorkRequest>> {

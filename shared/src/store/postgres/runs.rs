@@ -12,7 +12,7 @@ use crate::store::fair::Share;
 use crate::store::reads::prelude::*;
 use crate::store::reads::{LOCKED, locked_columns};
 use crate::store::reports::Progress;
-use crate::store::rows::{Claimable, ClaimableRow, LockedRow, phase_columns, priority_column, seq, stream_column};
+use crate::store::rows::{LockedRow, phase_columns, priority_column, seq, stream_column};
 use crate::store::texts::clean;
 use crate::store::transition::Locked;
 
@@ -228,16 +228,6 @@ impl Runs for PgTx {
                 .await
                 .map_err(step("take what has ended"))?;
         Ok(taken.into_iter().collect())
-    }
-
-    async fn claimable(&mut self, ids: &[Uuid]) -> Result<Vec<Claimable>> {
-        let rows: Vec<ClaimableRow> =
-            sqlx::query_as("SELECT id, input, accepted_at FROM work_requests WHERE id = ANY($1)")
-                .bind(ids)
-                .fetch_all(&mut *self.tx)
-                .await
-                .map_err(step("read what was claimed"))?;
-        Ok(rows.into_iter().map(Claimable::from).collect())
     }
 
     async fn ended_under(&mut self, pairs: &[(Uuid, Uuid)]) -> Result<HashSet<(Uuid, Uuid)>> {

@@ -22,6 +22,7 @@ use super::reads::{
     impl_fan_outs, impl_feed, impl_keys, impl_plain, impl_plain_events, impl_read_answers, impl_read_fan_outs,
     impl_read_feed, impl_read_keys, impl_read_plans, impl_read_runs, impl_read_webhooks, impl_webhooks,
 };
+use super::rows::{Claimable, ClaimableRow};
 use super::{Hint, Kind, SCHEMA, StoreError};
 use crate::clock::Clock;
 
@@ -147,6 +148,20 @@ impl Database for Sqlite {
     async fn begin(&self) -> Result<Box<dyn Tx>> {
         let tx = self.write.begin_with("BEGIN IMMEDIATE").await.map_err(step("begin a transaction"))?;
         Ok(Box::new(SqliteTx { tx, now: self.clock.now() }))
+    }
+
+    async fn claimable(&self, ids: &[Uuid]) -> Result<Vec<Claimable>> {
+        let mut claimable = Vec::with_capacity(ids.len());
+        for id in ids {
+            let row: Option<ClaimableRow> =
+                sqlx::query_as("SELECT id, input, accepted_at FROM work_requests WHERE id = $1")
+                    .bind(id)
+                    .fetch_optional(&self.read)
+                    .await
+                    .map_err(step("read what was claimed"))?;
+            claimable.extend(row.map(Claimable::from));
+        }
+        Ok(claimable)
     }
 
     async fn work_requests_of(&self, ids: &[Uuid]) -> Result<Vec<WorkRequest>> {

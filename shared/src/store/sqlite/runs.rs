@@ -12,7 +12,7 @@ use crate::store::fair::Share;
 use crate::store::reads::LOCKED;
 use crate::store::reads::prelude::*;
 use crate::store::reports::Progress;
-use crate::store::rows::{Claimable, ClaimableRow, LockedRow, phase_columns, priority_column, seq, stream_column};
+use crate::store::rows::{LockedRow, phase_columns, priority_column, seq, stream_column};
 use crate::store::texts::clean;
 use crate::store::transition::Locked;
 use crate::work_request::{Happening, Origin};
@@ -208,20 +208,6 @@ impl Runs for SqliteTx {
             }
         }
         Ok(taken)
-    }
-
-    async fn claimable(&mut self, ids: &[Uuid]) -> Result<Vec<Claimable>> {
-        let mut claimable = Vec::with_capacity(ids.len());
-        for id in ids {
-            let row: Option<ClaimableRow> =
-                sqlx::query_as("SELECT id, input, accepted_at FROM work_requests WHERE id = $1")
-                    .bind(id)
-                    .fetch_optional(&mut *self.tx)
-                    .await
-                    .map_err(step("read what was claimed"))?;
-            claimable.extend(row.map(Claimable::from));
-        }
-        Ok(claimable)
     }
 
     async fn ended_under(&mut self, pairs: &[(Uuid, Uuid)]) -> Result<HashSet<(Uuid, Uuid)>> {
