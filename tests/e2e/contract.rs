@@ -30,7 +30,7 @@ schedules:
 const SECRET_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
 /// What no schema can say: why something that fits it may be refused all the same.
-const MEANT: [&str; 14] = [
+const MEANT: [&str; 15] = [
     "\"detail\":\"page: not a page of this list",
     "\"detail\":\"pageToken: not a page of this list",
     "is another name for Idempotency-Key",
@@ -39,6 +39,7 @@ const MEANT: [&str; 14] = [
     "it needs inputs",
     "must not hold the character U+0000",
     "is before from",
+    "nothing can be both",
     "is not in the future",
     "there is no due time from",
     "due times, and the most is",

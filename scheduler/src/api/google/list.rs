@@ -28,7 +28,7 @@ pub(crate) struct Asked {
     /// `nextPageToken` of the page before.
     page_token: Option<String>,
     /// Like `done=false AND job=invoice-run`: of `done`, `status`, `job` and `schedule`.
-    #[param(value_type = Option<String>, pattern = r#"^((^| AND) *(done *= *"?(true|false)|status *= *"?(ACCEPTED|IN_PROGRESS|CANCELING|SUCCEEDED|FAILED|CANCELED)|(job|schedule) *= *"?[a-z0-9][a-z0-9._-]{0,63})"? *)*$"#)]
+    #[param(value_type = Option<String>, pattern = r#"^((^| AND ) *(done *= *"?(true|false)|status *= *"?(ACCEPTED|IN_PROGRESS|CANCELING|SUCCEEDED|FAILED|CANCELED)|(job|schedule) *= *"?[a-z0-9][a-z0-9._-]{0,63})"? *)*$"#)]
     filter: Filter,
     /// There are no partial answers.
     #[param(value_type = Option<bool>)]
