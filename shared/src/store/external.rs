@@ -105,24 +105,24 @@ impl Store {
         }
         let mut hints = Hints::default();
         let verdict = open(&mut batch, worker, claim, Some(lease.get()), &mut hints);
-        if verdict.is_ok() {
-            if let Some(row) = batch.get(claim.id).filter(|_| !used) {
-                let (namespace, attempt) = (row.namespace.clone(), row.run.attempt);
-                let row = ExternalRow {
-                    run: claim.id,
-                    token: claim.token,
-                    namespace,
-                    worker,
-                    attempt,
-                    lease: *lease,
-                    retry: *retry,
-                    ended: None,
-                    words: None,
-                    output: None,
-                    has_own: false,
-                };
-                tx.put_external(&row).await?;
-            }
+        if verdict.is_ok()
+            && let Some(row) = batch.get(claim.id).filter(|_| !used)
+        {
+            let (namespace, attempt) = (row.namespace.clone(), row.run.attempt);
+            let row = ExternalRow {
+                run: claim.id,
+                token: claim.token,
+                namespace,
+                worker,
+                attempt,
+                lease: *lease,
+                retry: *retry,
+                ended: None,
+                words: None,
+                output: None,
+                has_own: false,
+            };
+            tx.put_external(&row).await?;
         }
         batch.save(&mut *tx).await?;
         if verdict.is_ok() {
