@@ -74,8 +74,8 @@ export const history = (name) => get(`${at(name)}/history?limit=20`);
 export const explain = (name, instant) => get(`${at(name)}/explain${instant ? `?at=${encodeURIComponent(instant)}` : ""}`);
 export const pause = (name, note) => post(`${at(name)}:pause`, note);
 export const resume = (name, note) => post(`${at(name)}:resume`, note);
-export const fire = (name, by) => post(`${at(name)}:trigger`, { by });
-export const cancelBackfill = (name, id) => accepted("DELETE", `${at(name)}/backfills/${named(id)}`);
+export const fire = (name, note) => post(`${at(name)}:trigger`, note);
+export const cancelBackfill = (name, id, note) => accepted("DELETE", `${at(name)}/backfills/${named(id)}?${new URLSearchParams(note)}`);
 
 /** Who is calling, and what they may do. */
 export const whoami = () => get("/v1/whoami");
@@ -96,7 +96,7 @@ export const getRun = (id) => get(run(id));
 export const events = (id) => get(`${run(id)}/events?limit=1000`);
 export const logs = (id, page) => get(`${run(id)}/logs?limit=1000${page ? `&page=${page}` : ""}`);
 export const result = (id) => get(`${run(id)}/result`);
-export const cancel = (id) => accepted("DELETE", run(id));
+export const cancel = (id, note) => accepted("DELETE", `${run(id)}?${new URLSearchParams(note)}`);
 
 /** Triggers a job; `key` makes it safe to ask twice. */
 export function trigger(job, body, key) {

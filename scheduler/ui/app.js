@@ -177,44 +177,27 @@ function toast(...content) {
   toastTimer = setTimeout(() => { at("toast").hidden = true; }, 6000);
 }
 
-async function cancel(run) {
-  if (!confirm(`Cancel this run of ${run.job}?`)) return;
-  try {
-    await api.cancel(run.id);
-  } catch (error) {
-    toast(error.message);
-  }
-  refresh();
-}
+const cancel = (run) => askNote(`Cancel this run of ${run.job}`, "What runs is asked to stop; what waits ends at once.", (note) => api.cancel(run.id, note));
 
 const scheduleActions = {
   pause: (item) => askNote(`Pause ${item.name}`, "Nothing is due until it is resumed; what is due meanwhile is skipped.", (note) => api.pause(item.name, note)),
   resume: (item) => askNote(`Resume ${item.name}`, "It is due again from now on.", (note) => api.resume(item.name, note)),
-  fire: (item) => askNote(`Run ${item.name} now`, `Beside its due times: ${item.trigger.join(", ")}.`, ({ by }) => api.fire(item.name, by), false),
-  async cancelBackfill(name, item) {
-    if (!confirm(`Cancel backfill ${item.id} and its runs?`)) return;
-    try {
-      await api.cancelBackfill(name, item.id);
-    } catch (error) {
-      toast(error.message);
-    }
-    refresh();
-  },
+  fire: (item) => askNote(`Run ${item.name} now`, `Beside its due times: ${item.trigger.join(", ")}.`, (note) => api.fire(item.name, note)),
+  cancelBackfill: (name, item) => askNote(`Cancel backfill ${item.id}`, "Its runs are canceled with it.", (note) => api.cancelBackfill(name, item.id, note)),
 };
 
 let sendNote = null;
 
 /** Asks who wants it and why, and then does it. */
-function askNote(title, about, send, withReason = true) {
+function askNote(title, about, send) {
   sendNote = send;
   at("note-title").textContent = title;
   at("note-about").textContent = about;
   at("note-by").value = localStorage.getItem("by") ?? "";
   at("note-reason").value = "";
-  at("note-reason").parentElement.hidden = !withReason;
   at("note-problem").hidden = true;
   at("note").showModal();
-  at(withReason ? "note-reason" : "note-by").focus();
+  at("note-reason").focus();
 }
 
 async function submitNote(event) {
