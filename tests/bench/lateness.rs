@@ -170,7 +170,10 @@ async fn receive(mut deliveries: Box<dyn Subscription>, hand_over: mpsc::Sender<
         {
             batch.push((delivery, SystemClock.now()));
         }
-        let triggers: Vec<_> = batch.iter().map(|(delivery, at)| (delivery.triggers[0].clone(), *at)).collect();
+        // What had to wait for room may share a message.
+        let all =
+            batch.iter().flat_map(|(delivery, at)| delivery.triggers.iter().map(|trigger| (trigger.clone(), *at)));
+        let triggers: Vec<_> = all.collect();
         deliveries.ack(batch.into_iter().map(|(delivery, _)| delivery).collect()).await;
         for trigger in triggers {
             hand_over.send(trigger).await?;
