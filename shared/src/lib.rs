@@ -9,7 +9,7 @@
 //! - [`work_request`]: the durable record of one run and its history.
 //! - [`trigger`]: the one-way message.
 //! - [`cloud_event`], [`run_event`]: what workers in other languages tell of their runs.
-//! - [`json`]: JSON from outside, in which nothing is said twice.
+//! - [`name`]: what can be the name of something; [`json`]: JSON from outside, in which nothing is said twice.
 //! - [`access`]: API keys, and what they let their holders do.
 //! - [`store`]: the durable truth, on PostgreSQL or SQLite.
 //! - [`broker`]: the wake-ups, on RabbitMQ or in process.
@@ -31,6 +31,7 @@ pub mod fan_out;
 pub mod json;
 pub mod lifecycle;
 pub mod listen;
+pub mod name;
 pub mod periodic;
 pub mod retry;
 pub mod run_event;

@@ -7,7 +7,7 @@ use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
 use axum::http::header::HOST;
 use axum::http::request::Parts;
-pub(crate) use reveille_shared::access::is_name;
+pub(crate) use reveille_shared::name::{RULE, is_name};
 use utoipa::IntoParams;
 
 use super::ApiState;
@@ -24,11 +24,10 @@ pub(crate) const NAMESPACE_HEADER: &str = "x-reveille-namespace";
 pub(crate) struct Name(pub(crate) String);
 
 impl FromStr for Name {
-    type Err = &'static str;
+    type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = "not a name: names have 1 to 64 of a-z 0-9 - _ . with a letter or digit first";
-        is_name(text).then(|| Self(text.to_owned())).ok_or(wrong)
+        if is_name(text) { Ok(Self(text.to_owned())) } else { Err(format!("not a name: names have {RULE}")) }
     }
 }
 

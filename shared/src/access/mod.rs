@@ -13,6 +13,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::name::{RULE, is_name};
+
 pub use self::key_text::{KeyText, MalformedKey};
 pub use self::rule::{Denied, Reach, Rule};
 
@@ -62,14 +64,6 @@ const MOST_NAMES: usize = 100;
 /// What stands for all names in a list.
 const ALL_NAMES: &str = "*";
 
-/// Whether `text` can be the name of something; the same rule as in definitions.
-#[must_use]
-pub fn is_name(text: &str) -> bool {
-    let starts_well = text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
-    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');
-    starts_well && text.len() <= 64 && text.chars().all(allowed)
-}
-
 /// Why a list is not one of names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WrongNames {
@@ -77,7 +71,7 @@ pub enum WrongNames {
     #[error("must be a list of 1 to {MOST_NAMES} names")]
     Count,
     /// Some are none.
-    #[error("names have 1 to 64 of a-z 0-9 - _ . with a letter or digit first")]
+    #[error("names have {RULE}")]
     Rule,
 }
 

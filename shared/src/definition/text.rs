@@ -14,6 +14,7 @@ use super::scope::Scope;
 use crate::due;
 use crate::duration::HumanDuration;
 use crate::fan_out::Tolerance;
+use crate::name;
 
 /// A kind of text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -224,15 +225,14 @@ fn matching(text: &str, allowed: impl Fn(u8) -> bool, what: &str) -> Result<(), 
 }
 
 fn name(text: &str) -> Result<(), Complaint> {
-    let allowed = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '-' | '_' | '.');
-    let starts_well = text.starts_with(|c: char| matches!(c, 'a'..='z' | '0'..='9'));
-    if starts_well && text.len() <= 64 && text.chars().all(allowed) {
+    if name::is_name(text) {
         return Ok(());
     }
-    let better: String = text.to_lowercase().chars().map(|c| if allowed(c) { c } else { '-' }).take(64).collect();
+    let allowed = |c| if name::is_allowed(c) { c } else { '-' };
+    let better: String = text.to_lowercase().chars().map(allowed).take(64).collect();
     let better = better.trim_start_matches(['-', '_', '.']);
-    let rule = "use 1 to 64 of a-z 0-9 - _ . with a letter or digit first";
-    let hint = if better.is_empty() { rule.to_owned() } else { format!("{rule}, for example `{better}`") };
+    let example = if better.is_empty() { String::new() } else { format!(", for example `{better}`") };
+    let hint = format!("use {}{example}", name::RULE);
     Err(complaint(format!("`{}` is not a valid name", short(text)), hint))
 }
 

@@ -146,7 +146,7 @@ fn named(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let name = match (given.next(), given.next()) {
         (None, _) => return Ok(None),
         (Some(value), None) => value.to_str().unwrap_or("\u{fffd}").parse::<Name>(),
-        (Some(_), Some(_)) => Err("given more than once"),
+        (Some(_), Some(_)) => Err("given more than once".to_owned()),
     };
     name.map(|Name(name)| Some(name)).map_err(|message| {
         let fault = Fault { field: "X-Reveille-Namespace".to_owned(), message: message.to_owned() };

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::api::body::{BodyFields, is_line, kind};
 use crate::api::error::printable;
-use crate::api::extract::is_name;
+use crate::api::extract::{RULE, is_name};
 use crate::webhooks::targets::LONGEST_URL;
 
 /// Names in one filter at most.
@@ -104,7 +104,7 @@ fn unreadable(name: &str, text: &str) -> String {
     let text = printable(text);
     match name {
         "statuses" => format!("{text} is none of {}", Status::ALL.map(Status::as_str).join(", ")),
-        _ => format!("{text} is not a name: names have 1 to 64 of a-z 0-9 - _ . with a letter or digit first"),
+        _ => format!("{text} is not a name: names have {RULE}"),
     }
 }
 
