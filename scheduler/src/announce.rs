@@ -89,10 +89,11 @@ impl Announcer {
     /// out, while the broker confirms.
     async fn tell_all(&self, generation: Generation) -> Result<AnnounceReport, StoreError> {
         let mut report = AnnounceReport::default();
-        let mut untold = self.store.untold(0, BATCH).await?;
+        let mut untold = self.store.untold(&[], BATCH).await?;
         let mut told = Vec::new();
-        while let Some(last) = untold.last().filter(|_| self.leadership.current() == Some(generation)) {
-            let next = self.store.untold(last.number, BATCH);
+        while !untold.is_empty() && self.leadership.current() == Some(generation) {
+            let in_flight: Vec<i64> = told.iter().copied().chain(untold.iter().map(|entry| entry.number)).collect();
+            let next = self.store.untold(&in_flight, BATCH);
             let (next, (telling, kept), taken_out) = tokio::join!(next, self.tell(untold), self.store.told(&told));
             report = AnnounceReport { told: report.told + telling.len(), kept };
             told = telling;

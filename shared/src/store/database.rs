@@ -141,7 +141,7 @@ pub(crate) trait ReadRuns {
     async fn overdue_leases(&self, now: Timestamp, limit: i64) -> Result<Vec<HeldLease>>;
     async fn abandoned(&self, now: Timestamp, limit: i64) -> Result<Vec<HeldLease>>;
     async fn tells_transitions(&self) -> Result<bool>;
-    async fn untold(&self, after: i64, limit: i64) -> Result<Vec<InOutbox>>;
+    async fn untold(&self, besides: &[i64], limit: i64) -> Result<Vec<InOutbox>>;
 }
 
 /// Reads for those who wait for an answer, likewise.

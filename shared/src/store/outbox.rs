@@ -38,15 +38,19 @@ impl Store {
         crash::around(Commit::TellTransitions, tx.commit()).await
     }
 
-    /// Up to `limit` entries that are to be told and have higher numbers than `after`, in the order of their numbers. None at
-    /// all only if there are none: what was deleted before it was told, run or entry, is in nobody's way.
+    /// Up to `limit` entries that are to be told, `besides` those of these numbers, in the order of their numbers: of one run
+    /// none before an earlier one, unless that is among `besides`. None at all only if there are none: what was deleted before
+    /// it was told, run or entry, is in nobody's way.
+    ///
+    /// To go on from the last number would not do: an earlier entry of a run may appear below it, together with a later one
+    /// above.
     ///
     /// # Errors
     /// [`super::StoreError::Query`].
-    pub async fn untold(&self, after: i64, limit: i64) -> Result<Vec<Untold>> {
+    pub async fn untold(&self, besides: &[i64], limit: i64) -> Result<Vec<Untold>> {
         loop {
             let (mut untold, mut gone) = (Vec::new(), Vec::new());
-            for entry in self.db.untold(after, limit).await? {
+            for entry in self.db.untold(besides, limit).await? {
                 match entry {
                     Ok(entry) => untold.push(entry),
                     Err(number) => gone.push(number),

@@ -106,14 +106,16 @@ FROM deliveries d JOIN work_requests w USING (id)
 LEFT JOIN external_leases e ON e.work_request_id = d.id AND e.token = d.token
 WHERE d.phase = 'leased'";
 
-/// Up to `$2` entries of an outbox with higher numbers than `$1`.
+/// Up to `$1` entries of an outbox, in the order of their numbers; which ones, says the condition.
 macro_rules! in_outbox {
-    ($outbox:literal) => {
+    ($outbox:literal, $which:literal) => {
         concat!(
             "SELECT o.number, o.work_request_id AS id, o.seq, w.namespace, w.job, w.schedule, e.at, e.what
              FROM (SELECT number, work_request_id, seq FROM ",
             $outbox,
-            " WHERE number > $1 ORDER BY number LIMIT $2) AS o
+            " WHERE ",
+            $which,
+            " ORDER BY number LIMIT $1) AS o
              LEFT JOIN events e ON e.work_request_id = o.work_request_id AND e.seq = o.seq
              LEFT JOIN work_requests w ON w.id = o.work_request_id
              ORDER BY o.number"

@@ -59,7 +59,8 @@ impl_read_runs!(
     Postgres,
     sqlx::Postgres,
     // Nothing of what is within is known to whoever plans what is around it.
-    "deliveries u CROSS JOIN LATERAL (SELECT * FROM work_requests x WHERE x.id = u.id OFFSET 0) AS w"
+    "deliveries u CROSS JOIN LATERAL (SELECT * FROM work_requests x WHERE x.id = u.id OFFSET 0) AS w",
+    "number NOT IN (SELECT value::bigint FROM json_array_elements_text($2::json))"
 );
 impl_read_answers!(Postgres, sqlx::Postgres);
 impl_read_keys!(Postgres);

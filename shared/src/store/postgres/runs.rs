@@ -334,5 +334,3 @@ impl PgTx {
         .map_err(step("lock work requests"))
     }
 }
-
-impl PgTx {}

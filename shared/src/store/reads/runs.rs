@@ -47,9 +47,9 @@ macro_rules! let_through {
 }
 
 /// Implements [`super::super::database::ReadRuns`] for a type with a pool `read` of database `$db`; `$unended` is where it reads
-/// unended work requests.
+/// unended work requests, `$not_among` says of a number that it is not in the JSON array `$2`.
 macro_rules! impl_read_runs {
-    ($database:ty, $db:ty, $unended:literal) => {
+    ($database:ty, $db:ty, $unended:literal, $not_among:literal) => {
         #[async_trait::async_trait]
         impl $crate::store::database::ReadRuns for $database {
             async fn next_due(&self) -> Result<Option<Timestamp>> {
@@ -343,10 +343,10 @@ macro_rules! impl_read_runs {
                     .map_err(step("look whether transitions are told"))
             }
 
-            async fn untold(&self, after: i64, limit: i64) -> Result<Vec<InOutbox>> {
-                let rows: Vec<UntoldRow> = sqlx::query_as(in_outbox!("outbox"))
-                    .bind(after)
+            async fn untold(&self, besides: &[i64], limit: i64) -> Result<Vec<InOutbox>> {
+                let rows: Vec<UntoldRow> = sqlx::query_as(in_outbox!("outbox", $not_among))
                     .bind(limit)
+                    .bind(Json(besides))
                     .fetch_all(&self.read)
                     .await
                     .map_err(step("read what is to be told"))?;

@@ -244,8 +244,7 @@ macro_rules! impl_webhooks {
             }
 
             async fn webhook_entries(&mut self, limit: i64) -> Result<Vec<InOutbox>> {
-                let rows: Vec<UntoldRow> = sqlx::query_as(in_outbox!("webhook_outbox"))
-                    .bind(0_i64)
+                let rows: Vec<UntoldRow> = sqlx::query_as(in_outbox!("webhook_outbox", "true"))
                     .bind(limit)
                     .fetch_all(&mut *self.tx)
                     .await

@@ -51,7 +51,8 @@ impl_read_runs!(
     Sqlite,
     sqlx::Sqlite,
     // A cross join is taken in the order in which it is written.
-    "deliveries u CROSS JOIN work_requests w ON w.id = u.id"
+    "deliveries u CROSS JOIN work_requests w ON w.id = u.id",
+    "number NOT IN (SELECT value FROM json_each($2))"
 );
 impl_read_answers!(Sqlite, sqlx::Sqlite);
 impl_read_keys!(Sqlite);
