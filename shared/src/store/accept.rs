@@ -11,7 +11,7 @@ use super::rows::malformed;
 use super::texts::{asker_without_nul, error_without_nul};
 use super::transition::Batch;
 use super::unique::{self, UniqueKey};
-use super::{Hint, Result, Store, StoreError};
+use super::{Hint, Kind, Result, Store, StoreError};
 use crate::broker::Route;
 use crate::crash::{self, Commit};
 use crate::definition::{Job, Priority};
@@ -120,6 +120,11 @@ impl NewWorkRequest {
             && self.rate.is_none()
     }
 
+    /// Nothing else has to be known to accept it, not even what time it is.
+    fn is_plain(&self) -> bool {
+        self.goes_out_at_once() && self.unique.is_none() && self.expires.is_none()
+    }
+
     /// When its trigger may go out at the earliest.
     pub(crate) fn due_at(&self, now: Timestamp) -> Timestamp {
         now.saturating_add(self.delay.signed()).unwrap_or(Timestamp::MAX)
@@ -223,9 +228,15 @@ impl Store {
         key: Option<&IdempotencyKey>,
         send: bool,
     ) -> Result<(Acceptance, Option<Outgoing>)> {
-        let mut tx = self.begin().await?;
         let id = request.id;
         request.sent = send && request.goes_out_at_once();
+        if key.is_none() && request.sent && request.is_plain() && self.kind() == Kind::Postgres {
+            let accepted = crash::around(Commit::Accept, self.db.accept(&request)).await?;
+            if let Some(now) = accepted {
+                return Ok((Acceptance::New(id), Some(Outgoing::at_birth(&request, now))));
+            }
+        }
+        let mut tx = self.begin().await?;
         let mut requests = vec![request];
         let same = unique::join(&mut *tx, &mut requests).await?.remove(&id);
         if let Some(key) = key

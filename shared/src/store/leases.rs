@@ -112,14 +112,6 @@ pub struct Loss {
     pub if_overdue: bool,
 }
 
-/// What became of claims, and of the runs.
-struct Opened {
-    batch: Batch,
-    verdicts: Vec<std::result::Result<Claim, Refusal>>,
-    /// How often it was asked in vain whether an attempt had taken effect, where that is in doubt.
-    questions: HashMap<WorkRequestId, u32>,
-}
-
 impl Store {
     /// Opens leases, one answer for each claim in order. Repeating a claim under the same token gives the same lease.
     ///
@@ -127,10 +119,39 @@ impl Store {
     /// [`StoreError::Query`]: repeat the same claims, as the commit may have gone through. [`StoreError::Retired`]: the
     /// worker was taken for dead; a lease would be lost at once.
     pub async fn claim(&self, worker: Uuid, claims: &[Claim]) -> Result<Vec<std::result::Result<Claimed, Refusal>>> {
+        let mut answers = self.claim_free(worker, claims).await?;
+        let left: Vec<_> =
+            claims.iter().zip(&answers).filter(|(_, answer)| answer.is_none()).map(|(claim, _)| *claim).collect();
+        let mut rest = if left.is_empty() { Vec::new() } else { self.claim_locked(worker, &left).await? }.into_iter();
+        Ok(answers
+            .iter_mut()
+            .map(|answer| answer.take().map_or_else(|| rest.next().unwrap_or(Err(Refusal::Ended)), Ok))
+            .collect())
+    }
+
+    /// Opens leases of runs that nobody else wants at the same time, in two ways to the database.
+    async fn claim_free(&self, worker: Uuid, claims: &[Claim]) -> Result<Vec<Option<Claimed>>> {
+        let (mut batch, facts) = Batch::look(&*self.db, claims.iter().map(|claim| claim.id), true).await?;
+        let mut hints = Hints::default();
+        let mut claim_one = |claim: &Claim| {
+            // What is in doubt has more to be read.
+            let is_plain = batch.get(claim.id).is_some_and(|row| !row.run.doubt);
+            is_plain && open(&mut batch, worker, claim, None, &mut hints).is_ok()
+        };
+        let opened: Vec<bool> = claims.iter().map(&mut claim_one).collect();
+        let kept = batch.replace(&*self.db, Commit::Claim, Some(worker)).await?;
+        hints.give(self);
+        let answer = |(claim, opened): (&Claim, bool)| {
+            if opened && kept.contains(&claim.id.0) { granted(&batch, &facts, *claim) } else { None }
+        };
+        Ok(claims.iter().zip(opened).map(answer).collect())
+    }
+
+    async fn claim_locked(&self, worker: Uuid, claims: &[Claim]) -> Result<Vec<std::result::Result<Claimed, Refusal>>> {
         let ids = super::ids(claims.iter().map(|claim| claim.id));
-        // What never changes is read beside the transaction, which is one way to the database less before a run can start.
+        // What never changes is read beside the transaction.
         let (mut facts, opened) = tokio::try_join!(self.db.claimable(&ids), self.open_all(worker, claims))?;
-        let Opened { batch, verdicts, questions } = opened;
+        let (batch, verdicts, questions) = opened;
         for facts in &mut facts {
             facts.questions = questions.get(&facts.id).copied().unwrap_or(0);
         }
@@ -139,7 +160,13 @@ impl Store {
         Ok(verdicts.into_iter().map(|verdict| verdict.and_then(answer)).collect())
     }
 
-    async fn open_all(&self, worker: Uuid, claims: &[Claim]) -> Result<Opened> {
+    /// Answers the runs, what became of each claim, and how often it was asked in vain whether an attempt had taken effect,
+    /// where that is in doubt.
+    async fn open_all(
+        &self,
+        worker: Uuid,
+        claims: &[Claim],
+    ) -> Result<(Batch, Vec<std::result::Result<Claim, Refusal>>, HashMap<WorkRequestId, u32>)> {
         let mut tx = self.begin().await?;
         if !tx.lives(worker).await? {
             return Err(StoreError::Retired);
@@ -158,7 +185,7 @@ impl Store {
         }
         crash::around(Commit::Claim, tx.commit()).await?;
         hints.give(self);
-        Ok(Opened { batch, verdicts, questions })
+        Ok((batch, verdicts, questions))
     }
 
     /// Ends lost leases; a report or a release that came first stands. Answers how many were ended.

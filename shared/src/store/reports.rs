@@ -1,6 +1,6 @@
 //! How attempts end, and what they say until then: told by their workers under their leases (I3).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::fan_outs::{self, NoSplit};
 use super::texts::{error_without_nul, json_without_nul, without_nul};
-use super::transition::{Batch, Hints};
+use super::transition::{Batch, Hints, Locked};
 use super::{Result, Store};
 use crate::crash::{self, Commit};
 use crate::fan_out::FailPolicy;
@@ -126,6 +126,39 @@ impl Store {
     /// # Errors
     /// [`super::StoreError::Query`]: repeat the same reports, as the commit may have gone through.
     pub async fn report(&self, reports: Vec<Report>) -> Result<Vec<std::result::Result<(), Refusal>>> {
+        let kept = self.report_free(&reports).await?;
+        let left: Vec<_> =
+            reports.into_iter().zip(&kept).filter(|(_, kept)| !**kept).map(|(report, _)| report).collect();
+        let mut rest = if left.is_empty() { Vec::new() } else { self.report_locked(left).await? }.into_iter();
+        Ok(kept
+            .into_iter()
+            .map(|kept| if kept { Ok(()) } else { rest.next().unwrap_or(Err(Refusal::Ended)) })
+            .collect())
+    }
+
+    /// Records the ends of attempts whose runs nobody else wants at the same time, in two ways to the database; answers which
+    /// reports were recorded.
+    async fn report_free(&self, reports: &[Report]) -> Result<Vec<bool>> {
+        let (mut batch, _) = Batch::look(&*self.db, reports.iter().map(|report| report.id), false).await?;
+        let mut left = HashSet::new();
+        let mut end = |Report { id, token, outcome }: Report| {
+            // What children it is to have is read under a lock; what comes behind a report that is left is left too.
+            let ended =
+                !left.contains(&id) && told(token, outcome).is_ok_and(|told| told.apply(&mut batch, id).is_ok());
+            if !ended {
+                left.insert(id);
+            }
+            ended
+        };
+        let applied: Vec<bool> = reports.iter().map(|report| end(report.clone())).collect();
+        let kept = batch.replace(&*self.db, Commit::Report, None).await?;
+        let mut hints = Hints::default();
+        batch.rows().filter(|row| kept.contains(&row.id.0)).for_each(|row| hints.after(row));
+        hints.give(self);
+        Ok(reports.iter().zip(applied).map(|(report, applied)| applied && kept.contains(&report.id.0)).collect())
+    }
+
+    async fn report_locked(&self, reports: Vec<Report>) -> Result<Vec<std::result::Result<(), Refusal>>> {
         let mut tx = self.begin().await?;
         let mut batch = Batch::lock_ids(&mut *tx, reports.iter().map(|report| report.id)).await?;
         let mut hints = Hints::default();
@@ -133,47 +166,23 @@ impl Store {
         let mut stale = Vec::new();
         for (index, report) in reports.into_iter().enumerate() {
             let Report { id, token, outcome } = report.clone();
-            let mut noted = None;
             let mut children = None;
-            let (input, output) = match outcome {
-                Outcome::Succeeded { output } => {
-                    (Input::Succeed { token, verified: false }, Some(json_without_nul(output)))
-                }
-                Outcome::Verified { output } => {
-                    (Input::Succeed { token, verified: true }, Some(json_without_nul(output)))
-                }
-                Outcome::Deferred { after, reason } => {
-                    (Input::Defer { token, after, reason: without_nul(reason) }, None)
-                }
-                Outcome::Parked { after, notes } => {
-                    noted = Some(json_without_nul(notes));
-                    (Input::Park { token, after }, None)
-                }
-                Outcome::Split { output, job, fail, children: total } => {
+            let told = match told(token, outcome) {
+                Ok(told) => told,
+                Err(Split { output, job, fail, children: total }) => {
                     let namespace = batch.get(id).map(|row| row.namespace.clone()).unwrap_or_default();
-                    let output = Some(json_without_nul(output));
                     match fan_outs::split(&mut *tx, &namespace, id, (&job, fail, token, total)).await? {
                         Ok(new) => {
                             children = Some(new);
-                            (Input::Split { token: Some(token), children: total }, output)
+                            Told::with(Input::Split { token: Some(token), children: total }, output)
                         }
-                        Err(NoSplit::Empty) => (Input::Succeed { token, verified: false }, output),
-                        Err(NoSplit::Failed(error)) => (Input::Fail { token, error, retry: None }, None),
+                        Err(NoSplit::Empty) => Told::with(Input::Succeed { token, verified: false }, output),
+                        Err(NoSplit::Failed(error)) => Told::of(Input::Fail { token, error, retry: None }),
                     }
                 }
-                Outcome::Failed { error, retry } => {
-                    (Input::Fail { token, error: error_without_nul(error), retry }, None)
-                }
-                Outcome::Stopped => (Input::Stopped { token }, None),
-                Outcome::Released { doubt } => (Input::Release { token, doubt }, None),
-                Outcome::Lost { error, retry, verify } => {
-                    (Input::Lose { token, error: error_without_nul(error), retry, verify }, None)
-                }
             };
-            verdicts.push(match batch.apply(id, &input) {
+            verdicts.push(match told.apply(&mut batch, id) {
                 Ok(row) => {
-                    row.output = output;
-                    row.notes = noted.or_else(|| row.notes.take());
                     hints.after(row);
                     // One that was canceled meanwhile has ended.
                     if let Some((new, depth)) = children.filter(|_| !row.is_done()) {
@@ -234,6 +243,56 @@ impl Store {
         tx.append_logs(lines).await?;
         crash::around(Commit::Lines, tx.commit()).await
     }
+}
+
+/// What happens to a run by a report, and what is kept of it.
+struct Told {
+    input: Input,
+    output: Option<Value>,
+    notes: Option<Value>,
+}
+
+/// A report of children, whose inputs are to be looked at first.
+struct Split {
+    output: Value,
+    job: String,
+    fail: FailPolicy,
+    children: u32,
+}
+
+impl Told {
+    const fn of(input: Input) -> Self {
+        Self { input, output: None, notes: None }
+    }
+
+    fn with(input: Input, output: Value) -> Self {
+        Self { output: Some(json_without_nul(output)), ..Self::of(input) }
+    }
+
+    fn apply(self, batch: &mut Batch, id: WorkRequestId) -> std::result::Result<&mut Locked, Refusal> {
+        let row = batch.apply(id, &self.input)?;
+        row.output = self.output;
+        row.notes = self.notes.or_else(|| row.notes.take());
+        Ok(row)
+    }
+}
+
+fn told(token: Uuid, outcome: Outcome) -> std::result::Result<Told, Split> {
+    Ok(match outcome {
+        Outcome::Succeeded { output } => Told::with(Input::Succeed { token, verified: false }, output),
+        Outcome::Verified { output } => Told::with(Input::Succeed { token, verified: true }, output),
+        Outcome::Deferred { after, reason } => Told::of(Input::Defer { token, after, reason: without_nul(reason) }),
+        Outcome::Parked { after, notes } => {
+            Told { notes: Some(json_without_nul(notes)), ..Told::of(Input::Park { token, after }) }
+        }
+        Outcome::Split { output, job, fail, children } => return Err(Split { output, job, fail, children }),
+        Outcome::Failed { error, retry } => Told::of(Input::Fail { token, error: error_without_nul(error), retry }),
+        Outcome::Stopped => Told::of(Input::Stopped { token }),
+        Outcome::Released { doubt } => Told::of(Input::Release { token, doubt }),
+        Outcome::Lost { error, retry, verify } => {
+            Told::of(Input::Lose { token, error: error_without_nul(error), retry, verify })
+        }
+    })
 }
 
 /// One entry for each lease, in one order for all, so that two batches can't deadlock: the highest percentage that

@@ -19,7 +19,7 @@ use sqlx::{Decode, Encode, FromRow, Postgres, Sqlite, Type};
 use uuid::Uuid;
 
 use super::outbox::Untold;
-use super::transition::Locked;
+use super::transition::{Locked, Looked};
 use super::{Result, StoreError};
 use crate::definition::Priority;
 use crate::state::{Hold, Lease, Operation, Phase, Run, Status};
@@ -260,6 +260,29 @@ pub(crate) struct LockedRow {
     doubt: bool,
     operation_token: Option<Uuid>,
     operation: Option<Json<Value>>,
+    #[sqlx(default)]
+    version: Option<i64>,
+}
+
+/// A run that is not locked, when it was read, and what a worker is told of it.
+#[derive(FromRow)]
+pub(crate) struct LookedRow {
+    #[sqlx(flatten)]
+    run: LockedRow,
+    at: At,
+    accepted_at: At,
+    input: Option<Json<Value>>,
+}
+
+impl TryFrom<LookedRow> for Looked {
+    type Error = StoreError;
+
+    fn try_from(row: LookedRow) -> Result<Self> {
+        let run = Locked::try_from(row.run)?;
+        let input = row.input.map_or(Value::Null, |json| json.0);
+        let facts = Claimable { id: run.id, input, accepted_at: row.accepted_at.0, questions: 0 };
+        Ok(Self { run, at: row.at.0, facts })
+    }
 }
 
 impl TryFrom<LockedRow> for Locked {
@@ -300,6 +323,7 @@ impl TryFrom<LockedRow> for Locked {
             concurrency_key: row.concurrency_key,
             rate_key: row.rate_key,
             expires_at: row.expires_at.map(|at| at.0),
+            version: row.version,
             dirty: false,
         })
     }

@@ -1,19 +1,22 @@
-//! Lock, decide, save: the one way in which a run's state changes.
+//! Lock, decide, save: the one way in which a run's state changes. Where nobody else is likely to want the same run, locking is
+//! left out: look, decide, and replace what has not changed since; what has is decided anew under a lock.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::database::{Tx, Which};
+use super::database::{Database, Tx, Which};
+use super::rows::Claimable;
 use super::schedules::ScheduleKey;
 use super::{Hint, Result, Store, ids, limits};
+use crate::crash::{self, Commit};
 use crate::definition::Priority;
 use crate::state::{Input, Lease, Phase, Refusal, Run, apply};
 use crate::work_request::{FireRef, Happening, RunError, WorkRequestId};
 
-/// A run whose row is locked, and what this transaction does to it.
+/// A run whose row is locked, or is replaced only if it is as it was looked at, and what happens to it.
 #[derive(Debug, Clone)]
 pub(crate) struct Locked {
     pub(crate) id: WorkRequestId,
@@ -50,8 +53,19 @@ pub(crate) struct Locked {
     pub(crate) rate_key: Option<String>,
     /// Not started by then, it FAILS.
     pub(crate) expires_at: Option<Timestamp>,
+    /// The row's version, if it is not locked.
+    pub(crate) version: Option<i64>,
     /// Something changed.
     pub(crate) dirty: bool,
+}
+
+/// A run that is not locked.
+#[derive(Debug)]
+pub(crate) struct Looked {
+    pub(crate) run: Locked,
+    /// When it was read, by the database's clock.
+    pub(crate) at: Timestamp,
+    pub(crate) facts: Claimable,
 }
 
 impl Locked {
@@ -124,7 +138,7 @@ impl Hints {
     }
 }
 
-/// The runs that one transaction has locked.
+/// The runs that one transaction has locked, or that are to be replaced together.
 pub(crate) struct Batch {
     pub(crate) now: Timestamp,
     rows: HashMap<WorkRequestId, Locked>,
@@ -139,7 +153,7 @@ impl Batch {
         Ok(Self::of(rows, tx.now()))
     }
 
-    /// Runs that are locked.
+    /// Runs that were read at this instant.
     pub(crate) fn of(rows: Vec<Locked>, now: Timestamp) -> Self {
         let order = rows.iter().map(|row| row.id).collect();
         Self { now, rows: rows.into_iter().map(|row| (row.id, row)).collect(), order }
@@ -148,6 +162,18 @@ impl Batch {
     /// Locks runs by name.
     pub(crate) async fn lock_ids(tx: &mut dyn Tx, names: impl Iterator<Item = WorkRequestId>) -> Result<Self> {
         Self::lock(tx, Which::Ids(&ids(names))).await
+    }
+
+    /// Runs that are not locked, by name, and what workers are told of them.
+    pub(crate) async fn look(
+        db: &dyn Database,
+        names: impl Iterator<Item = WorkRequestId>,
+        inputs: bool,
+    ) -> Result<(Self, HashMap<WorkRequestId, Claimable>)> {
+        let looked = db.look(&ids(names), inputs).await?;
+        let now = looked.iter().map(|looked| looked.at).max().unwrap_or_default();
+        let (rows, facts) = looked.into_iter().map(|Looked { run, facts, .. }| (run, (facts.id, facts))).unzip();
+        Ok((Self::of(rows, now), facts))
     }
 
     /// The locked runs' names.
@@ -181,12 +207,33 @@ impl Batch {
 
     /// Keeps what has changed.
     pub(crate) async fn save(&self, tx: &mut dyn Tx) -> Result<()> {
-        let changed: Vec<&Locked> = self.order.iter().map(|id| &self.rows[id]).filter(|row| row.dirty).collect();
+        let changed = self.changed();
         if changed.is_empty() {
             return Ok(());
         }
         tx.save(&changed).await?;
         limits::wake_freed(tx, &changed).await
+    }
+
+    /// Keeps what has changed of runs that were looked at and nobody has changed since; answers which. What a run frees may be
+    /// others' to take, which needs a lock: it stays as it was.
+    pub(crate) async fn replace(
+        &self,
+        db: &dyn Database,
+        commit: Commit,
+        worker: Option<Uuid>,
+    ) -> Result<HashSet<Uuid>> {
+        let mut changed = self.changed();
+        changed.retain(|row| row.freed().is_none());
+        if changed.is_empty() {
+            return Ok(HashSet::new());
+        }
+        changed.sort_by_key(|row| row.id);
+        crash::around(commit, db.replace(&changed, self.now, worker)).await
+    }
+
+    fn changed(&self) -> Vec<&Locked> {
+        self.order.iter().map(|id| &self.rows[id]).filter(|row| row.dirty).collect()
     }
 
     /// The locked runs.

@@ -8,12 +8,12 @@ use reveille_shared::broker::Route;
 use reveille_shared::definition::Priority;
 use reveille_shared::duration::HumanDuration;
 use reveille_shared::state::{Phase, Refusal, Status};
-use reveille_shared::store::Marker;
+use reveille_shared::store::{Marker, NewWorkRequest};
 use reveille_shared::trigger;
 use reveille_shared::work_request::{Happening, WorkRequestId};
 use tokio::task::JoinSet;
 
-use crate::bed::{Bed, error, failed, on_both};
+use crate::bed::{Bed, NAMESPACE, error, failed, on_both, succeeded};
 
 on_both!(
     due_triggers_go_out_once_and_earliest_first,
@@ -24,6 +24,7 @@ on_both!(
     lost_triggers_are_sent_again_with_growing_patience,
     a_marker_tells_of_its_own_route_and_of_what_was_before_it,
     a_nudge_crosses_processes,
+    how_long_runs_take_is_known_behind_any_backlog,
 );
 
 async fn due_triggers_go_out_once_and_earliest_first(bed: Bed) {
@@ -210,4 +211,21 @@ async fn a_nudge_crosses_processes(bed: Bed) {
     })
     .await
     .unwrap();
+}
+
+async fn how_long_runs_take_is_known_behind_any_backlog(bed: Bed) {
+    assert_eq!(bed.store.usual_duration(NAMESPACE, "copy").await.unwrap(), None, "none has run");
+    let run = bed.running().await;
+    bed.pass(Duration::from_millis(20)).await;
+    bed.report(&run, succeeded()).await.unwrap();
+    let known = bed.store.usual_duration(NAMESPACE, "copy").await.unwrap();
+    assert!(known.is_some_and(|known| known >= Duration::from_millis(20)), "{known:?}");
+    // More than are looked through, and none of them has ended.
+    bed.pass(Duration::from_millis(2)).await;
+    let waiting = NewWorkRequest { delay: HumanDuration::from_secs(3600), ..bed.new_request().await };
+    let now = bed.now().await;
+    let waiting: Vec<_> =
+        (0..1_001).map(|_| NewWorkRequest { id: WorkRequestId::new(now), ..waiting.clone() }).collect();
+    bed.store.accept_all(&waiting).await.unwrap();
+    assert_eq!(bed.store.usual_duration(NAMESPACE, "copy").await.unwrap(), known);
 }

@@ -1,5 +1,6 @@
 //! Claims, reports, losses: one holder at a time (I3).
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use reveille_shared::duration::HumanDuration;
@@ -19,6 +20,7 @@ on_both!(
     a_claim_tells_all_that_a_worker_needs,
     a_claim_can_be_repeated_under_its_token,
     a_batch_of_claims_is_answered_one_by_one,
+    of_batches_that_meet_each_run_has_one_winner,
     an_old_trigger_claims_nothing,
     success_ends_the_run,
     failure_without_a_retry_ends_the_run,
@@ -132,6 +134,42 @@ async fn a_batch_of_claims_is_answered_one_by_one(bed: Bed) {
     assert_eq!(refusals, expected);
     assert_eq!(answers[2].as_ref().unwrap().id, good.id);
     assert!(bed.store.claim(worker(), &[]).await.unwrap().is_empty());
+}
+
+async fn of_batches_that_meet_each_run_has_one_winner(bed: Bed) {
+    let stores = [bed.store.clone(), bed.second().await, bed.second().await];
+    for _ in 0..10 {
+        for _ in 0..20 {
+            bed.accepted().await;
+        }
+        let triggers: Vec<_> = bed.take().await.into_iter().map(|out| out.trigger).collect();
+        let mut tasks = JoinSet::new();
+        for (at, store) in stores.iter().cloned().enumerate() {
+            let mut claims: Vec<_> = triggers.iter().map(claim).collect();
+            claims.rotate_left(at * 7);
+            // Not all of them, so that no batch is another one's equal.
+            claims.truncate(15);
+            tasks.spawn(async move { store.claim(Uuid::from_u128(at as u128), &claims).await.unwrap() });
+        }
+        let won: Vec<_> = tasks.join_all().await.into_iter().flatten().flatten().collect();
+        assert_eq!(won.iter().map(|run| run.id).collect::<BTreeSet<_>>().len(), 20, "each has a winner");
+        assert_eq!(won.len(), 20, "each has one");
+
+        let mut tasks = JoinSet::new();
+        for (at, store) in stores.iter().cloned().enumerate() {
+            let outcome = if at == 0 { succeeded() } else { failed(None) };
+            let report = |run: &Claimed| Report { id: run.id, token: run.token, outcome: outcome.clone() };
+            let mut reports: Vec<_> = won.iter().map(report).collect();
+            reports.rotate_left(at * 7);
+            tasks.spawn(async move { store.report(reports).await.unwrap() });
+        }
+        let verdicts: Vec<_> = tasks.join_all().await.into_iter().flatten().collect();
+        assert_eq!(verdicts.iter().filter(|verdict| verdict.is_ok()).count(), 20);
+        assert_eq!(verdicts.iter().filter(|verdict| **verdict == Err(Refusal::Repeated)).count(), 40);
+        for run in &won {
+            assert_eq!(bed.told(run.id).await.len(), 3, "accepted, started, ended");
+        }
+    }
 }
 
 async fn an_old_trigger_claims_nothing(bed: Bed) {

@@ -18,13 +18,15 @@ use sqlx::{ConnectOptions as _, Transaction};
 use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinSet;
 
+use super::accept::NewWorkRequest;
 use super::database::{Database, Tx};
 use super::reads::prelude::*;
 use super::reads::{
     impl_fan_outs, impl_feed, impl_keys, impl_plain, impl_plain_events, impl_read_answers, impl_read_fan_outs,
-    impl_read_feed, impl_read_keys, impl_read_plans, impl_read_runs, impl_read_webhooks, impl_webhooks,
+    impl_read_feed, impl_read_keys, impl_read_plans, impl_read_runs, impl_read_webhooks, impl_webhooks, locked_columns,
 };
-use super::rows::{Claimable, ClaimableRow};
+use super::rows::{Claimable, ClaimableRow, LookedRow};
+use super::transition::{Locked, Looked};
 use super::{Hint, Kind, SCHEMA, StoreError};
 
 /// The channel on which processes give each other a hint.
@@ -208,6 +210,28 @@ impl Database for Postgres {
             .await
             .map_err(step("begin a transaction"))?;
         Ok(Box::new(PgTx { tx, now }))
+    }
+
+    async fn look(&self, ids: &[Uuid], inputs: bool) -> Result<Vec<Looked>> {
+        let rows: Vec<LookedRow> = sqlx::query_as(concat!(
+            locked_columns!(),
+            ", d.xmin::text::bigint AS version, clock_timestamp() AS at, w.accepted_at, CASE WHEN $2 THEN w.input END AS input
+             FROM deliveries d JOIN work_requests w USING (id) WHERE d.id = ANY($1)",
+        ))
+        .bind(ids)
+        .bind(inputs)
+        .fetch_all(&self.read)
+        .await
+        .map_err(step("look at work requests"))?;
+        all(rows)
+    }
+
+    async fn replace(&self, runs: &[&Locked], at: Timestamp, worker: Option<Uuid>) -> Result<HashSet<Uuid>> {
+        runs::save(&self.read, runs, at, worker).await
+    }
+
+    async fn accept(&self, request: &NewWorkRequest) -> Result<Option<Timestamp>> {
+        runs::insert(&self.read, std::slice::from_ref(request), None).await
     }
 
     async fn claimable(&self, ids: &[Uuid]) -> Result<Vec<Claimable>> {

@@ -3,10 +3,11 @@
 use std::collections::HashSet;
 
 use async_trait::async_trait;
+use sqlx::postgres::types::PgInterval;
 
 use super::PgTx;
 use crate::state::{Hold, Status};
-use crate::store::accept::NewWorkRequest;
+use crate::store::accept::{MOST_APART, NewWorkRequest};
 use crate::store::database::{Runs, Which};
 use crate::store::fair::Share;
 use crate::store::reads::prelude::*;
@@ -61,140 +62,14 @@ impl Runs for PgTx {
     }
 
     async fn save(&mut self, rows: &[&Locked]) -> Result<()> {
-        let (done, live): (Vec<&Locked>, Vec<&Locked>) = rows.iter().partition(|row| row.is_done());
-        let public: Vec<&&Locked> = rows.iter().filter(|row| row.is_public()).collect();
-        let phases: Vec<_> = live.iter().map(|row| phase_columns(&row.run)).collect();
-        let operations: Vec<_> = live.iter().map(|row| row.operation()).collect();
-        let events = || rows.iter().flat_map(|row| row.events.iter().map(|(seq, what)| (row.id.0, *seq, what)));
-        // One statement, as each one more is a way to the server and back before a run can start.
-        sqlx::query(
-            "WITH ended AS (
-                 DELETE FROM deliveries WHERE id = ANY($1)
-             ), moved AS (
-                 UPDATE deliveries d
-                 SET phase = u.phase, phase_at = u.phase_at, token = u.token, worker = u.worker, sends = u.sends,
-                     resends = u.resends, attempt = u.attempt, failures = u.failures, seq = u.seq, follow = u.follow,
-                     hold = u.hold, doubt = u.doubt, attempt_until = u.attempt_until,
-                     operation_token = u.operation_token, operation = u.operation
-                 FROM unnest($2::uuid[], $3::text[], $4::timestamptz[], $5::uuid[], $6::uuid[], $7::integer[],
-                             $8::integer[], $9::integer[], $10::integer[], $11::integer[], $12::boolean[], $13::text[],
-                             $14::boolean[], $15::timestamptz[], $16::uuid[], $17::jsonb[])
-                      AS u (id, phase, phase_at, token, worker, sends, resends, attempt, failures, seq, follow, hold,
-                            doubt, attempt_until, operation_token, operation)
-                 WHERE d.id = u.id
-             ), shown AS (
-                 UPDATE work_requests w
-                 SET status = u.status, attempt = u.attempt,
-                     error_code = CASE WHEN u.status <> 'SUCCEEDED' THEN coalesce(u.error_code, w.error_code) END,
-                     error_message = CASE WHEN u.status <> 'SUCCEEDED' THEN coalesce(u.error_message, w.error_message) END,
-                     output = coalesce(u.output, w.output),
-                     percent = CASE WHEN u.status = 'SUCCEEDED' THEN 100 ELSE w.percent END,
-                     started_at = coalesce(w.started_at, CASE WHEN u.attempt > 0 OR u.status = 'IN_PROGRESS' THEN $25 END),
-                     finished_at = CASE WHEN u.ended THEN $25 END
-                 FROM unnest($18::uuid[], $19::text[], $20::integer[], $21::text[], $22::text[], $23::jsonb[], $24::boolean[])
-                      AS u (id, status, attempt, error_code, error_message, output, ended)
-                 WHERE w.id = u.id
-             )
-             INSERT INTO events (work_request_id, seq, at, what)
-             SELECT u.id, u.seq, $25, u.what FROM unnest($26::uuid[], $27::integer[], $28::jsonb[]) AS u (id, seq, what)",
-        )
-        .bind(done.iter().map(|row| row.id.0).collect::<Vec<_>>())
-        .bind(live.iter().map(|row| row.id.0).collect::<Vec<_>>())
-        .bind(phases.iter().map(|parts| parts.phase).collect::<Vec<_>>())
-        .bind(phases.iter().map(|parts| parts.at).collect::<Vec<_>>())
-        .bind(phases.iter().map(|parts| parts.token).collect::<Vec<_>>())
-        .bind(phases.iter().map(|parts| parts.worker).collect::<Vec<_>>())
-        .bind(live.iter().map(|row| number(row.run.sends)).collect::<Vec<_>>())
-        .bind(live.iter().map(|row| row.resends).collect::<Vec<_>>())
-        .bind(live.iter().map(|row| number(row.run.attempt)).collect::<Vec<_>>())
-        .bind(live.iter().map(|row| number(row.run.failures)).collect::<Vec<_>>())
-        .bind(live.iter().map(|row| row.seq).collect::<Vec<_>>())
-        .bind(live.iter().map(|row| row.follow).collect::<Vec<_>>())
-        .bind(phases.iter().map(|parts| parts.hold).collect::<Vec<_>>())
-        .bind(live.iter().map(|row| row.run.doubt).collect::<Vec<_>>())
-        .bind(phases.iter().map(|parts| parts.attempt_until).collect::<Vec<_>>())
-        .bind(operations.iter().map(|operation| operation.map(|(token, _)| token)).collect::<Vec<_>>())
-        .bind(operations.iter().map(|operation| operation.and_then(|(_, notes)| notes).map(Json)).collect::<Vec<_>>())
-        .bind(public.iter().map(|row| row.id.0).collect::<Vec<_>>())
-        .bind(public.iter().map(|row| row.run.status.as_str()).collect::<Vec<_>>())
-        .bind(public.iter().map(|row| number(row.run.attempt)).collect::<Vec<_>>())
-        .bind(public.iter().map(|row| row.error.as_ref().map(|e| e.code.as_str())).collect::<Vec<_>>())
-        .bind(public.iter().map(|row| row.error.as_ref().map(|e| e.message.as_str())).collect::<Vec<_>>())
-        .bind(public.iter().map(|row| row.output.as_ref().map(Json)).collect::<Vec<_>>())
-        .bind(public.iter().map(|row| Status::is_terminal(row.run.status)).collect::<Vec<_>>())
-        .bind(At(self.now))
-        .bind(events().map(|(id, ..)| id).collect::<Vec<_>>())
-        .bind(events().map(|(_, seq, _)| seq).collect::<Vec<_>>())
-        .bind(events().map(|(.., what)| Json(what)).collect::<Vec<_>>())
-        .execute(&mut *self.tx)
-        .await
-        .map_err(step("move work requests"))?;
+        save(&mut *self.tx, rows, self.now, None).await?;
         Ok(())
     }
 
     async fn insert_requests(&mut self, requests: &[NewWorkRequest]) -> Result<()> {
-        if requests.is_empty() {
-            return Ok(());
+        if !requests.is_empty() {
+            insert(&mut *self.tx, requests, Some(self.now)).await?;
         }
-        let histories: Vec<_> = requests.iter().map(|r| (r.id.0, r.history())).collect();
-        let entries =
-            || histories.iter().flat_map(|(id, history)| history.iter().zip(1..).map(|(what, seq)| (*id, seq, what)));
-        sqlx::query(
-            "WITH known AS (
-                 INSERT INTO work_requests (id, namespace, job, job_version, queue, schedule, due_at, origin, status,
-                                            input, resource, accepted_at, chained_from, parent, retry_of)
-                 SELECT u.id, u.namespace, u.job, u.job_version, u.queue, u.schedule, u.due_at, u.origin, 'ACCEPTED',
-                        u.input, u.resource, $14, u.chained_from, u.parent, u.retry_of
-                 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[],
-                             $7::timestamptz[], $8::text[], $9::jsonb[], $10::jsonb[], $11::uuid[], $12::uuid[],
-                             $13::uuid[])
-                      AS u (id, namespace, job, job_version, queue, schedule, due_at, origin, input, resource,
-                            chained_from, parent, retry_of)
-             ), delivered AS (
-                 INSERT INTO deliveries (id, namespace, queue, schedule, origin, phase, phase_at, timeout_ms, seq, follow,
-                                         sends, hold, priority, concurrency_key, rate_key, expires_at)
-                 SELECT u.id, u.namespace, u.queue, u.schedule, coalesce(u.origin, 'manual'), u.phase, u.phase_at,
-                        u.timeout_ms, u.seq, u.follow, u.sends, CASE WHEN u.phase = 'held' THEN 'overlap' END, u.priority,
-                        u.concurrency_key, u.rate_key, u.expires_at
-                 FROM unnest($1::uuid[], $2::text[], $5::text[], $6::text[], $8::text[], $15::text[],
-                             $16::timestamptz[], $17::bigint[], $18::integer[], $19::boolean[], $20::integer[],
-                             $21::smallint[], $22::text[], $23::text[], $24::timestamptz[])
-                      AS u (id, namespace, queue, schedule, origin, phase, phase_at, timeout_ms, seq, follow, sends,
-                            priority, concurrency_key, rate_key, expires_at)
-             )
-             INSERT INTO events (work_request_id, seq, at, what)
-             SELECT u.id, u.seq, $14, u.what FROM unnest($25::uuid[], $26::integer[], $27::jsonb[]) AS u (id, seq, what)",
-        )
-        .bind(requests.iter().map(|r| r.id.0).collect::<Vec<_>>())
-        .bind(requests.iter().map(|r| r.namespace.as_str()).collect::<Vec<_>>())
-        .bind(requests.iter().map(|r| r.job.as_str()).collect::<Vec<_>>())
-        .bind(requests.iter().map(|r| r.job_version).collect::<Vec<_>>())
-        .bind(requests.iter().map(|r| r.queue.as_str()).collect::<Vec<_>>())
-        .bind(requests.iter().map(|r| r.fire.as_ref().map(|f| f.schedule.as_str())).collect::<Vec<_>>())
-        .bind(requests.iter().map(|r| r.fire.as_ref().map(|f| At(f.due_at))).collect::<Vec<_>>())
-        .bind(requests.iter().map(|r| r.fire.as_ref().map(|f| f.origin.to_string())).collect::<Vec<_>>())
-        .bind(requests.iter().map(|r| Json(clean(&r.input))).collect::<Vec<_>>())
-        .bind(requests.iter().map(|r| r.resource.as_ref().map(|json| Json(clean(json)))).collect::<Vec<_>>())
-        .bind(requests.iter().map(|r| r.chained_from.map(|id| id.0)).collect::<Vec<_>>())
-        .bind(requests.iter().map(|r| r.parent.map(|id| id.0)).collect::<Vec<_>>())
-        .bind(requests.iter().map(|r| r.retry_of.map(|id| id.0)).collect::<Vec<_>>())
-        .bind(At(self.now))
-        .bind(requests.iter().map(|r| r.phase().0).collect::<Vec<_>>())
-        .bind(requests.iter().map(|r| At(r.due_at(self.now))).collect::<Vec<_>>())
-        .bind(requests.iter().map(|r| i64::try_from(r.timeout.as_millis()).unwrap_or(i64::MAX)).collect::<Vec<_>>())
-        .bind(histories.iter().map(|(_, history)| seq(history.len())).collect::<Vec<_>>())
-        .bind(requests.iter().map(|r| r.follow).collect::<Vec<_>>())
-        .bind(requests.iter().map(|r| r.phase().1).collect::<Vec<_>>())
-        .bind(requests.iter().map(|r| priority_column(r.priority)).collect::<Vec<_>>())
-        .bind(requests.iter().map(|r| r.concurrency.as_ref().map(|limit| limit.key.as_str())).collect::<Vec<_>>())
-        .bind(requests.iter().map(|r| r.rate.as_ref().map(|limit| limit.key.as_str())).collect::<Vec<_>>())
-        .bind(requests.iter().map(|r| r.expires_at(self.now).map(At)).collect::<Vec<_>>())
-        .bind(entries().map(|(id, ..)| id).collect::<Vec<_>>())
-        .bind(entries().map(|(_, seq, _)| seq).collect::<Vec<_>>())
-        .bind(entries().map(|(.., what)| Json(what)).collect::<Vec<_>>())
-        .execute(&mut *self.tx)
-        .await
-        .map_err(step("insert work requests"))?;
         Ok(())
     }
 
@@ -280,6 +155,179 @@ impl Runs for PgTx {
         .map_err(step("append logs"))?;
         Ok(())
     }
+}
+
+/// Inserts work requests and all that belongs to them as of `at`; with none, as of now, if they have no delay and never expire,
+/// and none of their ids was made too long ago. Answers as of when, if it did.
+pub(super) async fn insert(
+    database: impl sqlx::PgExecutor<'_>,
+    requests: &[NewWorkRequest],
+    at: Option<Timestamp>,
+) -> Result<Option<Timestamp>> {
+    let histories: Vec<_> = requests.iter().map(|r| (r.id.0, r.history())).collect();
+    let entries =
+        || histories.iter().flat_map(|(id, history)| history.iter().zip(1..).map(|(what, seq)| (*id, seq, what)));
+    let at: Option<At> = sqlx::query_scalar(
+        "WITH clock AS MATERIALIZED (
+             SELECT c.now FROM (SELECT coalesce($14, clock_timestamp()) AS now) AS c
+             WHERE $14 IS NOT NULL
+                   OR NOT EXISTS (SELECT 1 FROM unnest($28::timestamptz[]) AS u (made_at)
+                                  WHERE u.made_at NOT BETWEEN c.now - $29 AND c.now + $29)
+         ), known AS (
+             INSERT INTO work_requests (id, namespace, job, job_version, queue, schedule, due_at, origin, status,
+                                        input, resource, accepted_at, chained_from, parent, retry_of)
+             SELECT u.id, u.namespace, u.job, u.job_version, u.queue, u.schedule, u.due_at, u.origin, 'ACCEPTED',
+                    u.input, u.resource, clock.now, u.chained_from, u.parent, u.retry_of
+             FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[],
+                         $7::timestamptz[], $8::text[], $9::jsonb[], $10::jsonb[], $11::uuid[], $12::uuid[],
+                         $13::uuid[])
+                  AS u (id, namespace, job, job_version, queue, schedule, due_at, origin, input, resource,
+                        chained_from, parent, retry_of), clock
+         ), delivered AS (
+             INSERT INTO deliveries (id, namespace, queue, schedule, origin, phase, phase_at, timeout_ms, seq, follow,
+                                     sends, hold, priority, concurrency_key, rate_key, expires_at)
+             SELECT u.id, u.namespace, u.queue, u.schedule, coalesce(u.origin, 'manual'), u.phase,
+                    coalesce(u.phase_at, clock.now),
+                    u.timeout_ms, u.seq, u.follow, u.sends, CASE WHEN u.phase = 'held' THEN 'overlap' END, u.priority,
+                    u.concurrency_key, u.rate_key, u.expires_at
+             FROM unnest($1::uuid[], $2::text[], $5::text[], $6::text[], $8::text[], $15::text[],
+                         $16::timestamptz[], $17::bigint[], $18::integer[], $19::boolean[], $20::integer[],
+                         $21::smallint[], $22::text[], $23::text[], $24::timestamptz[])
+                  AS u (id, namespace, queue, schedule, origin, phase, phase_at, timeout_ms, seq, follow, sends,
+                        priority, concurrency_key, rate_key, expires_at), clock
+         ), told AS (
+             INSERT INTO events (work_request_id, seq, at, what)
+             SELECT u.id, u.seq, clock.now, u.what
+             FROM unnest($25::uuid[], $26::integer[], $27::jsonb[]) AS u (id, seq, what), clock
+         )
+         SELECT now FROM clock",
+    )
+    .bind(requests.iter().map(|r| r.id.0).collect::<Vec<_>>())
+    .bind(requests.iter().map(|r| r.namespace.as_str()).collect::<Vec<_>>())
+    .bind(requests.iter().map(|r| r.job.as_str()).collect::<Vec<_>>())
+    .bind(requests.iter().map(|r| r.job_version).collect::<Vec<_>>())
+    .bind(requests.iter().map(|r| r.queue.as_str()).collect::<Vec<_>>())
+    .bind(requests.iter().map(|r| r.fire.as_ref().map(|f| f.schedule.as_str())).collect::<Vec<_>>())
+    .bind(requests.iter().map(|r| r.fire.as_ref().map(|f| At(f.due_at))).collect::<Vec<_>>())
+    .bind(requests.iter().map(|r| r.fire.as_ref().map(|f| f.origin.to_string())).collect::<Vec<_>>())
+    .bind(requests.iter().map(|r| Json(clean(&r.input))).collect::<Vec<_>>())
+    .bind(requests.iter().map(|r| r.resource.as_ref().map(|json| Json(clean(json)))).collect::<Vec<_>>())
+    .bind(requests.iter().map(|r| r.chained_from.map(|id| id.0)).collect::<Vec<_>>())
+    .bind(requests.iter().map(|r| r.parent.map(|id| id.0)).collect::<Vec<_>>())
+    .bind(requests.iter().map(|r| r.retry_of.map(|id| id.0)).collect::<Vec<_>>())
+    .bind(at.map(At))
+    .bind(requests.iter().map(|r| r.phase().0).collect::<Vec<_>>())
+    .bind(requests.iter().map(|r| at.map(|at| At(r.due_at(at)))).collect::<Vec<_>>())
+    .bind(requests.iter().map(|r| i64::try_from(r.timeout.as_millis()).unwrap_or(i64::MAX)).collect::<Vec<_>>())
+    .bind(histories.iter().map(|(_, history)| seq(history.len())).collect::<Vec<_>>())
+    .bind(requests.iter().map(|r| r.follow).collect::<Vec<_>>())
+    .bind(requests.iter().map(|r| r.phase().1).collect::<Vec<_>>())
+    .bind(requests.iter().map(|r| priority_column(r.priority)).collect::<Vec<_>>())
+    .bind(requests.iter().map(|r| r.concurrency.as_ref().map(|limit| limit.key.as_str())).collect::<Vec<_>>())
+    .bind(requests.iter().map(|r| r.rate.as_ref().map(|limit| limit.key.as_str())).collect::<Vec<_>>())
+    .bind(requests.iter().map(|r| at.and_then(|at| r.expires_at(at)).map(At)).collect::<Vec<_>>())
+    .bind(entries().map(|(id, ..)| id).collect::<Vec<_>>())
+    .bind(entries().map(|(_, seq, _)| seq).collect::<Vec<_>>())
+    .bind(entries().map(|(.., what)| Json(what)).collect::<Vec<_>>())
+    .bind(requests.iter().map(|r| At(r.id.made_at())).collect::<Vec<_>>())
+    .bind(PgInterval { months: 0, days: 0, microseconds: i64::try_from(MOST_APART.as_micros()).unwrap_or(i64::MAX) })
+    .fetch_optional(database)
+    .await
+    .map_err(step("insert work requests"))?;
+    Ok(at.map(|At(at)| at))
+}
+
+/// Keeps the new state and events of runs whose rows are as they were read; answers which. With a `worker`, none if it was
+/// taken for dead. One statement, as each one more is a way to the server and back before a run can start.
+pub(super) async fn save(
+    database: impl sqlx::PgExecutor<'_>,
+    rows: &[&Locked],
+    now: Timestamp,
+    worker: Option<Uuid>,
+) -> Result<HashSet<Uuid>> {
+    let (done, live): (Vec<&Locked>, Vec<&Locked>) = rows.iter().partition(|row| row.is_done());
+    let public: Vec<&&Locked> = rows.iter().filter(|row| row.is_public()).collect();
+    let phases: Vec<_> = live.iter().map(|row| phase_columns(&row.run)).collect();
+    let operations: Vec<_> = live.iter().map(|row| row.operation()).collect();
+    let events = || rows.iter().flat_map(|row| row.events.iter().map(|(seq, what)| (row.id.0, *seq, what)));
+    let kept: Vec<Uuid> = sqlx::query_scalar(
+        "WITH worker AS MATERIALIZED (
+             SELECT ended_at FROM workers WHERE incarnation = $31 FOR SHARE
+         ), ended AS (
+             DELETE FROM deliveries d USING unnest($1::uuid[], $2::bigint[]) AS u (id, version)
+             WHERE d.id = u.id AND (u.version IS NULL OR u.version = d.xmin::text::bigint)
+             RETURNING d.id
+         ), moved AS (
+             UPDATE deliveries d
+             SET phase = u.phase, phase_at = u.phase_at, token = u.token, worker = u.worker, sends = u.sends,
+                 resends = u.resends, attempt = u.attempt, failures = u.failures, seq = u.seq, follow = u.follow,
+                 hold = u.hold, doubt = u.doubt, attempt_until = u.attempt_until,
+                 operation_token = u.operation_token, operation = u.operation
+             FROM unnest($3::uuid[], $4::bigint[], $5::text[], $6::timestamptz[], $7::uuid[], $8::uuid[], $9::integer[],
+                         $10::integer[], $11::integer[], $12::integer[], $13::integer[], $14::boolean[], $15::text[],
+                         $16::boolean[], $17::timestamptz[], $18::uuid[], $19::jsonb[])
+                  AS u (id, version, phase, phase_at, token, worker, sends, resends, attempt, failures, seq, follow,
+                        hold, doubt, attempt_until, operation_token, operation)
+             WHERE d.id = u.id AND (u.version IS NULL OR u.version = d.xmin::text::bigint)
+                   AND NOT EXISTS (SELECT 1 FROM worker WHERE ended_at IS NOT NULL)
+             RETURNING d.id
+         ), kept AS (
+             SELECT id FROM ended UNION ALL SELECT id FROM moved
+         ), shown AS (
+             UPDATE work_requests w
+             SET status = u.status, attempt = u.attempt,
+                 error_code = CASE WHEN u.status <> 'SUCCEEDED' THEN coalesce(u.error_code, w.error_code) END,
+                 error_message = CASE WHEN u.status <> 'SUCCEEDED' THEN coalesce(u.error_message, w.error_message) END,
+                 output = coalesce(u.output, w.output),
+                 percent = CASE WHEN u.status = 'SUCCEEDED' THEN 100 ELSE w.percent END,
+                 started_at = coalesce(w.started_at, CASE WHEN u.attempt > 0 OR u.status = 'IN_PROGRESS' THEN $27 END),
+                 finished_at = CASE WHEN u.ended THEN $27 END
+             FROM unnest($20::uuid[], $21::text[], $22::integer[], $23::text[], $24::text[], $25::jsonb[], $26::boolean[])
+                  AS u (id, status, attempt, error_code, error_message, output, ended)
+                  JOIN kept ON kept.id = u.id
+             WHERE w.id = u.id
+         ), told AS (
+             INSERT INTO events (work_request_id, seq, at, what)
+             SELECT u.id, u.seq, $27, u.what
+             FROM unnest($28::uuid[], $29::integer[], $30::jsonb[]) AS u (id, seq, what) JOIN kept ON kept.id = u.id
+         )
+         SELECT id FROM kept",
+    )
+    .bind(done.iter().map(|row| row.id.0).collect::<Vec<_>>())
+    .bind(done.iter().map(|row| row.version).collect::<Vec<_>>())
+    .bind(live.iter().map(|row| row.id.0).collect::<Vec<_>>())
+    .bind(live.iter().map(|row| row.version).collect::<Vec<_>>())
+    .bind(phases.iter().map(|parts| parts.phase).collect::<Vec<_>>())
+    .bind(phases.iter().map(|parts| parts.at).collect::<Vec<_>>())
+    .bind(phases.iter().map(|parts| parts.token).collect::<Vec<_>>())
+    .bind(phases.iter().map(|parts| parts.worker).collect::<Vec<_>>())
+    .bind(live.iter().map(|row| number(row.run.sends)).collect::<Vec<_>>())
+    .bind(live.iter().map(|row| row.resends).collect::<Vec<_>>())
+    .bind(live.iter().map(|row| number(row.run.attempt)).collect::<Vec<_>>())
+    .bind(live.iter().map(|row| number(row.run.failures)).collect::<Vec<_>>())
+    .bind(live.iter().map(|row| row.seq).collect::<Vec<_>>())
+    .bind(live.iter().map(|row| row.follow).collect::<Vec<_>>())
+    .bind(phases.iter().map(|parts| parts.hold).collect::<Vec<_>>())
+    .bind(live.iter().map(|row| row.run.doubt).collect::<Vec<_>>())
+    .bind(phases.iter().map(|parts| parts.attempt_until).collect::<Vec<_>>())
+    .bind(operations.iter().map(|operation| operation.map(|(token, _)| token)).collect::<Vec<_>>())
+    .bind(operations.iter().map(|operation| operation.and_then(|(_, notes)| notes).map(Json)).collect::<Vec<_>>())
+    .bind(public.iter().map(|row| row.id.0).collect::<Vec<_>>())
+    .bind(public.iter().map(|row| row.run.status.as_str()).collect::<Vec<_>>())
+    .bind(public.iter().map(|row| number(row.run.attempt)).collect::<Vec<_>>())
+    .bind(public.iter().map(|row| row.error.as_ref().map(|e| e.code.as_str())).collect::<Vec<_>>())
+    .bind(public.iter().map(|row| row.error.as_ref().map(|e| e.message.as_str())).collect::<Vec<_>>())
+    .bind(public.iter().map(|row| row.output.as_ref().map(Json)).collect::<Vec<_>>())
+    .bind(public.iter().map(|row| Status::is_terminal(row.run.status)).collect::<Vec<_>>())
+    .bind(At(now))
+    .bind(events().map(|(id, ..)| id).collect::<Vec<_>>())
+    .bind(events().map(|(_, seq, _)| seq).collect::<Vec<_>>())
+    .bind(events().map(|(.., what)| Json(what)).collect::<Vec<_>>())
+    .bind(worker)
+    .fetch_all(database)
+    .await
+    .map_err(step("move work requests"))?;
+    Ok(kept.into_iter().collect())
 }
 
 // Locking is a statement of its own: one that has waited for a lock reads the locked row anew, but what it joins

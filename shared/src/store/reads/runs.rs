@@ -211,20 +211,30 @@ macro_rules! impl_read_runs {
                 sample: i64,
                 among: i64,
             ) -> Result<Vec<jiff::SignedDuration>> {
-                let took: Vec<(At, At)> = sqlx::query_as(
-                    "SELECT started_at, finished_at
-                     FROM (SELECT id, status, started_at, finished_at FROM work_requests
-                           WHERE namespace = $1 AND job = $2 ORDER BY id DESC LIMIT $4) AS last
-                     WHERE status = 'SUCCEEDED' ORDER BY id DESC LIMIT $3",
-                )
-                .bind(namespace)
-                .bind(job)
-                .bind(sample)
-                .bind(among)
-                .fetch_all(&self.read)
-                .await
-                .map_err(step("read how long runs took"))?;
-                Ok(took.into_iter().map(|(start, end)| end.0.duration_since(start.0)).collect())
+                // Where a backlog is, none of the newest has ended: those before the oldest that is under way have.
+                for before in ["", "AND id < (SELECT id FROM deliveries ORDER BY id LIMIT 1) "] {
+                    let took: Vec<(At, At)> = sqlx::QueryBuilder::<$db>::new(
+                        "SELECT started_at, finished_at
+                         FROM (SELECT id, status, started_at, finished_at FROM work_requests WHERE namespace = ",
+                    )
+                    .push_bind(namespace)
+                    .push(" AND job = ")
+                    .push_bind(job)
+                    .push(" ")
+                    .push(before)
+                    .push("ORDER BY id DESC LIMIT ")
+                    .push_bind(among)
+                    .push(") AS last WHERE status = 'SUCCEEDED' ORDER BY id DESC LIMIT ")
+                    .push_bind(sample)
+                    .build_query_as()
+                    .fetch_all(&self.read)
+                    .await
+                    .map_err(step("read how long runs took"))?;
+                    if !took.is_empty() {
+                        return Ok(took.into_iter().map(|(start, end)| end.0.duration_since(start.0)).collect());
+                    }
+                }
+                Ok(Vec::new())
             }
 
             async fn events(&self, id: WorkRequestId, after: i32, limit: i64) -> Result<Vec<HistoryEvent>> {

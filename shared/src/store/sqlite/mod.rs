@@ -16,6 +16,7 @@ use async_trait::async_trait;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, Transaction};
 
+use super::accept::NewWorkRequest;
 use super::database::{Database, Tx};
 use super::reads::prelude::*;
 use super::reads::{
@@ -23,6 +24,7 @@ use super::reads::{
     impl_read_feed, impl_read_keys, impl_read_plans, impl_read_runs, impl_read_webhooks, impl_webhooks,
 };
 use super::rows::{Claimable, ClaimableRow};
+use super::transition::{Locked, Looked};
 use super::{Hint, Kind, SCHEMA, StoreError};
 use crate::clock::Clock;
 
@@ -149,6 +151,19 @@ impl Database for Sqlite {
     async fn begin(&self) -> Result<Box<dyn Tx>> {
         let tx = self.write.begin_with("BEGIN IMMEDIATE").await.map_err(step("begin a transaction"))?;
         Ok(Box::new(SqliteTx { tx, now: self.clock.now() }))
+    }
+
+    // The only writer has no use for the three that follow: its locks cost nothing, and there is no server to go to.
+    async fn look(&self, _: &[Uuid], _: bool) -> Result<Vec<Looked>> {
+        Ok(Vec::new())
+    }
+
+    async fn replace(&self, _: &[&Locked], _: Timestamp, _: Option<Uuid>) -> Result<HashSet<Uuid>> {
+        Ok(HashSet::new())
+    }
+
+    async fn accept(&self, _: &NewWorkRequest) -> Result<Option<Timestamp>> {
+        Ok(None)
     }
 
     async fn claimable(&self, ids: &[Uuid]) -> Result<Vec<Claimable>> {
