@@ -104,7 +104,8 @@ async fn measure(schedules: usize, every: i64, bursts: i64, peer: Option<&str>) 
     let (database_url, broker_url) = (database.url().to_owned(), broker.url().to_owned());
     let stop = CancellationToken::new();
     let mut consumer = JoinSet::new();
-    let (started, lateness) = mpsc::channel(1 << 16);
+    // Room for all: they are counted at the end, and whoever ends them must not wait for that.
+    let (started, lateness) = mpsc::channel(schedules * usize::try_from(bursts + 2 * WARM_UP)? + (1 << 16));
     let store = Store::connect(&database_url, "bench", Arc::new(SystemClock)).await?;
     let deliveries = broker::connect(&broker_url, "bench", stop.clone())?
         .subscribe(&["default".to_owned()], Priority::Normal)

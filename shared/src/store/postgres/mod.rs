@@ -87,6 +87,10 @@ impl Postgres {
                 ("idle_in_transaction_session_timeout", "5s"),
                 ("statement_timeout", "30s"),
                 ("tcp_user_timeout", "10s"),
+                // What is looked for is recent, and in memory: a look into an index costs little more than the next row does. To
+                // compile statements that take milliseconds takes longer than they do.
+                ("random_page_cost", "1.1"),
+                ("jit", "off"),
             ])
             .log_statements(tracing::log::LevelFilter::Trace)
             .log_slow_statements(tracing::log::LevelFilter::Warn, Duration::from_secs(1));
