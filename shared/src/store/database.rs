@@ -57,11 +57,12 @@ pub(crate) trait Database:
     async fn begin(&self) -> Result<Box<dyn Tx>>;
     /// These work requests, those that there are, in any order.
     async fn work_requests_of(&self, ids: &[Uuid]) -> Result<Vec<WorkRequest>>;
-    /// Runs as they are, not locked, those of these that there are, with their inputs if these are wanted. A database in which
-    /// nothing is gained by that answers with none.
-    async fn look(&self, ids: &[Uuid], inputs: bool) -> Result<Vec<Looked>>;
-    /// Keeps the new state and events, as of `at`, of those runs that nobody has changed since they were looked at; answers
-    /// which. With a worker: moves none if it was taken for dead. All of it in a transaction of its own.
+    /// Runs as they are, not locked, those of these that there are, with their inputs if these are wanted. `None` from a
+    /// database that gains nothing by it.
+    async fn look(&self, ids: &[Uuid], inputs: bool) -> Result<Option<Vec<Looked>>>;
+    /// Keeps the new state and events, as of `at`, of those runs that nobody has changed or locked since they were looked at;
+    /// answers which. With a worker that was taken for dead: of none that goes on. All of it in a transaction of its own, which
+    /// waits for no run.
     async fn replace(&self, runs: &[&Locked], at: Timestamp, worker: Option<Uuid>) -> Result<HashSet<Uuid>>;
     /// Inserts a work request that [`NewWorkRequest::is_plain`], in a transaction of its own; answers when it was accepted. `None`
     /// if its id's clock and the database's are too far apart, and from a database that gains nothing by it.
@@ -140,7 +141,7 @@ pub(crate) trait ReadRuns {
     /// What is known of the limit that holds a run.
     async fn wait_facts(&self, run: &WorkRequest, hold: Hold) -> Result<Option<WaitFacts>>;
     /// How long up to `sample` of a job's last runs that succeeded took, if they are among the last `among` of all, or of those
-    /// that came before whatever has not ended.
+    /// that came before whatever workers have or may take.
     async fn durations(&self, namespace: &str, job: &str, sample: i64, among: i64) -> Result<Vec<SignedDuration>>;
     /// Up to `limit` refused events before this number, the newest first.
     async fn refused_events(&self, before: i64, limit: i64) -> Result<Vec<RefusedRecord>>;

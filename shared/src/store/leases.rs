@@ -125,24 +125,35 @@ impl Store {
         let mut rest = if left.is_empty() { Vec::new() } else { self.claim_locked(worker, &left).await? }.into_iter();
         Ok(answers
             .iter_mut()
-            .map(|answer| answer.take().map_or_else(|| rest.next().unwrap_or(Err(Refusal::Ended)), Ok))
+            .map(|answer| answer.take().or_else(|| rest.next()).unwrap_or(Err(Refusal::Ended)))
             .collect())
     }
 
-    /// Opens leases of runs that nobody else wants at the same time, in two ways to the database.
-    async fn claim_free(&self, worker: Uuid, claims: &[Claim]) -> Result<Vec<Option<Claimed>>> {
-        let (mut batch, facts) = Batch::look(&*self.db, claims.iter().map(|claim| claim.id), true).await?;
+    /// Opens leases of runs that nobody else wants at the same time, in two ways to the database. What is refused stays so, as no
+    /// trigger is older than its row. The rest is left.
+    async fn claim_free(
+        &self,
+        worker: Uuid,
+        claims: &[Claim],
+    ) -> Result<Vec<Option<std::result::Result<Claimed, Refusal>>>> {
+        let looked = Batch::look(&*self.db, claims.iter().map(|claim| claim.id), true).await?;
+        let Some((mut batch, facts)) = looked else { return Ok(vec![None; claims.len()]) };
         let mut hints = Hints::default();
         let mut claim_one = |claim: &Claim| {
             // What is in doubt has more to be read.
-            let is_plain = batch.get(claim.id).is_some_and(|row| !row.run.doubt);
-            is_plain && open(&mut batch, worker, claim, None, &mut hints).is_ok()
+            let is_plain = batch.get(claim.id).is_none_or(|row| !row.run.doubt);
+            is_plain.then(|| open(&mut batch, worker, claim, None, &mut hints))
         };
-        let opened: Vec<bool> = claims.iter().map(&mut claim_one).collect();
+        let opened: Vec<_> = claims.iter().map(&mut claim_one).collect();
         let kept = batch.replace(&*self.db, Commit::Claim, Some(worker)).await?;
         hints.give(self);
-        let answer = |(claim, opened): (&Claim, bool)| {
-            if opened && kept.contains(&claim.id.0) { granted(&batch, &facts, *claim) } else { None }
+        let answer = |(claim, opened): (&Claim, Option<std::result::Result<(), Refusal>>)| {
+            let is_kept = kept.contains(&claim.id.0);
+            match opened? {
+                Ok(()) if is_kept => granted(&batch, &facts, *claim).map(Ok),
+                Err(refusal) if is_kept || batch.get(claim.id).is_none_or(|row| !row.dirty) => Some(Err(refusal)),
+                _ => None,
+            }
         };
         Ok(claims.iter().zip(opened).map(answer).collect())
     }

@@ -139,7 +139,8 @@ impl Store {
     /// Records the ends of attempts whose runs nobody else wants at the same time, in two ways to the database; answers which
     /// reports were recorded.
     async fn report_free(&self, reports: &[Report]) -> Result<Vec<bool>> {
-        let (mut batch, _) = Batch::look(&*self.db, reports.iter().map(|report| report.id), false).await?;
+        let looked = Batch::look(&*self.db, reports.iter().map(|report| report.id), false).await?;
+        let Some((mut batch, _)) = looked else { return Ok(vec![false; reports.len()]) };
         let mut left = HashSet::new();
         let mut end = |Report { id, token, outcome }: Report| {
             // What children it is to have is read under a lock; what comes behind a report that is left is left too.

@@ -164,24 +164,24 @@ impl Batch {
         Self::lock(tx, Which::Ids(&ids(names))).await
     }
 
-    /// Runs that are not locked, by name, and what workers are told of them.
+    /// Runs that are not locked, by name, and what workers are told of them; none where the database gains nothing by that.
     pub(crate) async fn look(
         db: &dyn Database,
         names: impl Iterator<Item = WorkRequestId>,
         inputs: bool,
-    ) -> Result<(Self, HashMap<WorkRequestId, Claimable>)> {
-        let looked = db.look(&ids(names), inputs).await?;
+    ) -> Result<Option<(Self, HashMap<WorkRequestId, Claimable>)>> {
+        let Some(looked) = db.look(&ids(names), inputs).await? else { return Ok(None) };
         let now = looked.iter().map(|looked| looked.at).max().unwrap_or_default();
         let (rows, facts) = looked.into_iter().map(|Looked { run, facts, .. }| (run, (facts.id, facts))).unzip();
-        Ok((Self::of(rows, now), facts))
+        Ok(Some((Self::of(rows, now), facts)))
     }
 
-    /// The locked runs' names.
+    /// The runs' names.
     pub(crate) fn names(&self) -> Vec<WorkRequestId> {
         self.order.clone()
     }
 
-    /// A locked run.
+    /// One of the runs.
     pub(crate) fn get(&self, id: WorkRequestId) -> Option<&Locked> {
         self.rows.get(&id)
     }
@@ -215,7 +215,7 @@ impl Batch {
         limits::wake_freed(tx, &changed).await
     }
 
-    /// Keeps what has changed of runs that were looked at and nobody has changed since; answers which. What a run frees may be
+    /// Keeps what has changed of runs that were looked at and nobody has changed or locked since; answers which. What a run frees may be
     /// others' to take, which needs a lock: it stays as it was.
     pub(crate) async fn replace(
         &self,
@@ -228,7 +228,6 @@ impl Batch {
         if changed.is_empty() {
             return Ok(HashSet::new());
         }
-        changed.sort_by_key(|row| row.id);
         crash::around(commit, db.replace(&changed, self.now, worker)).await
     }
 
@@ -236,7 +235,7 @@ impl Batch {
         self.order.iter().map(|id| &self.rows[id]).filter(|row| row.dirty).collect()
     }
 
-    /// The locked runs.
+    /// The runs.
     pub(crate) fn rows(&self) -> impl Iterator<Item = &Locked> {
         self.rows.values()
     }

@@ -215,6 +215,9 @@ async fn a_nudge_crosses_processes(bed: Bed) {
 
 async fn how_long_runs_take_is_known_behind_any_backlog(bed: Bed) {
     assert_eq!(bed.store.usual_duration(NAMESPACE, "copy").await.unwrap(), None, "none has run");
+    // What waits for its time bounds nothing.
+    bed.accept(NewWorkRequest { delay: HumanDuration::from_secs(3600), ..bed.new_request().await }).await;
+    bed.pass(Duration::from_millis(2)).await;
     let run = bed.running().await;
     bed.pass(Duration::from_millis(20)).await;
     bed.report(&run, succeeded()).await.unwrap();
@@ -222,10 +225,11 @@ async fn how_long_runs_take_is_known_behind_any_backlog(bed: Bed) {
     assert!(known.is_some_and(|known| known >= Duration::from_millis(20)), "{known:?}");
     // More than are looked through, and none of them has ended.
     bed.pass(Duration::from_millis(2)).await;
-    let waiting = NewWorkRequest { delay: HumanDuration::from_secs(3600), ..bed.new_request().await };
-    let now = bed.now().await;
+    bed.sent().await;
+    bed.pass(Duration::from_millis(2)).await;
+    let (waiting, now) = (bed.new_request().await, bed.now().await);
     let waiting: Vec<_> =
-        (0..1_001).map(|_| NewWorkRequest { id: WorkRequestId::new(now), ..waiting.clone() }).collect();
+        (0..1_000).map(|_| NewWorkRequest { id: WorkRequestId::new(now), ..waiting.clone() }).collect();
     bed.store.accept_all(&waiting).await.unwrap();
     assert_eq!(bed.store.usual_duration(NAMESPACE, "copy").await.unwrap(), known);
 }

@@ -216,7 +216,7 @@ impl Database for Postgres {
         Ok(Box::new(PgTx { tx, now }))
     }
 
-    async fn look(&self, ids: &[Uuid], inputs: bool) -> Result<Vec<Looked>> {
+    async fn look(&self, ids: &[Uuid], inputs: bool) -> Result<Option<Vec<Looked>>> {
         let rows: Vec<LookedRow> = sqlx::query_as(concat!(
             locked_columns!(),
             ", d.xmin::text::bigint AS version, clock_timestamp() AS at, w.accepted_at, CASE WHEN $2 THEN w.input END AS input
@@ -227,7 +227,7 @@ impl Database for Postgres {
         .fetch_all(&self.read)
         .await
         .map_err(step("look at work requests"))?;
-        all(rows)
+        all(rows).map(Some)
     }
 
     async fn replace(&self, runs: &[&Locked], at: Timestamp, worker: Option<Uuid>) -> Result<HashSet<Uuid>> {

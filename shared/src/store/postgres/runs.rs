@@ -237,8 +237,8 @@ pub(super) async fn insert(
     Ok(at.map(|At(at)| at))
 }
 
-/// Keeps the new state and events of runs whose rows are as they were read; answers which. With a `worker`, none if it was
-/// taken for dead. One statement, as each one more is a way to the server and back before a run can start.
+/// Keeps the new state and events of runs that are locked, or whose rows are as they were read and locked by nobody; answers
+/// which. With a `worker` that was taken for dead, of none that goes on. One statement, as each one more is a way to the server and back before a run can start.
 pub(super) async fn save(
     database: impl sqlx::PgExecutor<'_>,
     rows: &[&Locked],
@@ -250,12 +250,16 @@ pub(super) async fn save(
     let phases: Vec<_> = live.iter().map(|row| phase_columns(&row.run)).collect();
     let operations: Vec<_> = live.iter().map(|row| row.operation()).collect();
     let events = || rows.iter().flat_map(|row| row.events.iter().map(|(seq, what)| (row.id.0, *seq, what)));
+    let looked = || rows.iter().filter_map(|row| Some((row.id.0, row.version?)));
     let kept: Vec<Uuid> = sqlx::query_scalar(
         "WITH worker AS MATERIALIZED (
              SELECT ended_at FROM workers WHERE incarnation = $31 FOR SHARE
+         ), free AS MATERIALIZED (
+             SELECT d.id FROM unnest($32::uuid[], $33::bigint[]) AS u (id, version) JOIN deliveries d ON d.id = u.id
+             WHERE u.version = d.xmin::text::bigint FOR UPDATE OF d SKIP LOCKED
          ), ended AS (
              DELETE FROM deliveries d USING unnest($1::uuid[], $2::bigint[]) AS u (id, version)
-             WHERE d.id = u.id AND (u.version IS NULL OR u.version = d.xmin::text::bigint)
+             WHERE d.id = u.id AND (u.version IS NULL OR d.id IN (SELECT id FROM free))
              RETURNING d.id
          ), moved AS (
              UPDATE deliveries d
@@ -268,7 +272,7 @@ pub(super) async fn save(
                          $16::boolean[], $17::timestamptz[], $18::uuid[], $19::jsonb[])
                   AS u (id, version, phase, phase_at, token, worker, sends, resends, attempt, failures, seq, follow,
                         hold, doubt, attempt_until, operation_token, operation)
-             WHERE d.id = u.id AND (u.version IS NULL OR u.version = d.xmin::text::bigint)
+             WHERE d.id = u.id AND (u.version IS NULL OR d.id IN (SELECT id FROM free))
                    AND NOT EXISTS (SELECT 1 FROM worker WHERE ended_at IS NOT NULL)
              RETURNING d.id
          ), kept AS (
@@ -324,6 +328,8 @@ pub(super) async fn save(
     .bind(events().map(|(_, seq, _)| seq).collect::<Vec<_>>())
     .bind(events().map(|(.., what)| Json(what)).collect::<Vec<_>>())
     .bind(worker)
+    .bind(looked().map(|(id, _)| id).collect::<Vec<_>>())
+    .bind(looked().map(|(_, version)| version).collect::<Vec<_>>())
     .fetch_all(database)
     .await
     .map_err(step("move work requests"))?;
@@ -331,7 +337,7 @@ pub(super) async fn save(
 }
 
 // Locking is a statement of its own: one that has waited for a lock reads the locked row anew, but what it joins
-// as it was before the wait, and the next statement sees both as they are. Rows are locked in one order by all, so
+// as it was before the wait, and the next statement sees both as they are. Who waits for rows locks them in one order, so
 // that two batches over the same ones can't deadlock.
 impl PgTx {
     async fn lock_runs(&mut self, ids: &[Uuid]) -> Result<()> {

@@ -211,8 +211,10 @@ macro_rules! impl_read_runs {
                 sample: i64,
                 among: i64,
             ) -> Result<Vec<jiff::SignedDuration>> {
-                // Where a backlog is, none of the newest has ended: those before the oldest that is under way have.
-                for before in ["", "AND id < (SELECT id FROM deliveries ORDER BY id LIMIT 1) "] {
+                // Behind a backlog none of the newest has ended: those before the oldest that workers have or may take have.
+                let before_all =
+                    "AND id < (SELECT id FROM deliveries WHERE phase IN ('sent', 'leased') ORDER BY id LIMIT 1) ";
+                for before in ["", before_all] {
                     let took: Vec<(At, At)> = sqlx::QueryBuilder::<$db>::new(
                         "SELECT started_at, finished_at
                          FROM (SELECT id, status, started_at, finished_at FROM work_requests WHERE namespace = ",

@@ -154,8 +154,8 @@ impl Database for Sqlite {
     }
 
     // The only writer has no use for the three that follow: its locks cost nothing, and there is no server to go to.
-    async fn look(&self, _: &[Uuid], _: bool) -> Result<Vec<Looked>> {
-        Ok(Vec::new())
+    async fn look(&self, _: &[Uuid], _: bool) -> Result<Option<Vec<Looked>>> {
+        Ok(None)
     }
 
     async fn replace(&self, _: &[&Locked], _: Timestamp, _: Option<Uuid>) -> Result<HashSet<Uuid>> {
