@@ -119,14 +119,11 @@ impl Store {
     /// [`StoreError::Query`]: repeat the same claims, as the commit may have gone through. [`StoreError::Retired`]: the
     /// worker was taken for dead; a lease would be lost at once.
     pub async fn claim(&self, worker: Uuid, claims: &[Claim]) -> Result<Vec<std::result::Result<Claimed, Refusal>>> {
-        let mut answers = self.claim_free(worker, claims).await?;
+        let answers = self.claim_free(worker, claims).await?;
         let left: Vec<_> =
             claims.iter().zip(&answers).filter(|(_, answer)| answer.is_none()).map(|(claim, _)| *claim).collect();
         let mut rest = if left.is_empty() { Vec::new() } else { self.claim_locked(worker, &left).await? }.into_iter();
-        Ok(answers
-            .iter_mut()
-            .map(|answer| answer.take().or_else(|| rest.next()).unwrap_or(Err(Refusal::Ended)))
-            .collect())
+        Ok(answers.into_iter().map(|answer| answer.or_else(|| rest.next()).unwrap_or(Err(Refusal::Ended))).collect())
     }
 
     /// Opens leases of runs that nobody else wants at the same time, in two ways to the database. What is refused stays so, as no
@@ -139,12 +136,12 @@ impl Store {
         let looked = Batch::look(&*self.db, claims.iter().map(|claim| claim.id), true).await?;
         let Some((mut batch, facts)) = looked else { return Ok(vec![None; claims.len()]) };
         let mut hints = Hints::default();
-        let mut claim_one = |claim: &Claim| {
+        let open_plain = |claim: &Claim| {
             // What is in doubt has more to be read.
             let is_plain = batch.get(claim.id).is_none_or(|row| !row.run.doubt);
             is_plain.then(|| open(&mut batch, worker, claim, None, &mut hints))
         };
-        let opened: Vec<_> = claims.iter().map(&mut claim_one).collect();
+        let opened: Vec<_> = claims.iter().map(open_plain).collect();
         let kept = batch.replace(&*self.db, Commit::Claim, Some(worker)).await?;
         hints.give(self);
         let answer = |(claim, opened): (&Claim, Option<std::result::Result<(), Refusal>>)| {

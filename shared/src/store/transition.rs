@@ -215,8 +215,8 @@ impl Batch {
         limits::wake_freed(tx, &changed).await
     }
 
-    /// Keeps what has changed of runs that were looked at and nobody has changed or locked since; answers which. What a run frees may be
-    /// others' to take, which needs a lock: it stays as it was.
+    /// Keeps what has changed of runs that were looked at and nobody has changed or locked since; answers which. A run that
+    /// frees a slot, which may be another one's to take, needs a lock: it stays as it was.
     pub(crate) async fn replace(
         &self,
         db: &dyn Database,

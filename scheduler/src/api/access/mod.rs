@@ -149,7 +149,7 @@ fn named(headers: &HeaderMap) -> Result<Option<String>, Problem> {
         (Some(_), Some(_)) => Err("given more than once".to_owned()),
     };
     name.map(|Name(name)| Some(name)).map_err(|message| {
-        let fault = Fault { field: "X-Reveille-Namespace".to_owned(), message: message.to_owned() };
+        let fault = Fault { field: "X-Reveille-Namespace".to_owned(), message };
         Problem::invalid(StatusCode::BAD_REQUEST, vec![fault])
     })
 }
