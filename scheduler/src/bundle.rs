@@ -14,11 +14,12 @@ use tokio::time::Instant;
 /// So many triggers of one job that are due at once are a backlog.
 const BACKLOG: usize = 32;
 /// The most triggers in a bundle.
-const MOST: u32 = 16;
+const MOST: u32 = 64;
 /// The longest that the runs of a bundle usually take together.
 const MOMENT: Duration = Duration::from_millis(250);
-/// How long it is believed how long a job's runs take.
-const FRESH: Duration = Duration::from_secs(10);
+/// How long it is believed how long a job's runs take, and that nobody knows.
+const FRESH: Duration = Duration::from_secs(2);
+const UNKNOWN: Duration = Duration::from_millis(200);
 /// The most jobs about which that is known.
 const JOBS: usize = 10_000;
 
@@ -28,6 +29,7 @@ type JobKey = (String, String);
 /// How many triggers of which job go into one message.
 #[derive(Debug, Default)]
 pub(crate) struct Bundles {
+    /// And until when that is believed.
     sizes: HashMap<JobKey, (usize, Instant)>,
 }
 
@@ -53,16 +55,17 @@ impl Bundles {
 
     async fn size(&mut self, store: &Store, out: &Outgoing) -> Result<usize, StoreError> {
         let key = (out.trigger.namespace.clone(), out.trigger.job.clone());
-        if let Some((size, at)) = self.sizes.get(&key)
-            && at.elapsed() < FRESH
+        if let Some((size, until)) = self.sizes.get(&key)
+            && Instant::now() < *until
         {
             return Ok(*size);
         }
-        let size = store.usual_duration(&key.0, &key.1).await?.map_or(1, size_for);
+        let usual = store.usual_busy_time(&key.0, &key.1).await?;
+        let (size, fresh) = usual.map_or((1, UNKNOWN), |usual| (size_for(usual), FRESH));
         if self.sizes.len() >= JOBS {
             self.sizes.clear();
         }
-        self.sizes.insert(key, (size, Instant::now()));
+        self.sizes.insert(key, (size, Instant::now() + fresh));
         Ok(size)
     }
 }
@@ -120,6 +123,6 @@ mod tests {
     #[test]
     fn the_shorter_the_runs_the_larger_the_bundle() {
         let sizes = [0, 1, 15, 50, 125, 126, 10_000].map(|ms| size_for(Duration::from_millis(ms)));
-        assert_eq!(sizes, [16, 16, 16, 5, 2, 1, 1]);
+        assert_eq!(sizes, [64, 64, 16, 5, 2, 1, 1]);
     }
 }

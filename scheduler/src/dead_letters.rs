@@ -152,7 +152,7 @@ mod tests {
             let token = uuid::Uuid::new_v4();
             store.claim(uuid::Uuid::nil(), &[Claim { id, n, token }]).await.unwrap().remove(0).unwrap();
             let outcome = Outcome::Parked { after: Duration::ZERO, notes: serde_json::json!({}) };
-            store.report(vec![Report { id, token, outcome }]).await.unwrap();
+            store.report(vec![Report::new(id, token, outcome)]).await.unwrap();
         }
         let last = store.take_due(10).await.unwrap().remove(0).trigger;
         revive(&store, &last, "delivery_limit").await.unwrap();

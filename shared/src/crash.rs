@@ -54,6 +54,8 @@ list! {
         KeysUsed,
         /// A work request that was asked for.
         Accept,
+        /// A plain one, in one statement.
+        AcceptPlain,
         /// Inputs of children to be.
         StageInputs,
         /// Inputs that nobody is to use are forgotten.
@@ -90,6 +92,8 @@ list! {
         PurgeMarkers,
         /// Leases.
         Claim,
+        /// Leases of runs that need no lock.
+        ClaimUnlocked,
         /// A lease of a worker in another language.
         ClaimExternal,
         /// A sign of life of such a worker.
@@ -102,6 +106,8 @@ list! {
         Progress,
         /// Ends of attempts.
         Report,
+        /// Ends of attempts of runs that need no lock.
+        ReportUnlocked,
         /// Whether what happens is told outside.
         TellTransitions,
         /// What was told leaves the outbox.

@@ -169,7 +169,7 @@ async fn writer(count: u32) -> Result<()> {
             taken.iter().map(|out| Claim { id: out.trigger.id, n: out.trigger.n, token: Uuid::new_v4() }).collect();
         store.claim(worker, &claims).await?;
         let outcome = Outcome::Succeeded { output: Value::Null };
-        let report = |claim: &Claim| Report { id: claim.id, token: claim.token, outcome: outcome.clone() };
+        let report = |claim: &Claim| Report::new(claim.id, claim.token, outcome.clone());
         store.report(claims.iter().map(report).collect()).await?;
     }
     let births = store.kind().births();

@@ -199,8 +199,7 @@ async fn end_all(
         // A refused one was claimed before.
         let claimed: Vec<_> = store.claim(worker, &claims).await?.into_iter().flatten().collect();
         let outcome = Outcome::Succeeded { output: Value::Null };
-        let reports =
-            claimed.iter().map(|lease| Report { id: lease.id, token: lease.token, outcome: outcome.clone() }).collect();
+        let reports = claimed.iter().map(|lease| Report::new(lease.id, lease.token, outcome.clone())).collect();
         store.report(reports).await?;
         for lease in claimed {
             let (due, received) = (lease.fire.context("a fire")?.due_at, received[&lease.id]);

@@ -65,6 +65,8 @@ async fn measure(name: &str, store: &Store, runs: usize, batch: usize) -> Result
                 id: lease.id,
                 token: lease.token,
                 outcome: Outcome::Succeeded { output: serde_json::Value::Null },
+                took: None,
+                known: lease.known.clone(),
             })
             .collect();
         for verdict in store.report(report).await? {

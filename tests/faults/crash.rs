@@ -127,8 +127,9 @@ async fn prepare(world: &mut World, target: &mut harness::stack::Service, before
             world.wait_in_queue(&last).await?;
             target.kill9()
         }
-        Before::HoldersDie => {
-            fill_slots(world, "longer").await?;
+        Before::HoldersDie | Before::HoldersDieInDoubt => {
+            let job = if matches!(before, Before::HoldersDie) { "longer" } else { "doubtful" };
+            fill_slots(world, job).await?;
             let first = world.insist().await?.swap_remove(0);
             world.wait_for(&first, "started", |run| run["status"] == "IN_PROGRESS").await?;
             world.kill_workers()?;
@@ -209,9 +210,13 @@ async fn provoke(world: &mut World, pid: Pid, dies: Dies, load: Load) -> Result<
             world.insist().await?;
         }
         Load::Asks => {
-            ["work", "flaky", "chain", "remote"].into_iter().for_each(|job| world.ask(job, "0s", "SUCCEEDED"));
+            let jobs = ["work", "flaky", "chain", "remote", "narrow"];
+            jobs.into_iter().for_each(|job| world.ask(job, "0s", "SUCCEEDED"));
             world.insist().await?;
         }
+        Load::AsksOnce => loop {
+            world.ask_once().await;
+        },
         Load::LongRuns => drop(fill_slots(world, "long").await?),
         Load::FanOuts => {
             (0..2).for_each(|_| world.ask_many(12));

@@ -62,7 +62,7 @@ impl Executor {
         self.tracker.spawn(async move { executor.attempt(claimed, handle, slot).await });
     }
 
-    async fn attempt(&self, claimed: Claimed, handle: Arc<Handle>, slot: OwnedSemaphorePermit) {
+    async fn attempt(&self, mut claimed: Claimed, handle: Arc<Handle>, slot: OwnedSemaphorePermit) {
         crash::at(Act::AttemptBegun);
         let started = Instant::now();
         metrics::gauge!("reveille_slots_busy").increment(1.0);
@@ -70,6 +70,7 @@ impl Executor {
         metrics::histogram!("reveille_queue_wait_seconds").record(waited);
 
         let (id, token, failures) = (claimed.id, claimed.token, claimed.failures);
+        let known = std::mem::take(&mut claimed.known);
         let handover = Handover::of(&claimed);
         let said = handover.as_ref().map_or(0, |handover| handover.lines);
         let sink = self.reporter.sink(id, token, claimed.attempt, said);
@@ -100,7 +101,7 @@ impl Executor {
         let outcome = normalize(end, handle.why(), &policies, failures, fastrand::f64());
         metrics::counter!("reveille_runs_total", "job" => name, "outcome" => label(&outcome)).increment(1);
         handle.enter(Stage::Reporting);
-        self.reporter.end(Report { id, token, outcome }).await;
+        self.reporter.end(Report { id, token, outcome, took: Some(started.elapsed()), known }).await;
         crash::at(Act::ReportQueued);
         // Given back only now: the reports that wait are bounded by the slots.
         drop(slot);

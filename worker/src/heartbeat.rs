@@ -186,11 +186,7 @@ impl Heart {
         let found = self.suspects.compare(leases, &running, |token| self.runs.contains(token));
         for lease in found.orphans {
             tracing::warn!(work_request = %lease.id, "a lease without a run is released");
-            self.reporter.try_end(Report {
-                id: lease.id,
-                token: lease.token,
-                outcome: Outcome::Released { doubt: false },
-            });
+            self.reporter.try_end(Report::new(lease.id, lease.token, Outcome::Released { doubt: false }));
         }
         for token in found.lost {
             if let Some(handle) = self.runs.get(token) {

@@ -52,7 +52,7 @@ async fn run_all(world: &World, outcome: Outcome) -> usize {
     for out in &due {
         let claim = Claim { id: out.trigger.id, n: out.trigger.n, token: Uuid::new_v4() };
         world.store.claim(Uuid::from_u128(7), &[claim]).await.unwrap().remove(0).unwrap();
-        let report = Report { id: claim.id, token: claim.token, outcome: outcome.clone() };
+        let report = Report::new(claim.id, claim.token, outcome.clone());
         world.store.report(vec![report]).await.unwrap().remove(0).unwrap();
     }
     due.len()

@@ -144,7 +144,7 @@ async fn what_goes_on_elsewhere_ends_with_its_time_if_no_worker_asks_after_it() 
             phase => panic!("{phase:?}"),
         };
         let outcome = Outcome::Parked { after: Duration::from_secs(3600), notes: serde_json::json!({}) };
-        world.store.report(vec![Report { id, token, outcome }]).await.unwrap();
+        world.store.report(vec![Report::new(id, token, outcome)]).await.unwrap();
         clock.advance(Duration::from_secs(39));
         assert_eq!(reconciler(&world).run_once().await.unwrap().0.abandoned, 0);
         clock.advance(Duration::from_secs(2));

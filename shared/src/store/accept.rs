@@ -231,7 +231,7 @@ impl Store {
         let id = request.id;
         request.sent = send && request.goes_out_at_once();
         if key.is_none() && request.sent && request.is_plain() && self.kind() == Kind::Postgres {
-            let accepted = crash::around(Commit::Accept, self.db.accept(&request)).await?;
+            let accepted = crash::around(Commit::AcceptPlain, self.db.accept(&request)).await?;
             if let Some(now) = accepted {
                 return Ok((Acceptance::New(id), Some(Outgoing::at_birth(&request, now))));
             }

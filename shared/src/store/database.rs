@@ -34,7 +34,7 @@ use super::requests::{ListFilter, QueueDepth, Standing};
 use super::rows::{Claimable, InOutbox};
 use super::schedules::{ScheduleKey, ScheduleRow};
 use super::transition::{Locked, Looked};
-use super::waits::WaitFacts;
+use super::waits::{Took, WaitFacts};
 use super::workers::{NewWorker, Worker};
 use super::{Hint, Kind, Result};
 use crate::broker::Route;
@@ -46,6 +46,9 @@ use crate::work_request::{HistoryEvent, LogLine, WorkRequest, WorkRequestId};
 pub(crate) use self::feed::{Feed, ReadFeed};
 pub(crate) use self::keys::{Keys, ReadKeys};
 pub(crate) use self::webhooks::{Deliveries, ReadWebhooks, Webhooks};
+
+/// The runs that were replaced, and the new version of each that goes on.
+pub(crate) type Replaced = HashMap<Uuid, Option<i64>>;
 
 /// The way to write, and what else differs.
 #[async_trait]
@@ -60,10 +63,10 @@ pub(crate) trait Database:
     /// Runs as they are, not locked, those of these that there are, with their inputs if these are wanted. `None` from a
     /// database that gains nothing by it.
     async fn look(&self, ids: &[Uuid], inputs: bool) -> Result<Option<Vec<Looked>>>;
-    /// Keeps the new state and events, as of `at`, of those runs that nobody has changed or locked since they were looked at;
-    /// answers which. With a worker that was taken for dead: of none that goes on. All of it in a transaction of its own, which
-    /// waits for no run.
-    async fn replace(&self, runs: &[&Locked], at: Timestamp, worker: Option<Uuid>) -> Result<HashSet<Uuid>>;
+    /// Keeps the new state and events, as of `at` or of now, of those runs that nobody has changed or locked since they were
+    /// looked at; answers which, and the versions of those that go on. With a worker that was taken for dead: of none that goes
+    /// on. All of it in a transaction of its own, which waits for no run.
+    async fn replace(&self, runs: &[&Locked], at: Option<Timestamp>, worker: Option<Uuid>) -> Result<Replaced>;
     /// Inserts a work request that [`NewWorkRequest::is_plain`], in a transaction of its own; answers when it was accepted. `None`
     /// if its id's clock and the database's are too far apart, and from a database that gains nothing by it.
     async fn accept(&self, request: &NewWorkRequest) -> Result<Option<Timestamp>>;
@@ -142,7 +145,7 @@ pub(crate) trait ReadRuns {
     async fn wait_facts(&self, run: &WorkRequest, hold: Hold) -> Result<Option<WaitFacts>>;
     /// How long up to `sample` of a job's last runs that succeeded took, if they are among the last `among` of all, or of those
     /// that came before whatever workers have or may take.
-    async fn durations(&self, namespace: &str, job: &str, sample: i64, among: i64) -> Result<Vec<SignedDuration>>;
+    async fn durations(&self, namespace: &str, job: &str, sample: i64, among: i64) -> Result<Vec<Took>>;
     /// Up to `limit` refused events before this number, the newest first.
     async fn refused_events(&self, before: i64, limit: i64) -> Result<Vec<RefusedRecord>>;
     async fn late_reports(&self, id: WorkRequestId) -> Result<Vec<LateReport>>;

@@ -283,7 +283,7 @@ impl Taking<'_> {
             }
             (Told::End(end), false, None) => {
                 let outcome = late(end);
-                self.changes.late.push(Report { id: event.run, token: event.token, outcome });
+                self.changes.late.push(Report::new(event.run, event.token, outcome));
                 let message = "the lease was lost; the report is kept as evidence and has changed nothing";
                 return Verdict::Known(EventVerdict::Late(event.refused("StaleToken", message)));
             }

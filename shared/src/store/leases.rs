@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::dispatch::expire;
 use super::rows::Claimable;
 use super::texts::error_without_nul;
-use super::transition::{Batch, Hints, Locked};
+use super::transition::{Batch, Hints, Known, Locked};
 use super::{Result, Store, StoreError};
 use crate::crash::{self, Commit};
 use crate::retry;
@@ -68,6 +68,8 @@ pub struct Claimed {
     pub sent_at: Timestamp,
     /// When the claim was made, by the database's clock.
     pub claimed_at: Timestamp,
+    /// To be handed back with the report.
+    pub known: Known,
 }
 
 /// A lease, as the store sees it.
@@ -142,12 +144,16 @@ impl Store {
             is_plain.then(|| open(&mut batch, worker, claim, None, &mut hints))
         };
         let opened: Vec<_> = claims.iter().map(open_plain).collect();
-        let kept = batch.replace(&*self.db, Commit::Claim, Some(worker)).await?;
+        let kept = batch.replace(&*self.db, Commit::ClaimUnlocked, Some(batch.now), Some(worker)).await?;
         hints.give(self);
         let answer = |(claim, opened): (&Claim, Option<std::result::Result<(), Refusal>>)| {
-            let is_kept = kept.contains(&claim.id.0);
+            let is_kept = kept.contains_key(&claim.id.0);
             match opened? {
-                Ok(()) if is_kept => granted(&batch, &facts, *claim).map(Ok),
+                Ok(()) if is_kept => {
+                    let replaced = |version| batch.get(claim.id).map(|row| Box::new(row.replaced(version)));
+                    let known = Known(kept.get(&claim.id.0).copied().flatten().and_then(replaced));
+                    granted(&batch, &facts, *claim).map(|claimed| Ok(Claimed { known, ..claimed }))
+                }
                 Err(refusal) if is_kept || batch.get(claim.id).is_none_or(|row| !row.dirty) => Some(Err(refusal)),
                 _ => None,
             }
@@ -313,5 +319,6 @@ pub(super) fn granted(batch: &Batch, facts: &HashMap<WorkRequestId, Claimable>, 
         accepted_at: facts.accepted_at,
         sent_at,
         claimed_at: batch.now,
+        known: Known::default(),
     })
 }

@@ -94,6 +94,7 @@ pub use self::reports::{LateReport, Outcome, Progress, Report};
 pub use self::requests::{Canceled, Cancellation, ListFilter, Order, QueueDepth, SortBy, Standing};
 pub use self::schedules::{Pause, PauseVerdict, ScheduleKey, ScheduleRow, after_end, before_start, just_before};
 pub use self::staging::Staging;
+pub use self::transition::Known;
 pub use self::unique::UniqueKey;
 pub use self::waits::{MOST_AHEAD, Wait};
 pub use self::webhook_deliveries::{
@@ -107,7 +108,7 @@ use crate::crash::{self, Act};
 use crate::work_request::WorkRequestId;
 
 /// The schema that this build writes: the number of its last migration.
-pub const SCHEMA: i64 = 12;
+pub const SCHEMA: i64 = 13;
 
 /// The durable truth. Cheap to clone.
 #[derive(Clone)]

@@ -213,11 +213,11 @@ pub(crate) mod prelude {
         At, BackfillRow, ChangeRow, ChunkRow, DeliveryRow, DepthRow, EndedRow, EventRow, ExternalDbRow, FanOutRow,
         FeedRow, FireRow, InForceRow, InOutbox, KeyRow, LateRow, LeaseRow, LogRow, MarkerRow, NamedChangeRow,
         OpenFanOutRow, RefusedRow, ScheduleDbRow, UnfinishedRow, UntoldRow, VersionedJobRow, WebhookRow,
-        WorkRequestRow, WorkerRow, all, number, priority, priority_column, status_column,
+        WorkRequestRow, WorkerRow, all, millis, number, priority, priority_column, status_column,
     };
     pub(crate) use super::super::schedules::{ScheduleKey, ScheduleRow, just_before};
     pub(crate) use super::super::texts::clean;
-    pub(crate) use super::super::waits::WaitFacts;
+    pub(crate) use super::super::waits::{Took, WaitFacts};
     pub(crate) use super::super::webhook_deliveries::{DeliveryState, WebhookCounts, WebhookDelivery};
     pub(crate) use super::super::webhooks::Webhook;
     pub(crate) use super::super::workers::{NewWorker, Worker};

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::fan_outs::{self, NoSplit};
 use super::texts::{error_without_nul, json_without_nul, without_nul};
-use super::transition::{Batch, Hints, Locked};
+use super::transition::{Batch, Hints, Known, Locked};
 use super::{Result, Store};
 use crate::crash::{self, Commit};
 use crate::fan_out::FailPolicy;
@@ -91,6 +91,18 @@ pub struct Report {
     pub token: Uuid,
     /// How it ended.
     pub outcome: Outcome,
+    /// How long it kept its slot busy under this lease, where its worker has measured that.
+    pub took: Option<Duration>,
+    /// As it came with the lease.
+    pub known: Known,
+}
+
+impl Report {
+    /// The end of an attempt of which no more is known.
+    #[must_use]
+    pub fn new(id: WorkRequestId, token: Uuid, outcome: Outcome) -> Self {
+        Self { id, token, outcome, took: None, known: Known::default() }
+    }
 }
 
 /// A run's own word on how far it is.
@@ -126,37 +138,69 @@ impl Store {
     /// # Errors
     /// [`super::StoreError::Query`]: repeat the same reports, as the commit may have gone through.
     pub async fn report(&self, reports: Vec<Report>) -> Result<Vec<std::result::Result<(), Refusal>>> {
-        let kept = self.report_free(&reports).await?;
-        let left: Vec<_> =
-            reports.into_iter().zip(&kept).filter(|(_, kept)| !**kept).map(|(report, _)| report).collect();
-        let mut rest = if left.is_empty() { Vec::new() } else { self.report_locked(left).await? }.into_iter();
-        Ok(kept
-            .into_iter()
-            .map(|kept| if kept { Ok(()) } else { rest.next().unwrap_or(Err(Refusal::Ended)) })
-            .collect())
+        let known = self.report_known(&reports).await?;
+        let left = without(reports, &known);
+        let free = self.report_free(&left).await?;
+        let left = without(left, &free);
+        let locked = if left.is_empty() { Vec::new() } else { self.report_locked(left).await? };
+        let (mut free, mut locked) = (free.into_iter(), locked.into_iter());
+        let answer = |known| match known || free.next() == Some(true) {
+            true => Ok(()),
+            false => locked.next().unwrap_or(Err(Refusal::Ended)),
+        };
+        Ok(known.into_iter().map(answer).collect())
+    }
+
+    /// Records successes of runs that are as their claims have left them, in one way to the database; answers which reports were
+    /// recorded. What else may have happened depends on the time, or on more than is known.
+    async fn report_known(&self, reports: &[Report]) -> Result<Vec<bool>> {
+        let mut seen = HashSet::new();
+        let is_known = |report: &&Report| {
+            // What comes behind another report on the same run is left to be looked at.
+            let is_first = seen.insert(report.id);
+            is_first && matches!(report.outcome, Outcome::Succeeded { .. })
+        };
+        let known = reports.iter().filter(is_known).filter_map(|report| Some((report, report.known.0.as_deref()?)));
+        let (reported, rows): (Vec<_>, Vec<_>) = known.map(|(report, row)| (report, row.clone())).unzip();
+        let mut batch = Batch::of(rows, Timestamp::default());
+        for Report { id, token, outcome, took, .. } in reported {
+            let _refused = told(*token, outcome.clone()).is_ok_and(|told| told.apply(&mut batch, *id, *took).is_err());
+        }
+        let kept = self.replace_ended(&batch, None).await?;
+        let mut first = HashSet::new();
+        Ok(reports.iter().map(|report| first.insert(report.id) && kept.contains(&report.id.0)).collect())
     }
 
     /// Records the ends of attempts whose runs nobody else wants at the same time, in two ways to the database; answers which
     /// reports were recorded.
     async fn report_free(&self, reports: &[Report]) -> Result<Vec<bool>> {
+        if reports.is_empty() {
+            return Ok(Vec::new());
+        }
         let looked = Batch::look(&*self.db, reports.iter().map(|report| report.id), false).await?;
         let Some((mut batch, _)) = looked else { return Ok(vec![false; reports.len()]) };
         let mut left = HashSet::new();
-        let mut end = |Report { id, token, outcome }: Report| {
+        let mut end = |Report { id, token, outcome, took, .. }: &Report| {
             // What children it is to have is read under a lock; what comes behind a report that is left is left too.
-            let ended =
-                !left.contains(&id) && told(token, outcome).is_ok_and(|told| told.apply(&mut batch, id).is_ok());
+            let ended = !left.contains(id)
+                && told(*token, outcome.clone()).is_ok_and(|told| told.apply(&mut batch, *id, *took).is_ok());
             if !ended {
-                left.insert(id);
+                left.insert(*id);
             }
             ended
         };
-        let applied: Vec<bool> = reports.iter().map(|report| end(report.clone())).collect();
-        let kept = batch.replace(&*self.db, Commit::Report, None).await?;
+        let applied: Vec<bool> = reports.iter().map(&mut end).collect();
+        let kept = self.replace_ended(&batch, Some(batch.now)).await?;
+        Ok(reports.iter().zip(applied).map(|(report, applied)| applied && kept.contains(&report.id.0)).collect())
+    }
+
+    /// Keeps the ends of runs that nobody has changed or locked; answers of which.
+    async fn replace_ended(&self, batch: &Batch, at: Option<Timestamp>) -> Result<HashSet<Uuid>> {
+        let kept: HashSet<_> = batch.replace(&*self.db, Commit::ReportUnlocked, at, None).await?.into_keys().collect();
         let mut hints = Hints::default();
         batch.rows().filter(|row| kept.contains(&row.id.0)).for_each(|row| hints.after(row));
         hints.give(self);
-        Ok(reports.iter().zip(applied).map(|(report, applied)| applied && kept.contains(&report.id.0)).collect())
+        Ok(kept)
     }
 
     async fn report_locked(&self, reports: Vec<Report>) -> Result<Vec<std::result::Result<(), Refusal>>> {
@@ -166,7 +210,7 @@ impl Store {
         let mut verdicts = Vec::with_capacity(reports.len());
         let mut stale = Vec::new();
         for (index, report) in reports.into_iter().enumerate() {
-            let Report { id, token, outcome } = report.clone();
+            let Report { id, token, outcome, took, .. } = report.clone();
             let mut children = None;
             let told = match told(token, outcome) {
                 Ok(told) => told,
@@ -182,7 +226,7 @@ impl Store {
                     }
                 }
             };
-            verdicts.push(match told.apply(&mut batch, id) {
+            verdicts.push(match told.apply(&mut batch, id, took) {
                 Ok(row) => {
                     hints.after(row);
                     // One that was canceled meanwhile has ended.
@@ -246,6 +290,11 @@ impl Store {
     }
 }
 
+/// The reports that were not kept.
+fn without(reports: Vec<Report>, kept: &[bool]) -> Vec<Report> {
+    reports.into_iter().zip(kept).filter(|(_, kept)| !**kept).map(|(report, _)| report).collect()
+}
+
 /// What happens to a run by a report, and what is kept of it.
 struct Told {
     input: Input,
@@ -270,8 +319,14 @@ impl Told {
         Self { output: Some(json_without_nul(output)), ..Self::of(input) }
     }
 
-    fn apply(self, batch: &mut Batch, id: WorkRequestId) -> std::result::Result<&mut Locked, Refusal> {
+    fn apply(
+        self,
+        batch: &mut Batch,
+        id: WorkRequestId,
+        took: Option<Duration>,
+    ) -> std::result::Result<&mut Locked, Refusal> {
         let row = batch.apply(id, &self.input)?;
+        row.took = took;
         row.output = self.output;
         row.notes = self.notes.or_else(|| row.notes.take());
         Ok(row)

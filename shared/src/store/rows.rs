@@ -8,6 +8,8 @@ mod keys;
 mod plans;
 mod webhooks;
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde_json::Value;
 use sqlx::encode::IsNull;
@@ -125,6 +127,11 @@ pub(crate) fn status_column(text: &str) -> Result<Status> {
 /// A count in its column.
 pub(crate) fn number(count: u32) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+/// A duration in its column.
+pub(crate) fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// The number of a history's last entry in its column.
@@ -318,6 +325,7 @@ impl TryFrom<LockedRow> for Locked {
             output: None,
             notes: row.operation.map(|json| json.0),
             error: None,
+            took: None,
             follow: row.follow,
             priority: priority(row.priority)?,
             concurrency_key: row.concurrency_key,

@@ -1,13 +1,14 @@
 //! Lock, decide, save: the one way in which a run's state changes. Where nobody else is likely to want the same run, locking is
 //! left out: look, decide, and replace what has not changed since; what has is decided anew under a lock.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::database::{Database, Tx, Which};
+use super::database::{Database, Replaced, Tx, Which};
 use super::rows::Claimable;
 use super::schedules::ScheduleKey;
 use super::{Hint, Result, Store, ids, limits};
@@ -43,6 +44,8 @@ pub(crate) struct Locked {
     pub(crate) notes: Option<Value>,
     /// The error to show.
     pub(crate) error: Option<RunError>,
+    /// How long its last attempt kept a slot busy, if that is told now.
+    pub(crate) took: Option<Duration>,
     /// Something waits for its end.
     pub(crate) follow: bool,
     /// Which goes first when many wait.
@@ -57,6 +60,17 @@ pub(crate) struct Locked {
     pub(crate) version: Option<i64>,
     /// Something changed.
     pub(crate) dirty: bool,
+}
+
+/// A run as its claim has left it: if nobody changes it, what follows need not read it again. It says nothing of the lease that
+/// is to be known, so that all are equal.
+#[derive(Debug, Clone, Default)]
+pub struct Known(pub(crate) Option<Box<Locked>>);
+
+impl PartialEq for Known {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// A run that is not locked.
@@ -81,6 +95,21 @@ impl Locked {
             || self.before.attempt != self.run.attempt
             || self.error.is_some()
             || self.output.is_some()
+    }
+
+    /// As it is once it has been replaced.
+    pub(crate) fn replaced(&self, version: i64) -> Self {
+        let (before, version) = (self.run, Some(version));
+        Self {
+            before,
+            version,
+            dirty: false,
+            events: Vec::new(),
+            output: None,
+            error: None,
+            took: None,
+            ..self.clone()
+        }
     }
 
     /// The lease, if a worker has one.
@@ -215,20 +244,21 @@ impl Batch {
         limits::wake_freed(tx, &changed).await
     }
 
-    /// Keeps what has changed of runs that were looked at and nobody has changed or locked since; answers which. A run that
-    /// frees a slot, which may be another one's to take, needs a lock: it stays as it was.
+    /// Keeps what has changed of runs that nobody has changed or locked since they were looked at, as of `at` or of now; answers
+    /// which. A run that frees a slot, which may be another one's to take, needs a lock: it stays as it was.
     pub(crate) async fn replace(
         &self,
         db: &dyn Database,
         commit: Commit,
+        at: Option<Timestamp>,
         worker: Option<Uuid>,
-    ) -> Result<HashSet<Uuid>> {
+    ) -> Result<Replaced> {
         let mut changed = self.changed();
         changed.retain(|row| row.freed().is_none());
         if changed.is_empty() {
-            return Ok(HashSet::new());
+            return Ok(Replaced::new());
         }
-        crash::around(commit, db.replace(&changed, self.now, worker)).await
+        crash::around(commit, db.replace(&changed, at, worker)).await
     }
 
     fn changed(&self) -> Vec<&Locked> {

@@ -33,6 +33,15 @@ pub struct Wait {
     pub estimate: Option<SignedDuration>,
 }
 
+/// How long a run that has succeeded took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Took {
+    /// From its start to its end, all attempts and what came between them.
+    pub(crate) whole: Duration,
+    /// Its last attempt kept a slot busy, by the worker's own measure.
+    pub(crate) busy: Option<Duration>,
+}
+
 /// What the store says of it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct WaitFacts {
@@ -80,10 +89,22 @@ impl Store {
     /// # Errors
     /// [`super::StoreError::Query`].
     pub async fn usual_duration(&self, namespace: &str, job: &str) -> Result<Option<Duration>> {
+        self.usual(namespace, job, |took| took.whole).await
+    }
+
+    /// How long a run of a job usually keeps a worker's slot busy, likewise: by its worker's own measure where there is one,
+    /// which knows nothing of how long starts and ends waited for their commits.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn usual_busy_time(&self, namespace: &str, job: &str) -> Result<Option<Duration>> {
+        self.usual(namespace, job, |took| took.busy.unwrap_or(took.whole)).await
+    }
+
+    async fn usual(&self, namespace: &str, job: &str, of: impl Fn(&Took) -> Duration) -> Result<Option<Duration>> {
         let took = self.db.durations(namespace, job, SAMPLE, AMONG).await?;
-        let Some(count) = i32::try_from(took.len()).ok().filter(|count| *count > 0) else { return Ok(None) };
-        let sum = took.into_iter().fold(SignedDuration::ZERO, SignedDuration::saturating_add);
-        Ok(Some((sum / count).unsigned_abs()))
+        let Some(count) = u32::try_from(took.len()).ok().filter(|count| *count > 0) else { return Ok(None) };
+        Ok(Some(took.iter().map(of).fold(Duration::ZERO, Duration::saturating_add) / count))
     }
 }
 

@@ -179,7 +179,8 @@ impl Bed {
     }
 
     pub(crate) async fn report(&self, run: &Claimed, outcome: Outcome) -> Result<(), Refusal> {
-        self.store.report(vec![Report { id: run.id, token: run.token, outcome }]).await.unwrap().remove(0)
+        let report = Report { known: run.known.clone(), ..Report::new(run.id, run.token, outcome) };
+        self.store.report(vec![report]).await.unwrap().remove(0)
     }
 
     pub(crate) async fn get(&self, id: WorkRequestId) -> WorkRequest {

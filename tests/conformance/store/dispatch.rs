@@ -8,7 +8,7 @@ use reveille_shared::broker::Route;
 use reveille_shared::definition::Priority;
 use reveille_shared::duration::HumanDuration;
 use reveille_shared::state::{Phase, Refusal, Status};
-use reveille_shared::store::{Marker, NewWorkRequest};
+use reveille_shared::store::{Marker, NewWorkRequest, Report};
 use reveille_shared::trigger;
 use reveille_shared::work_request::{Happening, WorkRequestId};
 use tokio::task::JoinSet;
@@ -220,9 +220,12 @@ async fn how_long_runs_take_is_known_behind_any_backlog(bed: Bed) {
     bed.pass(Duration::from_millis(2)).await;
     let run = bed.running().await;
     bed.pass(Duration::from_millis(20)).await;
-    bed.report(&run, succeeded()).await.unwrap();
+    let took = Some(Duration::from_millis(3));
+    let report = Report { took, known: run.known.clone(), ..Report::new(run.id, run.token, succeeded()) };
+    assert_eq!(bed.store.report(vec![report]).await.unwrap(), [Ok(())]);
     let known = bed.store.usual_duration(NAMESPACE, "copy").await.unwrap();
     assert!(known.is_some_and(|known| known >= Duration::from_millis(20)), "{known:?}");
+    assert_eq!(bed.store.usual_busy_time(NAMESPACE, "copy").await.unwrap(), took, "by the worker's own measure");
     // More than are looked through, and none of them has ended.
     bed.pass(Duration::from_millis(2)).await;
     bed.sent().await;

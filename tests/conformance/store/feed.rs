@@ -59,7 +59,7 @@ async fn live(bed: &Bed, store: &Store, runs: usize) {
         for trigger in out {
             let Ok(run) = bed.claim(&trigger.trigger).await else { continue };
             let outcome = if number % 3 == 0 { failed(None) } else { succeeded() };
-            store.report(vec![Report { id: run.id, token: run.token, outcome }]).await.unwrap();
+            store.report(vec![Report::new(run.id, run.token, outcome)]).await.unwrap();
         }
         assert!(bed.store.work_request(NAMESPACE, id).await.unwrap().is_some());
     }

@@ -158,7 +158,7 @@ async fn of_batches_that_meet_each_run_has_one_winner(bed: Bed) {
         let mut tasks = JoinSet::new();
         for (at, store) in stores.iter().cloned().enumerate() {
             let outcome = if at == 0 { succeeded() } else { failed(None) };
-            let report = |run: &Claimed| Report { id: run.id, token: run.token, outcome: outcome.clone() };
+            let report = |run: &Claimed| Report::new(run.id, run.token, outcome.clone());
             let mut reports: Vec<_> = won.iter().map(report).collect();
             reports.rotate_left(at * 7);
             tasks.spawn(async move { store.report(reports).await.unwrap() });
@@ -251,7 +251,7 @@ async fn a_report_can_be_repeated(bed: Bed) {
         assert_eq!((bed.get(run.id).await, bed.history(run.id).await), (before, history));
     }
     let run = bed.running().await;
-    let report = Report { id: run.id, token: run.token, outcome: succeeded() };
+    let report = Report::new(run.id, run.token, succeeded());
     let answers = bed.store.report(vec![report.clone(), report]).await.unwrap();
     assert_eq!(answers, [Ok(()), Err(Refusal::Repeated)], "twice in one batch");
 }
@@ -261,15 +261,15 @@ async fn a_report_under_a_stale_token_changes_nothing(bed: Bed) {
     bed.report(&first, Outcome::Released { doubt: false }).await.unwrap();
     let second = bed.claim(&bed.take().await.remove(0).trigger).await.unwrap();
     let before = bed.get(first.id).await;
-    let stranger = Report { id: first.id, token: Uuid::from_u128(9), outcome: succeeded() };
+    let stranger = Report::new(first.id, Uuid::from_u128(9), succeeded());
     assert_eq!(bed.store.report(vec![stranger.clone()]).await.unwrap(), [Err(Refusal::StaleToken)]);
     assert_eq!(bed.report(&first, succeeded()).await, Err(Refusal::Repeated), "it released, and that stands");
     assert_eq!(bed.get(first.id).await, before);
     assert_eq!(bed.store.output(first.id).await.unwrap(), None);
 
     // One stale report in a batch leaves the others alone.
-    let good = Report { id: second.id, token: second.token, outcome: succeeded() };
-    let unknown = Report { id: WorkRequestId(Uuid::from_u128(5)), token: Uuid::from_u128(5), outcome: succeeded() };
+    let good = Report::new(second.id, second.token, succeeded());
+    let unknown = Report::new(WorkRequestId(Uuid::from_u128(5)), Uuid::from_u128(5), succeeded());
     let answers = bed.store.report(vec![stranger.clone(), unknown, good]).await.unwrap();
     assert_eq!(answers, [Err(Refusal::StaleToken), Err(Refusal::Ended), Ok(())]);
     assert_eq!(bed.store.report(vec![stranger]).await.unwrap(), [Err(Refusal::Ended)]);
@@ -315,7 +315,7 @@ async fn one_of_concurrent_endings_wins(bed: Bed) {
         let mut tasks = JoinSet::new();
         for outcome in [succeeded(), failed(None), failed(Some(Duration::ZERO)), Outcome::Released { doubt: false }] {
             let (store, id, token) = (bed.store.clone(), run.id, run.token);
-            tasks.spawn(async move { store.report(vec![Report { id, token, outcome }]).await.unwrap()[0].is_ok() });
+            tasks.spawn(async move { store.report(vec![Report::new(id, token, outcome)]).await.unwrap()[0].is_ok() });
         }
         let (store, loss) = (bed.second().await, loss(run.id, run.token, None));
         tasks.spawn(async move { store.lose(vec![loss]).await.unwrap() == 1 });
@@ -390,7 +390,7 @@ async fn a_cancel_that_meets_a_failure_is_not_lost(bed: Bed) {
         });
         let outcome = failed(Some(std::time::Duration::ZERO));
         racing.spawn(async move {
-            let report = reveille_shared::store::Report { id, token: run.token, outcome };
+            let report = reveille_shared::store::Report::new(id, run.token, outcome);
             drop(worker.report(vec![report]).await.unwrap());
         });
         racing.join_all().await;

@@ -199,7 +199,7 @@ async fn limits_hold_whoever_asks_at_once(bed: Bed) {
                     let retry = (run.attempt == 1 && run.id.0.as_u128() % 4 == 0).then_some(Duration::ZERO);
                     let outcome = if retry.is_some() { failed(retry) } else { succeeded() };
                     tick();
-                    let report = Report { id: run.id, token: run.token, outcome };
+                    let report = Report::new(run.id, run.token, outcome);
                     while store.report(vec![report.clone()]).await.is_err() {}
                     ended.push(run.id);
                 }

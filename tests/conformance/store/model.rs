@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 use reveille_shared::state::{Input, Lease, Phase, Refusal, Run, Status, apply};
-use reveille_shared::store::{Cancellation, Claim, Loss, Outcome, Report};
+use reveille_shared::store::{Cancellation, Claim, Known, Loss, Outcome, Report};
 use reveille_shared::trigger::{self, Trigger};
 use reveille_shared::work_request::{Happening, WorkRequestId};
 use uuid::Uuid;
@@ -80,6 +80,8 @@ struct Model {
     claims: Vec<Claim>,
     /// Tokens under which something was reported that the history tells.
     reported: BTreeSet<Uuid>,
+    /// The run as claims have left it, by their tokens.
+    known: BTreeMap<Uuid, Known>,
 }
 
 impl Model {
@@ -94,7 +96,7 @@ impl Model {
             operation: None,
         };
         let told = vec![Happening::Accepted { by: "test".into() }];
-        Self { id, run, now, told, claims: vec![], reported: BTreeSet::new() }
+        Self { id, run, now, told, claims: vec![], reported: BTreeSet::new(), known: BTreeMap::new() }
     }
 
     fn apply(&mut self, input: &Input) -> Result<(), Refusal> {
@@ -121,6 +123,7 @@ impl Model {
         let answer = bed.store.claim(worker(), &[claim]).await.unwrap().remove(0);
         match (expected, answer) {
             (Ok(()) | Err(Refusal::Repeated), Ok(run)) => {
+                self.known.entry(run.token).or_insert(run.known);
                 let facts = (run.id, run.token, run.attempt, run.failures);
                 assert_eq!(facts, (self.id, claim.token, self.run.attempt, self.run.failures));
                 assert_eq!(run.operation.is_some(), self.run.operation.is_some());
@@ -172,7 +175,10 @@ impl Model {
                 } else if self.reported.contains(&token) {
                     expected = Err(Refusal::Repeated);
                 }
-                let answers = bed.store.report(vec![Report { id: self.id, token, outcome }]).await.unwrap();
+                // What is known may be long out of date.
+                let known = self.known.get(&token).cloned().unwrap_or_default();
+                let report = Report { known, ..Report::new(self.id, token, outcome) };
+                let answers = bed.store.report(vec![report]).await.unwrap();
                 assert_eq!(answers, [expected]);
             }
             Op::Lose { token, retry, verify, .. } => {

@@ -158,7 +158,7 @@ async fn goes_on(store: &Store) {
     let sent = store.take_due(10).await.unwrap().remove(0);
     let run = store.claim(crate::bed::worker(), &[crate::bed::claim(&sent.trigger)]).await.unwrap().remove(0).unwrap();
     assert_eq!(run.fire.unwrap().schedule, "ping");
-    let report = Report { id: run.id, token: run.token, outcome: succeeded() };
+    let report = Report::new(run.id, run.token, succeeded());
     store.report(vec![report]).await.unwrap().remove(0).unwrap();
 }
 

@@ -42,7 +42,7 @@ async fn each_entry_is_told_in_the_order_of_its_run(bed: Bed) {
     let report = async |store: &reveille_shared::store::Store, runs: &[reveille_shared::store::Claimed]| {
         for (number, run) in runs.iter().enumerate() {
             let outcome = if number % 3 == 0 { failed(None) } else { succeeded() };
-            let report = reveille_shared::store::Report { id: run.id, token: run.token, outcome };
+            let report = reveille_shared::store::Report::new(run.id, run.token, outcome);
             store.report(vec![report]).await.unwrap();
         }
     };

@@ -228,7 +228,7 @@ async fn no_fire_is_left_behind_when_a_run_ends_while_it_is_planned(bed: Bed) {
         let (planner, worker, follower) = (bed.second().await, bed.second().await, bed.second().await);
         let mut racing = JoinSet::new();
         racing.spawn(async move { drop(planner.record_fires(generation, vec![fires]).await.unwrap()) });
-        let report = reveille_shared::store::Report { id: run.id, token: run.token, outcome: succeeded() };
+        let report = reveille_shared::store::Report::new(run.id, run.token, succeeded());
         racing.spawn(async move { worker.report(vec![report]).await.unwrap()[0].unwrap() });
         racing.spawn(async move { drop(follow(&follower).await) });
         racing.join_all().await;

@@ -51,7 +51,7 @@ async fn nasty_texts_are_kept_or_cleaned_but_hold_up_nobody(bed: Bed) {
     bed.store.append_logs(&[(run.id, line)]).await.unwrap();
     assert_eq!(bed.store.logs(run.id, (0, 0), 10).await.unwrap()[0].text, cleaned());
 
-    let report = |run: &reveille_shared::store::Claimed, outcome| Report { id: run.id, token: run.token, outcome };
+    let report = |run: &reveille_shared::store::Claimed, outcome| Report::new(run.id, run.token, outcome);
     let error = RunError::new("ExitCode", NASTY);
     let answers = bed.store.report(vec![
         report(&run, Outcome::Succeeded { output: json!({ "said": NASTY }) }),

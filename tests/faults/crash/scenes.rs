@@ -35,6 +35,8 @@ pub(super) enum Before {
     TriggersAreSent,
     /// Who held leases was killed.
     HoldersDie,
+    /// The same, and whether their runs took effect is to be asked.
+    HoldersDieInDoubt,
     /// A run that waits for a worker has expired when it starts.
     RunsExpire,
     /// Fires are held, and nothing will let them go.
@@ -56,6 +58,8 @@ pub(super) enum Load {
     External,
     /// Runs are asked for: short ones, one that fails at first, one that calls another, and one whose work goes on elsewhere.
     Asks,
+    /// Runs are asked for by callers who do not come again.
+    AsksOnce,
     /// More long runs are asked for than there are slots.
     LongRuns,
     /// Runs with children are asked for.
@@ -105,10 +109,10 @@ pub(super) fn scene(point: Point) -> Scene {
 
 fn of_commit(commit: Commit) -> Scene {
     use Before::{
-        FiresAreStranded, HoldersDie, Nothing, NothingIsTold, OperationIsForsaken, RunsExpire, TriggersAreDue,
-        TriggersAreSent,
+        FiresAreStranded, HoldersDie, HoldersDieInDoubt, Nothing, NothingIsTold, OperationIsForsaken, RunsExpire,
+        TriggersAreDue, TriggersAreSent,
     };
-    use Dies::{Scheduler, SchedulerOnly, Worker};
+    use Dies::{Scheduler, SchedulerOnly, Worker, WorkerOnly};
     let (dies, before, load) = match commit {
         Commit::Lead => (Scheduler, Nothing, Load::Fires),
         Commit::Resign => (Scheduler, Nothing, Load::Stops),
@@ -122,6 +126,7 @@ fn of_commit(commit: Commit) -> Scene {
         Commit::ChangeKey => (Scheduler, Nothing, Load::Keys),
         Commit::KeysUsed => (SchedulerOnly, Nothing, Load::Keys),
         Commit::Accept => (Scheduler, Nothing, Load::Asks),
+        Commit::AcceptPlain => (SchedulerOnly, Nothing, Load::AsksOnce),
         Commit::StageInputs | Commit::AcceptFanOut | Commit::Bear | Commit::Settle => {
             (Scheduler, Nothing, Load::FanOuts)
         }
@@ -138,7 +143,9 @@ fn of_commit(commit: Commit) -> Scene {
         Commit::MarkerBack => (Worker, Nothing, Load::Backlog),
         Commit::ResendLost => (SchedulerOnly, Nothing, Load::MessagesAreLost),
         Commit::PurgeMarkers => (SchedulerOnly, Nothing, Load::MessagesWereLost),
-        Commit::Claim | Commit::Lines | Commit::Progress | Commit::Report => (Worker, Nothing, Load::Asks),
+        Commit::Claim => (Worker, HoldersDieInDoubt, Load::Fires),
+        Commit::Lines | Commit::Progress | Commit::Report => (Worker, Nothing, Load::Asks),
+        Commit::ClaimUnlocked | Commit::ReportUnlocked => (WorkerOnly, Nothing, Load::Asks),
         Commit::TellTransitions => (SchedulerOnly, NothingIsTold, Load::Fires),
         Commit::Told => (SchedulerOnly, Nothing, Load::Fires),
         Commit::SaveWebhook => (Scheduler, Nothing, Load::Webhooks),

@@ -46,6 +46,8 @@ jobs:
   long: { command: [sleep, '1'] }
   fleeting: { command: [echo, here], expires: 500ms }
   longer: { command: [sleep, '3'] }
+  narrow: { command: ['true'], concurrency: 1 }
+  doubtful: { command: [sleep, '3'], verify: { command: ['false'] } }
   endless: { command: [sleep, '15'] }
   remote: { http: { url: CALLEE/begin/3, follow: { poll: { min: 100ms, max: 200ms } } } }
   forsaken: { http: { url: CALLEE/once, follow: { poll: { min: 1h } } }, timeout: 1d }
@@ -80,6 +82,8 @@ pub(super) struct World {
     definitions: String,
     _callee: Callee,
     asked: Vec<Asked>,
+    /// Runs that were asked for without a key and answered.
+    answered: Vec<String>,
     /// Backfills, and how they have to end.
     backfills: Vec<(String, &'static str)>,
     is_paused: bool,
@@ -102,7 +106,7 @@ impl World {
         let webhook = (webhook_path(&made)?, created);
         let mut outside = JoinSet::new();
         outside.spawn(outside::play(stack.api.clone(), stack.broker.as_ref().map(|broker| broker.url().to_owned())));
-        let (asked, backfills) = (Vec::new(), Vec::new());
+        let (asked, answered, backfills) = (Vec::new(), Vec::new(), Vec::new());
         Ok(Self {
             stack,
             receiver,
@@ -110,6 +114,7 @@ impl World {
             definitions,
             _callee: callee,
             asked,
+            answered,
             backfills,
             is_paused: false,
             changes: 0,
@@ -162,6 +167,17 @@ impl World {
     pub(super) fn ask(&mut self, job: &'static str, delay: &'static str, end: &'static str) {
         self.number += 1;
         self.asked.push(Asked { key: format!("ask-{}", self.number), job, delay, children: 0, end, id: None });
+    }
+
+    /// Asks without a key. One that is not answered may be or not.
+    pub(super) async fn ask_once(&mut self) {
+        let request = self.stack.api.request(Method::POST, "/v1/jobs/brief/trigger").json(&json!({}));
+        if let Ok(answer) = request.send().await
+            && answer.status() == StatusCode::ACCEPTED
+            && let Ok(accepted) = answer.json::<Value>().await
+        {
+            self.answered.extend(accepted["id"].as_str().map(str::to_owned));
+        }
     }
 
     /// A run with so many children.
@@ -369,6 +385,9 @@ impl World {
             if asked.children > 0 {
                 self.children(&id, asked.children).await?;
             }
+        }
+        for id in std::mem::take(&mut self.answered) {
+            self.stack.api.wait_status_within(&id, "SUCCEEDED", LIMIT).await?;
         }
         for (id, end) in std::mem::take(&mut self.backfills) {
             self.ask_backfill(&id, end).await?;

@@ -31,7 +31,7 @@ async fn end(api: &Api, outcome: impl Fn(u64) -> Outcome) {
         let claim = reveille_shared::store::Claim { id: out.trigger.id, n: out.trigger.n, token: uuid::Uuid::new_v4() };
         let run = api.store.claim(worker, &[claim]).await.unwrap().remove(0).unwrap();
         let outcome = outcome(run.input["number"].as_u64().unwrap());
-        let report = reveille_shared::store::Report { id: run.id, token: run.token, outcome };
+        let report = reveille_shared::store::Report::new(run.id, run.token, outcome);
         api.store.report(vec![report]).await.unwrap()[0].unwrap();
     }
 }

@@ -161,7 +161,7 @@ async fn what_is_reported_too_late_is_shown_and_changes_nothing() {
     let error = RunError::new("Lost", "worker w died or lost touch");
     let loss = Loss { id: played.run, token: played.token, error, retry: None, verify: false, if_overdue: false };
     assert_eq!(api.store.lose(vec![loss]).await.unwrap(), 1);
-    let report = Report { id: played.run, token: played.token, outcome: Outcome::Succeeded { output: json!(7) } };
+    let report = Report::new(played.run, played.token, Outcome::Succeeded { output: json!(7) });
     assert_eq!(api.store.report(vec![report]).await.unwrap(), [Err(Refusal::Ended)]);
     assert_eq!(api.get(&at).await.json["status"], "FAILED");
     let late = api.get(&format!("{at}/lateReports")).await;

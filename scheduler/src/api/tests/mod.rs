@@ -196,7 +196,7 @@ impl Api {
     }
 
     async fn report(&self, played: &Played, outcome: Outcome) {
-        let report = Report { id: played.run, token: played.token, outcome };
+        let report = Report::new(played.run, played.token, outcome);
         self.store.report(vec![report]).await.unwrap()[0].unwrap();
     }
 }

@@ -148,5 +148,5 @@ impl Limits for PgTx {
 }
 
 fn period_column(limit: &Limit) -> Option<i64> {
-    limit.per.map(|per| i64::try_from(per.as_millis()).unwrap_or(i64::MAX))
+    limit.per.map(|per| millis(per.get()))
 }

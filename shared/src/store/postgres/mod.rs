@@ -19,7 +19,7 @@ use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinSet;
 
 use super::accept::NewWorkRequest;
-use super::database::{Database, Tx};
+use super::database::{Database, Replaced, Tx};
 use super::reads::prelude::*;
 use super::reads::{
     impl_fan_outs, impl_feed, impl_keys, impl_plain, impl_plain_events, impl_read_answers, impl_read_fan_outs,
@@ -39,10 +39,17 @@ const fn channel(hint: Hint) -> &'static str {
 }
 
 /// Connections per process: enough for several group commits under way at once, few enough for many processes.
-const CONNECTIONS: u32 = 16;
+const CONNECTIONS: u32 = 12;
+/// … and those for what is to be quick.
+const QUICK: u32 = 6;
 
 pub(crate) struct Postgres {
     read: PgPool,
+    /// For the statements on the way from a trigger to its run's end. To plan one of them anew, for the few rows that it is about,
+    /// takes longer than to execute it; so each is planned once, for all numbers of rows and whatever is in the tables by then.
+    /// That plan must be good for tables of any size. So they name the rows that they want as `id = ANY(…)`, for which there is no
+    /// way here but the index, and what is joined is hashed.
+    quick: PgPool,
     /// Rings the tasks that pass hints on to other processes.
     hints: [Arc<Notify>; Hint::ALL.len()],
     listener: Mutex<Option<PgListener>>,
@@ -109,20 +116,20 @@ impl Postgres {
         let once = PgPoolOptions::new().max_connections(1).connect_with(patient).await.map_err(failed)?;
         migrate(&once).await?;
         once.close().await;
-        let pool = PgPoolOptions::new()
-            .max_connections(CONNECTIONS)
-            .min_connections(1)
-            .acquire_timeout(Duration::from_secs(5))
-            .test_before_acquire(false)
-            .connect_with(options)
-            .await
-            .map_err(failed)?;
+        let settings =
+            [("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off"), ("enable_nestloop", "off")];
+        let quick = options.clone().options(settings);
+        let pool = |most, options| {
+            let pool = PgPoolOptions::new().max_connections(most).min_connections(1);
+            pool.acquire_timeout(Duration::from_secs(5)).test_before_acquire(false).connect_with(options)
+        };
+        let (read, quick) = tokio::try_join!(pool(CONNECTIONS, options), pool(QUICK, quick)).map_err(failed)?;
         let hints: [Arc<Notify>; Hint::ALL.len()] = Default::default();
         let mut tasks = JoinSet::new();
         for hint in Hint::ALL {
-            tasks.spawn(pass_on(hint, pool.clone(), Arc::clone(&hints[hint as usize])));
+            tasks.spawn(pass_on(hint, read.clone(), Arc::clone(&hints[hint as usize])));
         }
-        Ok(Self { read: pool, hints, listener: Mutex::new(None), _tasks: tasks })
+        Ok(Self { read, quick, hints, listener: Mutex::new(None), _tasks: tasks })
     }
 }
 
@@ -220,22 +227,22 @@ impl Database for Postgres {
         let rows: Vec<LookedRow> = sqlx::query_as(concat!(
             locked_columns!(),
             ", d.xmin::text::bigint AS version, clock_timestamp() AS at, w.accepted_at, CASE WHEN $2 THEN w.input END AS input
-             FROM deliveries d JOIN work_requests w USING (id) WHERE d.id = ANY($1)",
+             FROM deliveries d JOIN work_requests w USING (id) WHERE d.id = ANY($1) AND w.id = ANY($1)",
         ))
         .bind(ids)
         .bind(inputs)
-        .fetch_all(&self.read)
+        .fetch_all(&self.quick)
         .await
         .map_err(step("look at work requests"))?;
         all(rows).map(Some)
     }
 
-    async fn replace(&self, runs: &[&Locked], at: Timestamp, worker: Option<Uuid>) -> Result<HashSet<Uuid>> {
-        runs::save(&self.read, runs, at, worker).await
+    async fn replace(&self, runs: &[&Locked], at: Option<Timestamp>, worker: Option<Uuid>) -> Result<Replaced> {
+        runs::save(&self.quick, runs, at, worker).await
     }
 
     async fn accept(&self, request: &NewWorkRequest) -> Result<Option<Timestamp>> {
-        runs::insert(&self.read, std::slice::from_ref(request), None).await
+        runs::insert(&self.quick, std::slice::from_ref(request), None).await
     }
 
     async fn claimable(&self, ids: &[Uuid]) -> Result<Vec<Claimable>> {

@@ -8,7 +8,7 @@ use sqlx::postgres::types::PgInterval;
 use super::PgTx;
 use crate::state::{Hold, Status};
 use crate::store::accept::{MOST_APART, NewWorkRequest};
-use crate::store::database::{Runs, Which};
+use crate::store::database::{Replaced, Runs, Which};
 use crate::store::fair::Share;
 use crate::store::reads::prelude::*;
 use crate::store::reads::{LOCKED, locked_columns};
@@ -62,7 +62,7 @@ impl Runs for PgTx {
     }
 
     async fn save(&mut self, rows: &[&Locked]) -> Result<()> {
-        save(&mut *self.tx, rows, self.now, None).await?;
+        save(&mut *self.tx, rows, Some(self.now), None).await?;
         Ok(())
     }
 
@@ -218,7 +218,7 @@ pub(super) async fn insert(
     .bind(at.map(At))
     .bind(requests.iter().map(|r| r.phase().0).collect::<Vec<_>>())
     .bind(requests.iter().map(|r| at.map(|at| At(r.due_at(at)))).collect::<Vec<_>>())
-    .bind(requests.iter().map(|r| i64::try_from(r.timeout.as_millis()).unwrap_or(i64::MAX)).collect::<Vec<_>>())
+    .bind(requests.iter().map(|r| millis(r.timeout.get())).collect::<Vec<_>>())
     .bind(histories.iter().map(|(_, history)| seq(history.len())).collect::<Vec<_>>())
     .bind(requests.iter().map(|r| r.follow).collect::<Vec<_>>())
     .bind(requests.iter().map(|r| r.phase().1).collect::<Vec<_>>())
@@ -237,30 +237,33 @@ pub(super) async fn insert(
     Ok(at.map(|At(at)| at))
 }
 
-/// Keeps the new state and events of runs that are locked, or whose rows are as they were read and locked by nobody; answers
-/// which. With a `worker` that was taken for dead, of none that goes on. One statement, as each one more is a way to the server and back before a run can start.
+/// Keeps the new state and events, as of `at` or of now, of runs that are locked, or whose rows are as they were read and locked by
+/// nobody; answers which. With a `worker` that was taken for dead, of none that goes on. One statement, as each one more is a way to
+/// the server and back before a run can start.
 pub(super) async fn save(
     database: impl sqlx::PgExecutor<'_>,
     rows: &[&Locked],
-    now: Timestamp,
+    at: Option<Timestamp>,
     worker: Option<Uuid>,
-) -> Result<HashSet<Uuid>> {
+) -> Result<Replaced> {
     let (done, live): (Vec<&Locked>, Vec<&Locked>) = rows.iter().partition(|row| row.is_done());
     let public: Vec<&&Locked> = rows.iter().filter(|row| row.is_public()).collect();
     let phases: Vec<_> = live.iter().map(|row| phase_columns(&row.run)).collect();
     let operations: Vec<_> = live.iter().map(|row| row.operation()).collect();
     let events = || rows.iter().flat_map(|row| row.events.iter().map(|(seq, what)| (row.id.0, *seq, what)));
     let looked = || rows.iter().filter_map(|row| Some((row.id.0, row.version?)));
-    let kept: Vec<Uuid> = sqlx::query_scalar(
-        "WITH worker AS MATERIALIZED (
+    let kept: Vec<(Uuid, Option<i64>)> = sqlx::query_as(
+        "WITH clock AS MATERIALIZED (
+             SELECT coalesce($27, clock_timestamp()) AS now
+         ), worker AS MATERIALIZED (
              SELECT ended_at FROM workers WHERE incarnation = $31 FOR SHARE
          ), free AS MATERIALIZED (
              SELECT d.id FROM unnest($32::uuid[], $33::bigint[]) AS u (id, version) JOIN deliveries d ON d.id = u.id
-             WHERE u.version = d.xmin::text::bigint FOR UPDATE OF d SKIP LOCKED
+             WHERE d.id = ANY($32) AND u.version = d.xmin::text::bigint FOR UPDATE OF d SKIP LOCKED
          ), ended AS (
              DELETE FROM deliveries d USING unnest($1::uuid[], $2::bigint[]) AS u (id, version)
-             WHERE d.id = u.id AND (u.version IS NULL OR d.id IN (SELECT id FROM free))
-             RETURNING d.id
+             WHERE d.id = u.id AND d.id = ANY($1) AND (u.version IS NULL OR d.id IN (SELECT id FROM free))
+             RETURNING d.id, NULL::bigint AS version
          ), moved AS (
              UPDATE deliveries d
              SET phase = u.phase, phase_at = u.phase_at, token = u.token, worker = u.worker, sends = u.sends,
@@ -272,30 +275,31 @@ pub(super) async fn save(
                          $16::boolean[], $17::timestamptz[], $18::uuid[], $19::jsonb[])
                   AS u (id, version, phase, phase_at, token, worker, sends, resends, attempt, failures, seq, follow,
                         hold, doubt, attempt_until, operation_token, operation)
-             WHERE d.id = u.id AND (u.version IS NULL OR d.id IN (SELECT id FROM free))
+             WHERE d.id = u.id AND d.id = ANY($3) AND (u.version IS NULL OR d.id IN (SELECT id FROM free))
                    AND NOT EXISTS (SELECT 1 FROM worker WHERE ended_at IS NOT NULL)
-             RETURNING d.id
+             RETURNING d.id, d.xmin::text::bigint AS version
          ), kept AS (
-             SELECT id FROM ended UNION ALL SELECT id FROM moved
+             SELECT * FROM ended UNION ALL SELECT * FROM moved
          ), shown AS (
              UPDATE work_requests w
              SET status = u.status, attempt = u.attempt,
                  error_code = CASE WHEN u.status <> 'SUCCEEDED' THEN coalesce(u.error_code, w.error_code) END,
                  error_message = CASE WHEN u.status <> 'SUCCEEDED' THEN coalesce(u.error_message, w.error_message) END,
-                 output = coalesce(u.output, w.output),
+                 output = coalesce(u.output, w.output), took_ms = coalesce(u.took_ms, w.took_ms),
                  percent = CASE WHEN u.status = 'SUCCEEDED' THEN 100 ELSE w.percent END,
-                 started_at = coalesce(w.started_at, CASE WHEN u.attempt > 0 OR u.status = 'IN_PROGRESS' THEN $27 END),
-                 finished_at = CASE WHEN u.ended THEN $27 END
-             FROM unnest($20::uuid[], $21::text[], $22::integer[], $23::text[], $24::text[], $25::jsonb[], $26::boolean[])
-                  AS u (id, status, attempt, error_code, error_message, output, ended)
-                  JOIN kept ON kept.id = u.id
-             WHERE w.id = u.id
+                 started_at = coalesce(w.started_at, CASE WHEN u.attempt > 0 OR u.status = 'IN_PROGRESS' THEN (SELECT now FROM clock) END),
+                 finished_at = CASE WHEN u.ended THEN (SELECT now FROM clock) END
+             FROM unnest($20::uuid[], $21::text[], $22::integer[], $23::text[], $24::text[], $25::jsonb[],
+                         $26::boolean[], $34::bigint[])
+                  AS u (id, status, attempt, error_code, error_message, output, ended, took_ms)
+             WHERE w.id = u.id AND w.id = ANY($20) AND ($35 OR u.id IN (SELECT id FROM kept))
          ), told AS (
              INSERT INTO events (work_request_id, seq, at, what)
-             SELECT u.id, u.seq, $27, u.what
-             FROM unnest($28::uuid[], $29::integer[], $30::jsonb[]) AS u (id, seq, what) JOIN kept ON kept.id = u.id
+             SELECT u.id, u.seq, (SELECT now FROM clock), u.what
+             FROM unnest($28::uuid[], $29::integer[], $30::jsonb[]) AS u (id, seq, what)
+             WHERE $35 OR u.id IN (SELECT id FROM kept)
          )
-         SELECT id FROM kept",
+         SELECT * FROM kept",
     )
     .bind(done.iter().map(|row| row.id.0).collect::<Vec<_>>())
     .bind(done.iter().map(|row| row.version).collect::<Vec<_>>())
@@ -323,13 +327,15 @@ pub(super) async fn save(
     .bind(public.iter().map(|row| row.error.as_ref().map(|e| e.message.as_str())).collect::<Vec<_>>())
     .bind(public.iter().map(|row| row.output.as_ref().map(Json)).collect::<Vec<_>>())
     .bind(public.iter().map(|row| Status::is_terminal(row.run.status)).collect::<Vec<_>>())
-    .bind(At(now))
+    .bind(at.map(At))
     .bind(events().map(|(id, ..)| id).collect::<Vec<_>>())
     .bind(events().map(|(_, seq, _)| seq).collect::<Vec<_>>())
     .bind(events().map(|(.., what)| Json(what)).collect::<Vec<_>>())
     .bind(worker)
     .bind(looked().map(|(id, _)| id).collect::<Vec<_>>())
     .bind(looked().map(|(_, version)| version).collect::<Vec<_>>())
+    .bind(public.iter().map(|row| row.took.map(millis)).collect::<Vec<_>>())
+    .bind(rows.iter().all(|row| row.version.is_none()))
     .fetch_all(database)
     .await
     .map_err(step("move work requests"))?;

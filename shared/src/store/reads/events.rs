@@ -14,7 +14,7 @@ macro_rules! impl_plain_events {
                 .bind(lease.token)
                 .bind(lease.worker)
                 .bind(number(lease.attempt))
-                .bind(i64::try_from(lease.lease.as_millis()).unwrap_or(i64::MAX))
+                .bind(millis(lease.lease.get()))
                 .bind(Json(&lease.retry))
                 .execute(&mut *self.tx)
                 .await

@@ -365,7 +365,7 @@ macro_rules! impl_plain {
                 .bind(i32::try_from(worker.slots).unwrap_or(i32::MAX))
                 .bind(&worker.version)
                 .bind(At(self.now))
-                .bind(i64::try_from(worker.lease_ttl.as_millis()).unwrap_or(i64::MAX))
+                .bind(millis(worker.lease_ttl))
                 .execute(&mut *self.tx)
                 .await
                 .map_err(step("register a worker"))?;

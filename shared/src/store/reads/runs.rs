@@ -210,14 +210,14 @@ macro_rules! impl_read_runs {
                 job: &str,
                 sample: i64,
                 among: i64,
-            ) -> Result<Vec<jiff::SignedDuration>> {
+            ) -> Result<Vec<Took>> {
                 // Behind a backlog none of the newest has ended: those before the oldest that workers have or may take have.
                 let before_all =
                     "AND id < (SELECT id FROM deliveries WHERE phase IN ('sent', 'leased') ORDER BY id LIMIT 1) ";
                 for before in ["", before_all] {
-                    let took: Vec<(At, At)> = sqlx::QueryBuilder::<$db>::new(
-                        "SELECT started_at, finished_at
-                         FROM (SELECT id, status, started_at, finished_at FROM work_requests WHERE namespace = ",
+                    let took: Vec<(At, At, Option<i64>)> = sqlx::QueryBuilder::<$db>::new(
+                        "SELECT started_at, finished_at, took_ms
+                         FROM (SELECT id, status, started_at, finished_at, took_ms FROM work_requests WHERE namespace = ",
                     )
                     .push_bind(namespace)
                     .push(" AND job = ")
@@ -233,7 +233,11 @@ macro_rules! impl_read_runs {
                     .await
                     .map_err(step("read how long runs took"))?;
                     if !took.is_empty() {
-                        return Ok(took.into_iter().map(|(start, end)| end.0.duration_since(start.0)).collect());
+                        let took = took.into_iter().map(|(start, end, busy)| Took {
+                            whole: end.0.duration_since(start.0).unsigned_abs(),
+                            busy: busy.map(|ms| std::time::Duration::from_millis(ms.unsigned_abs())),
+                        });
+                        return Ok(took.collect());
                     }
                 }
                 Ok(Vec::new())

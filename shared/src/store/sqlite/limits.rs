@@ -36,7 +36,7 @@ impl Limits for SqliteTx {
             )
             .bind(&limit.key)
             .bind(i64::from(limit.most))
-            .bind(limit.per.map(|per| i64::try_from(per.as_millis()).unwrap_or(i64::MAX)))
+            .bind(limit.per.map(|per| millis(per.get())))
             .bind(At(self.now))
             .execute(&mut *self.tx)
             .await

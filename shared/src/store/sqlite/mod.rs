@@ -17,7 +17,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use sqlx::{ConnectOptions as _, Connection as _, Transaction};
 
 use super::accept::NewWorkRequest;
-use super::database::{Database, Tx};
+use super::database::{Database, Replaced, Tx};
 use super::reads::prelude::*;
 use super::reads::{
     impl_fan_outs, impl_feed, impl_keys, impl_plain, impl_plain_events, impl_read_answers, impl_read_fan_outs,
@@ -158,8 +158,8 @@ impl Database for Sqlite {
         Ok(None)
     }
 
-    async fn replace(&self, _: &[&Locked], _: Timestamp, _: Option<Uuid>) -> Result<HashSet<Uuid>> {
-        Ok(HashSet::new())
+    async fn replace(&self, _: &[&Locked], _: Option<Timestamp>, _: Option<Uuid>) -> Result<Replaced> {
+        Ok(Replaced::new())
     }
 
     async fn accept(&self, _: &NewWorkRequest) -> Result<Option<Timestamp>> {

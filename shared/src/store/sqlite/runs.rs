@@ -147,7 +147,7 @@ impl Runs for SqliteTx {
             .bind(&request.queue)
             .bind(fire.map(|fire| fire.schedule.as_str()))
             .bind(At(request.due_at(self.now)))
-            .bind(i64::try_from(request.timeout.as_millis()).unwrap_or(i64::MAX))
+            .bind(millis(request.timeout.get()))
             .bind(fire.map_or(Origin::Manual, |fire| fire.origin.clone()).to_string())
             .bind(request.phase().0)
             .bind(seq(history.len()))
@@ -312,7 +312,7 @@ impl SqliteTx {
              SET status = $2, attempt = $3,
                  error_code = CASE WHEN $2 <> 'SUCCEEDED' THEN coalesce($4, error_code) END,
                  error_message = CASE WHEN $2 <> 'SUCCEEDED' THEN coalesce($5, error_message) END,
-                 output = coalesce($6, output),
+                 output = coalesce($6, output), took_ms = coalesce($9, took_ms),
                  percent = CASE WHEN $2 = 'SUCCEEDED' THEN 100 ELSE percent END,
                  started_at = coalesce(started_at, CASE WHEN $3 > 0 OR $2 = 'IN_PROGRESS' THEN $7 END),
                  finished_at = CASE WHEN $8 THEN $7 END
@@ -326,6 +326,7 @@ impl SqliteTx {
         .bind(row.output.as_ref().map(Json))
         .bind(At(self.now))
         .bind(row.run.status.is_terminal())
+        .bind(row.took.map(millis))
         .execute(&mut *self.tx)
         .await
         .map_err(step("update work requests"))?;
