@@ -133,7 +133,9 @@ async fn prepare(world: &mut World, target: &mut harness::stack::Service, before
             let first = world.insist().await?.swap_remove(0);
             world.wait_for(&first, "started", |run| run["status"] == "IN_PROGRESS").await?;
             world.kill_workers()?;
-            if world.is_one_process() { target.kill9() } else { stop(target).await }
+            // In doubt are also the runs of the one that is to die again.
+            let is_holder = world.is_one_process() || matches!(before, Before::HoldersDieInDoubt);
+            if is_holder { target.kill9() } else { stop(target).await }
         }
         Before::RunsExpire => {
             world.stop_workers().await?;
