@@ -14,12 +14,17 @@ use tokio::time::Instant;
 /// So many triggers of one job that are due at once are a backlog.
 const BACKLOG: usize = 32;
 /// The most triggers in a bundle.
-const MOST: u32 = 64;
+const MOST: u32 = 32;
 /// The longest that the runs of a bundle usually take together.
 const MOMENT: Duration = Duration::from_millis(250);
-/// How long it is believed how long a job's runs take, and that nobody knows.
+/// What a run takes besides: on a worker with few slots one claim's commit comes after the other.
+const CLAIM: Duration = Duration::from_millis(5);
+/// How long it is believed how long a job's runs take.
 const FRESH: Duration = Duration::from_secs(2);
+/// How long at first that nobody knows; then twice as long each time.
 const UNKNOWN: Duration = Duration::from_millis(200);
+/// … and at most.
+const UNKNOWN_MOST: Duration = Duration::from_secs(10);
 /// The most jobs about which that is known.
 const JOBS: usize = 10_000;
 
@@ -29,8 +34,16 @@ type JobKey = (String, String);
 /// How many triggers of which job go into one message.
 #[derive(Debug, Default)]
 pub(crate) struct Bundles {
-    /// And until when that is believed.
-    sizes: HashMap<JobKey, (usize, Instant)>,
+    sizes: HashMap<JobKey, Size>,
+}
+
+/// What is believed of a job.
+#[derive(Debug, Clone, Copy)]
+struct Size {
+    size: usize,
+    until: Instant,
+    /// How long it is believed.
+    fresh: Duration,
 }
 
 impl Bundles {
@@ -55,17 +68,20 @@ impl Bundles {
 
     async fn size(&mut self, store: &Store, out: &Outgoing) -> Result<usize, StoreError> {
         let key = (out.trigger.namespace.clone(), out.trigger.job.clone());
-        if let Some((size, until)) = self.sizes.get(&key)
-            && Instant::now() < *until
+        let before = self.sizes.get(&key).copied();
+        if let Some(Size { size, until, .. }) = before
+            && Instant::now() < until
         {
-            return Ok(*size);
+            return Ok(size);
         }
-        let usual = store.usual_busy_time(&key.0, &key.1).await?;
-        let (size, fresh) = usual.map_or((1, UNKNOWN), |usual| (size_for(usual), FRESH));
+        let (size, fresh) = match store.usual_attempt(&key.0, &key.1).await? {
+            Some(usual) => (size_for(usual), FRESH),
+            None => (1, before.map_or(UNKNOWN, |before| (before.fresh * 2).min(UNKNOWN_MOST))),
+        };
         if self.sizes.len() >= JOBS {
             self.sizes.clear();
         }
-        self.sizes.insert(key, (size, Instant::now() + fresh));
+        self.sizes.insert(key, Size { size, until: Instant::now() + fresh, fresh });
         Ok(size)
     }
 }
@@ -77,7 +93,7 @@ pub(crate) fn singles(batch: &[Outgoing]) -> Vec<Vec<usize>> {
 
 /// As many runs as usually end within a moment.
 fn size_for(usual: Duration) -> usize {
-    let runs = MOMENT.as_micros() / usual.as_micros().max(1);
+    let runs = MOMENT.as_micros() / usual.saturating_add(CLAIM).as_micros();
     usize::try_from(runs.clamp(1, u128::from(MOST))).unwrap_or(1)
 }
 
@@ -123,6 +139,6 @@ mod tests {
     #[test]
     fn the_shorter_the_runs_the_larger_the_bundle() {
         let sizes = [0, 1, 15, 50, 125, 126, 10_000].map(|ms| size_for(Duration::from_millis(ms)));
-        assert_eq!(sizes, [64, 64, 16, 5, 2, 1, 1]);
+        assert_eq!(sizes, [32, 32, 12, 4, 1, 1, 1]);
     }
 }

@@ -24,7 +24,7 @@ macro_rules! list {
 
 list! {
     /// A transaction, named for what it makes durable. There is a point before its commit, with all statements done and
-    /// all locks held, and one after it, before anybody knows.
+    /// all locks held, and one after it, before anybody knows; of one that is a single statement, before and after that.
     Commit {
         /// Leadership is taken or kept.
         Lead,

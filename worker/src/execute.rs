@@ -71,6 +71,8 @@ impl Executor {
 
         let (id, token, failures) = (claimed.id, claimed.token, claimed.failures);
         let known = std::mem::take(&mut claimed.known);
+        // Nothing of the attempt was before, and nothing is asked instead of it.
+        let is_whole = claimed.operation.is_none() && !claimed.doubt;
         let handover = Handover::of(&claimed);
         let said = handover.as_ref().map_or(0, |handover| handover.lines);
         let sink = self.reporter.sink(id, token, claimed.attempt, said);
@@ -101,7 +103,8 @@ impl Executor {
         let outcome = normalize(end, handle.why(), &policies, failures, fastrand::f64());
         metrics::counter!("reveille_runs_total", "job" => name, "outcome" => label(&outcome)).increment(1);
         handle.enter(Stage::Reporting);
-        self.reporter.end(Report { id, token, outcome, took: Some(started.elapsed()), known }).await;
+        let took = is_whole.then(|| started.elapsed());
+        self.reporter.end(Report { id, token, outcome, took, known }).await;
         crash::at(Act::ReportQueued);
         // Given back only now: the reports that wait are bounded by the slots.
         drop(slot);

@@ -91,9 +91,9 @@ pub struct Report {
     pub token: Uuid,
     /// How it ended.
     pub outcome: Outcome,
-    /// How long it kept its slot busy under this lease, where its worker has measured that.
+    /// How long it took, if its worker has seen all of it.
     pub took: Option<Duration>,
-    /// As it came with the lease.
+    /// As it came with the lease, so that a success need not look whether anything has changed since.
     pub known: Known,
 }
 
@@ -152,7 +152,7 @@ impl Store {
     }
 
     /// Records successes of runs that are as their claims have left them, in one way to the database; answers which reports were
-    /// recorded. What else may have happened depends on the time, or on more than is known.
+    /// recorded. How anything else goes on depends on the time, or on more than is known.
     async fn report_known(&self, reports: &[Report]) -> Result<Vec<bool>> {
         let mut seen = HashSet::new();
         let is_known = |report: &&Report| {
@@ -164,7 +164,8 @@ impl Store {
         let (reported, rows): (Vec<_>, Vec<_>) = known.map(|(report, row)| (report, row.clone())).unzip();
         let mut batch = Batch::of(rows, Timestamp::default());
         for Report { id, token, outcome, took, .. } in reported {
-            let _refused = told(*token, outcome.clone()).is_ok_and(|told| told.apply(&mut batch, *id, *took).is_err());
+            // What is refused stays as it is, and is looked at.
+            let _applied = told(*token, outcome.clone()).is_ok_and(|told| told.apply(&mut batch, *id, *took).is_ok());
         }
         let kept = self.replace_ended(&batch, None).await?;
         let mut first = HashSet::new();

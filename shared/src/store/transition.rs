@@ -44,7 +44,7 @@ pub(crate) struct Locked {
     pub(crate) notes: Option<Value>,
     /// The error to show.
     pub(crate) error: Option<RunError>,
-    /// How long its last attempt kept a slot busy, if that is told now.
+    /// How long the attempt took that ends now, if that is told.
     pub(crate) took: Option<Duration>,
     /// Something waits for its end.
     pub(crate) follow: bool,
@@ -116,6 +116,14 @@ impl Locked {
     pub(crate) fn lease(&self) -> Option<Lease> {
         match self.run.phase {
             Phase::Leased(lease) => Some(lease),
+            _ => None,
+        }
+    }
+
+    /// The token of the lease that a worker had when this was read.
+    pub(crate) fn token_before(&self) -> Option<Uuid> {
+        match self.before.phase {
+            Phase::Leased(lease) => Some(lease.token),
             _ => None,
         }
     }

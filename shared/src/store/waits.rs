@@ -38,8 +38,8 @@ pub struct Wait {
 pub(crate) struct Took {
     /// From its start to its end, all attempts and what came between them.
     pub(crate) whole: Duration,
-    /// Its last attempt kept a slot busy, by the worker's own measure.
-    pub(crate) busy: Option<Duration>,
+    /// The attempt that was told last, by its worker's own measure.
+    pub(crate) attempt: Option<Duration>,
 }
 
 /// What the store says of it.
@@ -92,13 +92,13 @@ impl Store {
         self.usual(namespace, job, |took| took.whole).await
     }
 
-    /// How long a run of a job usually keeps a worker's slot busy, likewise: by its worker's own measure where there is one,
-    /// which knows nothing of how long starts and ends waited for their commits.
+    /// How long an attempt of a job usually takes, likewise: by its worker's own measure where there is one, which knows nothing
+    /// of how long start and end waited for their commits.
     ///
     /// # Errors
     /// [`super::StoreError::Query`].
-    pub async fn usual_busy_time(&self, namespace: &str, job: &str) -> Result<Option<Duration>> {
-        self.usual(namespace, job, |took| took.busy.unwrap_or(took.whole)).await
+    pub async fn usual_attempt(&self, namespace: &str, job: &str) -> Result<Option<Duration>> {
+        self.usual(namespace, job, |took| took.attempt.unwrap_or(took.whole)).await
     }
 
     async fn usual(&self, namespace: &str, job: &str, of: impl Fn(&Took) -> Duration) -> Result<Option<Duration>> {

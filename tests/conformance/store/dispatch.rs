@@ -225,7 +225,7 @@ async fn how_long_runs_take_is_known_behind_any_backlog(bed: Bed) {
     assert_eq!(bed.store.report(vec![report]).await.unwrap(), [Ok(())]);
     let known = bed.store.usual_duration(NAMESPACE, "copy").await.unwrap();
     assert!(known.is_some_and(|known| known >= Duration::from_millis(20)), "{known:?}");
-    assert_eq!(bed.store.usual_busy_time(NAMESPACE, "copy").await.unwrap(), took, "by the worker's own measure");
+    assert_eq!(bed.store.usual_attempt(NAMESPACE, "copy").await.unwrap(), took, "by the worker's own measure");
     // More than are looked through, and none of them has ended.
     bed.pass(Duration::from_millis(2)).await;
     bed.sent().await;

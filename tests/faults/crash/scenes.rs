@@ -56,7 +56,8 @@ pub(super) enum Load {
     Fires,
     /// A worker in another language runs something, and repeats what is not answered.
     External,
-    /// Runs are asked for: short ones, one that fails at first, one that calls another, and one whose work goes on elsewhere.
+    /// Runs are asked for: short ones, one that fails at first, one that calls another, one whose work goes on elsewhere, and one
+    /// that frees a slot of a limit.
     Asks,
     /// Runs are asked for by callers who do not come again.
     AsksOnce,

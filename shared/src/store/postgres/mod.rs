@@ -41,7 +41,7 @@ const fn channel(hint: Hint) -> &'static str {
 /// Connections per process: enough for several group commits under way at once, few enough for many processes.
 const CONNECTIONS: u32 = 12;
 /// … and those for what is to be quick.
-const QUICK: u32 = 6;
+const QUICK: u32 = 12;
 
 pub(crate) struct Postgres {
     read: PgPool,

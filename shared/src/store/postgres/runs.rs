@@ -251,15 +251,20 @@ pub(super) async fn save(
     let phases: Vec<_> = live.iter().map(|row| phase_columns(&row.run)).collect();
     let operations: Vec<_> = live.iter().map(|row| row.operation()).collect();
     let events = || rows.iter().flat_map(|row| row.events.iter().map(|(seq, what)| (row.id.0, *seq, what)));
-    let looked = || rows.iter().filter_map(|row| Some((row.id.0, row.version?)));
+    // Its token fences a lease also where the database was put back to an earlier state, and gives the same versions again.
+    let looked = || rows.iter().filter_map(|row| Some((row.id.0, row.version?, row.token_before())));
+    // Where all are locked, all are kept. Asked for as one of two, it is looked up in a table of hashes whatever is thought of its size.
+    let all_are_locked = rows.iter().all(|row| row.version.is_none());
     let kept: Vec<(Uuid, Option<i64>)> = sqlx::query_as(
         "WITH clock AS MATERIALIZED (
              SELECT coalesce($27, clock_timestamp()) AS now
          ), worker AS MATERIALIZED (
              SELECT ended_at FROM workers WHERE incarnation = $31 FOR SHARE
          ), free AS MATERIALIZED (
-             SELECT d.id FROM unnest($32::uuid[], $33::bigint[]) AS u (id, version) JOIN deliveries d ON d.id = u.id
-             WHERE d.id = ANY($32) AND u.version = d.xmin::text::bigint FOR UPDATE OF d SKIP LOCKED
+             SELECT d.id FROM unnest($32::uuid[], $33::bigint[], $36::uuid[]) AS u (id, version, token)
+                  JOIN deliveries d ON d.id = u.id
+             WHERE d.id = ANY($32) AND u.version = d.xmin::text::bigint AND d.token IS NOT DISTINCT FROM u.token
+             FOR UPDATE OF d SKIP LOCKED
          ), ended AS (
              DELETE FROM deliveries d USING unnest($1::uuid[], $2::bigint[]) AS u (id, version)
              WHERE d.id = u.id AND d.id = ANY($1) AND (u.version IS NULL OR d.id IN (SELECT id FROM free))
@@ -332,10 +337,11 @@ pub(super) async fn save(
     .bind(events().map(|(_, seq, _)| seq).collect::<Vec<_>>())
     .bind(events().map(|(.., what)| Json(what)).collect::<Vec<_>>())
     .bind(worker)
-    .bind(looked().map(|(id, _)| id).collect::<Vec<_>>())
-    .bind(looked().map(|(_, version)| version).collect::<Vec<_>>())
+    .bind(looked().map(|(id, ..)| id).collect::<Vec<_>>())
+    .bind(looked().map(|(_, version, _)| version).collect::<Vec<_>>())
     .bind(public.iter().map(|row| row.took.map(millis)).collect::<Vec<_>>())
-    .bind(rows.iter().all(|row| row.version.is_none()))
+    .bind(all_are_locked)
+    .bind(looked().map(|(.., token)| token).collect::<Vec<_>>())
     .fetch_all(database)
     .await
     .map_err(step("move work requests"))?;

@@ -233,9 +233,9 @@ macro_rules! impl_read_runs {
                     .await
                     .map_err(step("read how long runs took"))?;
                     if !took.is_empty() {
-                        let took = took.into_iter().map(|(start, end, busy)| Took {
+                        let took = took.into_iter().map(|(start, end, took)| Took {
                             whole: end.0.duration_since(start.0).unsigned_abs(),
-                            busy: busy.map(|ms| std::time::Duration::from_millis(ms.unsigned_abs())),
+                            attempt: took.map(|ms| std::time::Duration::from_millis(ms.unsigned_abs())),
                         });
                         return Ok(took.collect());
                     }
