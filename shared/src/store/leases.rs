@@ -1,6 +1,7 @@
 //! Who may execute: claims open leases, losses end them; one holder at a time (I3).
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -150,7 +151,7 @@ impl Store {
             let is_kept = kept.contains_key(&claim.id.0);
             match opened? {
                 Ok(()) if is_kept => {
-                    let replaced = |version| batch.get(claim.id).map(|row| Box::new(row.replaced(version)));
+                    let replaced = |version| batch.get(claim.id).map(|row| Arc::new(row.replaced(version)));
                     let known = Known(kept.get(&claim.id.0).copied().flatten().and_then(replaced));
                     granted(&batch, &facts, *claim).map(|claimed| Ok(Claimed { known, ..claimed }))
                 }

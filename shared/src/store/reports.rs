@@ -155,21 +155,18 @@ impl Store {
     /// recorded. How anything else goes on depends on the time, or on more than is known.
     async fn report_known(&self, reports: &[Report]) -> Result<Vec<bool>> {
         let mut seen = HashSet::new();
-        let is_known = |report: &&Report| {
+        let known = |report: &Report| {
             // What comes behind another report on the same run is left to be looked at.
             let is_first = seen.insert(report.id);
-            is_first && matches!(report.outcome, Outcome::Succeeded { .. })
+            let row = report.known.0.as_deref().filter(|_| is_first);
+            row.filter(|_| matches!(report.outcome, Outcome::Succeeded { .. })).cloned()
         };
-        let known = reports.iter().filter(is_known).filter_map(|report| Some((report, report.known.0.as_deref()?)));
-        let (reported, rows): (Vec<_>, Vec<_>) = known.map(|(report, row)| (report, row.clone())).unzip();
-        let mut batch = Batch::of(rows, Timestamp::default());
-        for Report { id, token, outcome, took, .. } in reported {
-            // What is refused stays as it is, and is looked at.
-            let _applied = told(*token, outcome.clone()).is_ok_and(|told| told.apply(&mut batch, *id, *took).is_ok());
-        }
-        let kept = self.replace_ended(&batch, None).await?;
-        let mut first = HashSet::new();
-        Ok(reports.iter().map(|report| first.insert(report.id) && kept.contains(&report.id.0)).collect())
+        let known: Vec<_> = reports.iter().map(known).collect();
+        let are_known: Vec<bool> = known.iter().map(Option::is_some).collect();
+        let mut batch = Batch::of(known.into_iter().flatten().collect(), Timestamp::default());
+        let ended = |(report, is_known): (&Report, bool)| is_known && end(&mut batch, report);
+        let ended: Vec<bool> = reports.iter().zip(are_known).map(ended).collect();
+        self.replace_ended(&batch, None, reports, ended).await
     }
 
     /// Records the ends of attempts whose runs nobody else wants at the same time, in two ways to the database; answers which
@@ -181,27 +178,32 @@ impl Store {
         let looked = Batch::look(&*self.db, reports.iter().map(|report| report.id), false).await?;
         let Some((mut batch, _)) = looked else { return Ok(vec![false; reports.len()]) };
         let mut left = HashSet::new();
-        let mut end = |Report { id, token, outcome, took, .. }: &Report| {
-            // What children it is to have is read under a lock; what comes behind a report that is left is left too.
-            let ended = !left.contains(id)
-                && told(*token, outcome.clone()).is_ok_and(|told| told.apply(&mut batch, *id, *took).is_ok());
-            if !ended {
-                left.insert(*id);
+        let ended = |report: &Report| {
+            // What comes behind a report that is left is left too.
+            let is_ended = !left.contains(&report.id) && end(&mut batch, report);
+            if !is_ended {
+                left.insert(report.id);
             }
-            ended
+            is_ended
         };
-        let applied: Vec<bool> = reports.iter().map(&mut end).collect();
-        let kept = self.replace_ended(&batch, Some(batch.now)).await?;
-        Ok(reports.iter().zip(applied).map(|(report, applied)| applied && kept.contains(&report.id.0)).collect())
+        let ended: Vec<bool> = reports.iter().map(ended).collect();
+        self.replace_ended(&batch, Some(batch.now), reports, ended).await
     }
 
-    /// Keeps the ends of runs that nobody has changed or locked; answers of which.
-    async fn replace_ended(&self, batch: &Batch, at: Option<Timestamp>) -> Result<HashSet<Uuid>> {
-        let kept: HashSet<_> = batch.replace(&*self.db, Commit::ReportUnlocked, at, None).await?.into_keys().collect();
+    /// Keeps the ends of runs that nobody has changed or locked; answers which of the reports that ended something were
+    /// recorded.
+    async fn replace_ended(
+        &self,
+        batch: &Batch,
+        at: Option<Timestamp>,
+        reports: &[Report],
+        ended: Vec<bool>,
+    ) -> Result<Vec<bool>> {
+        let kept = batch.replace(&*self.db, Commit::ReportUnlocked, at, None).await?;
         let mut hints = Hints::default();
-        batch.rows().filter(|row| kept.contains(&row.id.0)).for_each(|row| hints.after(row));
+        batch.rows().filter(|row| kept.contains_key(&row.id.0)).for_each(|row| hints.after(row));
         hints.give(self);
-        Ok(kept)
+        Ok(reports.iter().zip(ended).map(|(report, ended)| ended && kept.contains_key(&report.id.0)).collect())
     }
 
     async fn report_locked(&self, reports: Vec<Report>) -> Result<Vec<std::result::Result<(), Refusal>>> {
@@ -289,6 +291,11 @@ impl Store {
         tx.append_logs(lines).await?;
         crash::around(Commit::Lines, tx.commit()).await
     }
+}
+
+/// Lets a report end its attempt; false if it is refused, or tells of children, which are read under a lock.
+fn end(batch: &mut Batch, Report { id, token, outcome, took, .. }: &Report) -> bool {
+    told(*token, outcome.clone()).is_ok_and(|told| told.apply(batch, *id, *took).is_ok())
 }
 
 /// The reports that were not kept.

@@ -2,6 +2,7 @@
 //! left out: look, decide, and replace what has not changed since; what has is decided anew under a lock.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -65,7 +66,7 @@ pub(crate) struct Locked {
 /// A run as its claim has left it: if nobody changes it, what follows need not read it again. It says nothing of the lease that
 /// is to be known, so that all are equal.
 #[derive(Debug, Clone, Default)]
-pub struct Known(pub(crate) Option<Box<Locked>>);
+pub struct Known(pub(crate) Option<Arc<Locked>>);
 
 impl PartialEq for Known {
     fn eq(&self, _: &Self) -> bool {
@@ -114,18 +115,12 @@ impl Locked {
 
     /// The lease, if a worker has one.
     pub(crate) fn lease(&self) -> Option<Lease> {
-        match self.run.phase {
-            Phase::Leased(lease) => Some(lease),
-            _ => None,
-        }
+        lease(self.run.phase)
     }
 
     /// The token of the lease that a worker had when this was read.
     pub(crate) fn token_before(&self) -> Option<Uuid> {
-        match self.before.phase {
-            Phase::Leased(lease) => Some(lease.token),
-            _ => None,
-        }
+        lease(self.before.phase).map(|lease| lease.token)
     }
 
     pub(crate) fn is_done(&self) -> bool {
@@ -146,6 +141,13 @@ impl Locked {
     pub(crate) fn freed(&self) -> Option<&str> {
         let has_slot = |phase| matches!(phase, Phase::Sent { .. } | Phase::Leased(_) | Phase::Parked { .. });
         self.concurrency_key.as_deref().filter(|_| has_slot(self.before.phase) && !has_slot(self.run.phase))
+    }
+}
+
+const fn lease(phase: Phase) -> Option<Lease> {
+    match phase {
+        Phase::Leased(lease) => Some(lease),
+        _ => None,
     }
 }
 
