@@ -162,14 +162,21 @@ pub async fn start(
     }
     parts.listen(lifecycle);
     let leadership = Arc::new(Leadership::default());
-    let (mut for_planner, mut for_callers) = (None, None);
+    let (mut for_planner, mut for_others) = (None, None);
     if has(Role::Dispatch) {
-        let (planner, callers, handed) = handover::channels(Windows::new(settings.window));
-        (for_planner, for_callers) = (Some(planner), Some(callers));
+        let (planner, others, handed) = handover::channels(Windows::new(settings.window));
+        (for_planner, for_others) = (Some(planner), Some(others));
         parts.dispatch(lifecycle, in_force.clone(), handed, leadership.changes(), settings.embedded);
     }
     if has(Role::Plan) {
-        ticks.extend(parts.plan(lifecycle, &settings, skew, leadership, (schedules, in_force), for_planner));
+        ticks.extend(parts.plan(
+            lifecycle,
+            &settings,
+            skew,
+            leadership,
+            (schedules, in_force),
+            (for_planner, for_others.clone()),
+        ));
     }
     let stop = lifecycle.soft.clone();
     lifecycle.spawn("housekeeping", async move { Ok(housekeeping::run(ticks, stop).await?) });
@@ -180,7 +187,7 @@ pub async fn start(
         parts.spawn_quietly(lifecycle, count, queued::PERIOD);
         let Parts { store, clock, status, events, webhooks, .. } = parts;
         let whole = Arc::default();
-        let (handover, polling) = (for_callers, Arc::new(Polling::new(lifecycle.soft.clone())));
+        let (handover, polling) = (for_others, Arc::new(Polling::new(lifecycle.soft.clone())));
         let names = Arc::new(ServerNames::new(address.port(), listener.is_tls(), settings.public_url));
         let state = ApiState {
             store,
@@ -285,7 +292,7 @@ impl Parts {
         skew: Arc<Skew>,
         leadership: Arc<Leadership>,
         (schedules, in_force): (watch::Sender<u64>, watch::Receiver<u64>),
-        handover: Option<Handover>,
+        (for_planner, for_follow_ups): (Option<Handover>, Option<Handover>),
     ) -> Vec<Tick> {
         let (store, status) = (&self.store, &self.status);
         let planner = Planner::new(
@@ -296,7 +303,7 @@ impl Parts {
             in_force,
             Arc::clone(status),
         );
-        let planner = match handover {
+        let planner = match for_planner {
             Some(dispatcher) => planner.handing_over(dispatcher),
             None => planner,
         };
@@ -317,7 +324,7 @@ impl Parts {
             Ok(())
         });
 
-        let follow_ups = FollowUps::new(store.clone(), Arc::clone(&self.clock));
+        let follow_ups = FollowUps::new(store.clone(), Arc::clone(&self.clock), for_follow_ups);
         let ended = store.nudge(Hint::Ended);
         self.spawn_on(lifecycle, follow_ups, follow_up::PERIOD, ended);
 

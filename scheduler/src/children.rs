@@ -7,10 +7,11 @@ use std::time::Duration;
 use reveille_shared::clock::Clock;
 use reveille_shared::fan_out::{Stop, Verdict};
 use reveille_shared::state::Status;
-use reveille_shared::store::{FanOut, ListFilter, OpenFanOut, Store, StoreError};
+use reveille_shared::store::{Born, FanOut, ListFilter, OpenFanOut, Store, StoreError};
 use reveille_shared::work_request::WorkRequestId;
 use tokio::time::Instant;
 
+use crate::handover::{self, Handover};
 use crate::jobs::Versions;
 use crate::plan;
 
@@ -46,14 +47,15 @@ pub struct ChildrenReport {
 pub(crate) struct Children {
     store: Store,
     clock: Arc<dyn Clock>,
+    handover: Option<Handover>,
     /// The last of the page before: of very many, each gets its turn.
     after: Option<WorkRequestId>,
     recount_at: Instant,
 }
 
 impl Children {
-    pub(crate) fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
-        Self { store, clock, after: None, recount_at: Instant::now() }
+    pub(crate) fn new(store: Store, clock: Arc<dyn Clock>, handover: Option<Handover>) -> Self {
+        Self { store, clock, handover, after: None, recount_at: Instant::now() }
     }
 
     /// One round.
@@ -122,10 +124,13 @@ impl Children {
                 }
                 let Some(chunk) = self.store.next_chunk(fan_out.batch, last).await? else { continue };
                 let number = chunk.number;
-                let born = self.store.bear(plan::children(&fan_out, &job, chunk, self.clock.now())).await?;
+                let births = plan::children(&fan_out, &job, chunk, self.clock.now());
+                let place = self.handover.as_ref().and_then(Handover::place);
+                let Born { count, sent } = self.store.bear(births, &handover::admits(place.as_ref())).await?;
+                handover::hand_over(place, sent);
                 chunks += 1;
-                report.born += born;
-                fan_out.counts.born += u32::try_from(born).unwrap_or(0);
+                report.born += count;
+                fan_out.counts.born += u32::try_from(count).unwrap_or(0);
                 // If someone else has made these, it goes on behind them.
                 next.push((fan_out, number));
             }

@@ -12,6 +12,7 @@ use reveille_shared::store::{Backfill, EndedRun, FollowUp, Store, StoreError};
 use tokio::time::Instant;
 
 use crate::children::{Children, ChildrenReport};
+use crate::handover::{self, Handover};
 use crate::jobs::{Jobs, Versions};
 use crate::plan;
 
@@ -64,6 +65,7 @@ impl fmt::Display for FollowUpReport {
 pub struct FollowUps {
     store: Store,
     clock: Arc<dyn Clock>,
+    handover: Option<Handover>,
     jobs: Jobs,
     versions: Versions,
     children: Children,
@@ -72,13 +74,15 @@ pub struct FollowUps {
 }
 
 impl FollowUps {
-    /// A pass that has not looked yet.
+    /// A pass that has not looked yet. Runs that go out at once are handed over to the dispatcher of the same process, if there
+    /// is one.
     #[must_use]
-    pub fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(store: Store, clock: Arc<dyn Clock>, handover: Option<Handover>) -> Self {
         Self {
-            children: Children::new(store.clone(), Arc::clone(&clock)),
+            children: Children::new(store.clone(), Arc::clone(&clock), handover.clone()),
             store,
             clock,
+            handover,
             jobs: Jobs::default(),
             versions: Versions::default(),
             compiler: Compiler::new(COMPILED),
@@ -100,7 +104,9 @@ impl FollowUps {
             for run in ended {
                 follow_ups.push(self.chain(run).await?);
             }
-            let done = self.store.follow(follow_ups).await?;
+            let place = self.handover.as_ref().and_then(Handover::place);
+            let done = self.store.follow(follow_ups, &handover::admits(place.as_ref())).await?;
+            handover::hand_over(place, done.sent);
             for key in &done.paused {
                 tracing::warn!(schedule = %key, "paused, as too many runs in a row have failed");
             }

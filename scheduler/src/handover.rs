@@ -1,5 +1,5 @@
-//! What the planner and the API of a process hand to its dispatcher: triggers that are marked as sent already, so that they
-//! need not be found and marked by it first.
+//! What the planner, the follow-ups and the API of a process hand to its dispatcher: triggers that are marked as sent already, so
+//! that they need not be found and marked by it first.
 
 use std::sync::Arc;
 
@@ -11,9 +11,9 @@ use crate::window::Windows;
 
 /// Batches that a planner may be ahead of the dispatcher.
 const PLANNED: usize = 4;
-/// Triggers that callers may be ahead of it.
+/// Triggers of callers, and batches of follow-ups, that may be ahead of it.
 const ASKED_FOR: usize = 256;
-/// The most triggers of callers in one batch.
+/// So many triggers of callers and follow-ups make a batch.
 const BATCH: usize = ASKED_FOR;
 
 /// What a dispatcher is told.
@@ -44,7 +44,7 @@ pub struct Intake {
     pub(crate) windows: Arc<Windows>,
 }
 
-/// Who hands over: the planner, callers; and to whom.
+/// Who hands over: the planner; callers and follow-ups; and to whom.
 #[must_use]
 pub fn channels(windows: Windows) -> (Handover, Handover, Intake) {
     let (planner, planned) = mpsc::channel(PLANNED);
@@ -90,6 +90,18 @@ impl Drop for Place<'_> {
         if let Some(permit) = self.0.take() {
             permit.send(Handed::Unknown);
         }
+    }
+}
+
+/// Whether there is room for one more trigger on a route; without a place there is none.
+pub fn admits<'a>(place: Option<&'a Place<'_>>) -> impl Fn(&Route) -> bool + Send + Sync + 'a {
+    move |route| place.is_some_and(|place| place.admits(route))
+}
+
+/// Hands over all that was marked on a place.
+pub fn hand_over(place: Option<Place<'_>>, sent: Vec<Outgoing>) {
+    if let Some(place) = place {
+        place.hand_over(sent);
     }
 }
 

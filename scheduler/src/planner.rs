@@ -20,7 +20,7 @@ use reveille_shared::store::{
 };
 use tokio::sync::watch;
 
-use crate::handover::Handover;
+use crate::handover::{self, Handover};
 use crate::jobs::Jobs;
 use crate::leader::Leadership;
 use crate::plan;
@@ -241,15 +241,8 @@ impl Planner {
         let moved: Vec<_> = plans.iter().map(|plan| (plan.next_cursor, plan.next_due_at)).collect();
         // Where the dispatcher of this process has room, triggers need not be found and marked by it first.
         let place = self.handover.as_ref().and_then(Handover::place);
-        let verdicts = match place {
-            None => self.store.record_fires(generation, plans).await?,
-            Some(place) => {
-                let (verdicts, sent) =
-                    self.store.record_and_send(generation, plans, &|route| place.admits(route)).await?;
-                place.hand_over(sent);
-                verdicts
-            }
-        };
+        let (verdicts, sent) = self.store.record_and_send(generation, plans, &handover::admits(place.as_ref())).await?;
+        handover::hand_over(place, sent);
         for ((row, (cursor, next_due_at)), verdict) in rows.into_iter().zip(moved).zip(verdicts) {
             match verdict {
                 FireVerdict::Recorded { triggered, skipped } => {

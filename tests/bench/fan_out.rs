@@ -157,7 +157,7 @@ async fn writer(count: u32) -> Result<()> {
     while let Some(chunk) = store.next_chunk(id.0, -1).await? {
         let child = |input| NewWorkRequest { input, parent: Some(id), follow: true, ..request() };
         let requests = chunk.inputs.into_iter().map(child).collect();
-        timed(&mut bear, store.bear(Births { parent: id, chunk: chunk.number, requests })).await?;
+        timed(&mut bear, store.bear(Births { parent: id, chunk: chunk.number, requests }, &|_| false)).await?;
     }
     let worker = Uuid::new_v4();
     loop {
@@ -179,7 +179,7 @@ async fn writer(count: u32) -> Result<()> {
             break;
         }
         let follow_ups = ended.into_iter().map(|run| FollowUp { run, births: Vec::new() }).collect();
-        timed(&mut follow, store.follow(follow_ups)).await?;
+        timed(&mut follow, store.follow(follow_ups, &|_| false)).await?;
     }
     ensure!(matches!(store.settle(id).await?, Verdict::End(_)), "it does not end");
     let (makes, counts) = (format!("makes {births} children"), format!("counts {} ends", 2 * births));

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use reveille_scheduler::follow_up::FollowUps;
+use reveille_scheduler::handover::{self, Handed};
 use reveille_scheduler::plan::{Ask, request};
+use reveille_scheduler::window::Windows;
 use reveille_shared::definition::{Chained, Definitions, Handler, Job, Overlap, Schedule, Timing};
 use reveille_shared::periodic::Pass as _;
 use reveille_shared::state::Status;
@@ -27,7 +29,7 @@ fn call(job: &str, input: Option<Value>) -> Chained {
 }
 
 fn follow_ups(world: &World) -> FollowUps {
-    FollowUps::new(world.store.clone(), Arc::clone(&world.clock))
+    FollowUps::new(world.store.clone(), Arc::clone(&world.clock), None)
 }
 
 async fn put(world: &World, jobs: Vec<Job>, schedules: Vec<Schedule>) -> Generation {
@@ -69,6 +71,21 @@ fn failed() -> Outcome {
 async fn runs_of(world: &World, job: &str) -> Vec<WorkRequest> {
     let filter = ListFilter { namespace: "default".into(), job: Some(job.into()), ..ListFilter::default() };
     world.store.work_requests(&filter, 100).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_is_called_for_at_once_is_handed_over_to_the_dispatcher_of_the_process() {
+    let (world, _) = World::at("2026-01-01T00:00:00Z").await;
+    put(&world, vec![Job { on_success: vec![call("second", None)], ..job("first") }, job("second")], vec![]).await;
+    accept(&world, "first", Value::Null).await;
+    run_all(&world, succeeded(Value::Null)).await;
+    let (_planner, handover, mut intake) = handover::channels(Windows::new(0));
+    FollowUps::new(world.store.clone(), Arc::clone(&world.clock), Some(handover)).run_once().await.unwrap();
+    let Some(Handed::Sent(sent)) = intake.try_next() else { panic!("nothing was handed over") };
+    let born = runs_of(&world, "second").await;
+    assert_eq!(sent.iter().map(|out| out.trigger.id).collect::<Vec<_>>(), [born[0].id]);
+    assert_eq!(world.store.take_due(10).await.unwrap(), [], "it is sent once");
+    assert!(intake.try_next().is_none());
 }
 
 #[tokio::test]

@@ -1,8 +1,12 @@
 //! A work request is born.
 
+mod together;
+
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
+use self::together::Accepted;
+pub(super) use self::together::Callers;
 use super::database::Tx;
 use super::dispatch::Outgoing;
 use super::idempotency::{self, Earlier, IdempotencyKey};
@@ -176,6 +180,16 @@ pub(crate) async fn insert(tx: &mut dyn Tx, requests: &[NewWorkRequest]) -> Resu
     batch.save(tx).await
 }
 
+/// Whether there is room for one more trigger on a route; if so, it is taken.
+pub type Admits<'a> = dyn Fn(&Route) -> bool + Send + Sync + 'a;
+
+/// Lets those that go out at once on routes that admit them count as sent from their birth.
+pub(crate) fn send_at_birth(requests: &mut [NewWorkRequest], admits: &Admits<'_>) {
+    for request in requests.iter_mut().filter(|request| request.goes_out_at_once()) {
+        request.sent = admits(&request.route());
+    }
+}
+
 /// What became of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Acceptance {
@@ -205,7 +219,7 @@ impl Store {
     /// # Errors
     /// [`super::StoreError::Query`]: nothing was accepted, or the answer was lost; repeat it under the same key.
     pub async fn accept(&self, request: NewWorkRequest, key: Option<&IdempotencyKey>) -> Result<Acceptance> {
-        Ok(self.accept_one(request, key, false).await?.0)
+        Ok(self.accept_together(request, key.cloned()).await?.0)
     }
 
     /// The same, and marks its trigger as sent if it goes out at once: it is answered, to be published after this returns,
@@ -219,19 +233,14 @@ impl Store {
         request: NewWorkRequest,
         key: Option<&IdempotencyKey>,
     ) -> Result<(Acceptance, Option<Outgoing>)> {
-        self.accept_one(request, key, true).await
+        let sent = request.goes_out_at_once();
+        self.accept_together(NewWorkRequest { sent, ..request }, key.cloned()).await
     }
 
-    async fn accept_one(
-        &self,
-        mut request: NewWorkRequest,
-        key: Option<&IdempotencyKey>,
-        send: bool,
-    ) -> Result<(Acceptance, Option<Outgoing>)> {
+    async fn accept_alone(&self, request: NewWorkRequest, key: Option<IdempotencyKey>) -> Result<Accepted> {
         let id = request.id;
-        request.sent = send && request.goes_out_at_once();
         if key.is_none() && request.sent && request.is_plain() && self.kind() == Kind::Postgres {
-            let accepted = crash::around(Commit::AcceptPlain, self.db.accept(&request)).await?;
+            let accepted = crash::around(Commit::AcceptPlain, self.db.accept(std::slice::from_ref(&request))).await?;
             if let Some(now) = accepted {
                 return Ok((Acceptance::New(id), Some(Outgoing::at_birth(&request, now))));
             }
@@ -240,7 +249,7 @@ impl Store {
         let mut requests = vec![request];
         let same = unique::join(&mut *tx, &mut requests).await?.remove(&id);
         if let Some(key) = key
-            && let Some(earlier) = idempotency::take(&mut *tx, key, &same.unwrap_or(id).to_string()).await?
+            && let Some(earlier) = idempotency::take(&mut *tx, &key, &same.unwrap_or(id).to_string()).await?
         {
             return Ok((Acceptance::of(earlier)?, None));
         }
@@ -250,11 +259,16 @@ impl Store {
         if let Some(same) = same {
             return Ok((Acceptance::Same(same), None));
         }
-        let sent = requests.iter().find(|request| request.sent).map(|request| Outgoing::at_birth(request, now));
-        if sent.is_none() {
+        Ok((Acceptance::New(id), self.after_births(&requests, now).pop()))
+    }
+
+    /// After the commit of births: the triggers that count as sent, to be published. The others are for dispatchers to find.
+    pub(super) fn after_births(&self, requests: &[NewWorkRequest], now: Timestamp) -> Vec<Outgoing> {
+        let sent: Vec<_> = requests.iter().filter(|r| r.sent).map(|r| Outgoing::at_birth(r, now)).collect();
+        if sent.len() < requests.len() {
             self.hint(Hint::Due);
         }
-        Ok((Acceptance::New(id), sent))
+        sent
     }
 
     /// Accepts several work requests, all or none, whatever others are the same.

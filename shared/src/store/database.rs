@@ -67,9 +67,9 @@ pub(crate) trait Database:
     /// looked at; answers which, and the versions of those that go on. With a worker that was taken for dead: of none that goes
     /// on. All of it in a transaction of its own, which waits for no run.
     async fn replace(&self, runs: &[&Locked], at: Option<Timestamp>, worker: Option<Uuid>) -> Result<Replaced>;
-    /// Inserts a work request that [`NewWorkRequest::is_plain`], in a transaction of its own; answers when it was accepted. `None`
-    /// if its id's clock and the database's are too far apart, and from a database that gains nothing by it.
-    async fn accept(&self, request: &NewWorkRequest) -> Result<Option<Timestamp>>;
+    /// Inserts work requests that are [`NewWorkRequest::is_plain`], in a transaction of their own; answers when they were accepted.
+    /// `None` if an id's clock and the database's are too far apart, and from a database that gains nothing by it.
+    async fn accept(&self, requests: &[NewWorkRequest]) -> Result<Option<Timestamp>>;
     /// What workers are told of these work requests, those that there are, in any order. It never changes.
     async fn claimable(&self, ids: &[Uuid]) -> Result<Vec<Claimable>>;
     /// Transactions that have written to histories and whose commits may not be visible yet, by their names.
@@ -379,8 +379,10 @@ pub(crate) trait FanOuts {
 /// Single statements.
 #[async_trait]
 pub(crate) trait Plain {
-    /// Takes the key unless it is taken; answers what for: the request's fields, and what it has come to.
-    async fn take_key(&mut self, key: &IdempotencyKey, answer: &str) -> Result<Option<TakenKey>>;
+    /// Takes those keys that are not taken, each for its answer; says which, by [`IdempotencyKey::names`].
+    async fn take_keys(&mut self, asked: &[&(IdempotencyKey, String)]) -> Result<HashSet<[String; 4]>>;
+    /// For what the key was taken: the request's fields, and what it has come to.
+    async fn taken_for(&mut self, key: &IdempotencyKey) -> Result<TakenKey>;
     async fn purge_keys(&mut self, before: Timestamp, limit: i64) -> Result<u64>;
     async fn lead(&mut self, holder: Uuid, ttl: std::time::Duration) -> Result<Option<Generation>>;
     async fn resign(&mut self, holder: Uuid) -> Result<()>;

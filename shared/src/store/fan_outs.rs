@@ -15,8 +15,9 @@ use uuid::Uuid;
 
 pub(crate) use self::counting::count_ends;
 use self::counting::share;
-use super::accept::{self, Acceptance, NewWorkRequest};
+use super::accept::{self, Acceptance, Admits, NewWorkRequest};
 use super::database::Tx;
+use super::dispatch::Outgoing;
 use super::idempotency::{self, IdempotencyKey};
 use super::schedules::ScheduleKey;
 use super::transition::{Batch, Hints};
@@ -144,6 +145,15 @@ pub struct Births {
     pub requests: Vec<NewWorkRequest>,
 }
 
+/// What became of births.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Born {
+    /// Children that were made, or found in another run that is the same.
+    pub count: usize,
+    /// Their triggers that count as sent: to be published.
+    pub sent: Vec<Outgoing>,
+}
+
 /// What a run needs to be another one's child.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UnfinishedChild {
@@ -257,19 +267,24 @@ impl Store {
         self.db.next_chunk(batch, after).await
     }
 
-    /// Makes the children of a chunk, unless someone else has, or the run is to have no more. Answers how many.
+    /// Makes the children of a chunk, unless someone else has, or the run is to have no more. Those that go out at once, on
+    /// routes that admit them, count as sent.
     ///
     /// # Errors
     /// [`super::StoreError::Query`]: none was made, or the answer was lost; look at the next chunk again.
-    pub async fn bear(&self, births: Births) -> Result<usize> {
+    pub async fn bear(&self, births: Births, admits: &Admits<'_>) -> Result<Born> {
         let Births { parent, chunk, mut requests } = births;
         let mut tx = self.begin().await?;
-        let Some(mut row) = tx.lock_fan_out(parent).await?.filter(|row| row.stopped.is_none()) else { return Ok(0) };
+        let Some(mut row) = tx.lock_fan_out(parent).await?.filter(|row| row.stopped.is_none()) else {
+            return Ok(Born::default());
+        };
         let mut batch = Batch::lock_ids(&mut *tx, std::iter::once(parent)).await?;
         let status = batch.get(parent).map(|run| run.run.status);
-        let Some(status) = status.filter(|status| *status != Status::Canceling) else { return Ok(0) };
+        let Some(status) = status.filter(|status| *status != Status::Canceling) else {
+            return Ok(Born::default());
+        };
         if !tx.take_chunk(row.batch, chunk).await? {
-            return Ok(0);
+            return Ok(Born::default());
         }
         if status == Status::Accepted {
             let split = Input::Split { token: None, children: row.counts.total };
@@ -279,14 +294,15 @@ impl Store {
         let count = requests.len();
         row.counts.born += u32::try_from(count).unwrap_or(u32::MAX);
         let joined = unique::join(&mut *tx, &mut requests).await?;
+        accept::send_at_birth(&mut requests, admits);
         accept::insert(&mut *tx, &requests).await?;
         let mut holders: HashMap<WorkRequestId, u32> = HashMap::new();
         joined.into_values().for_each(|holder| *holders.entry(holder).or_default() += 1);
         share(&mut *tx, &mut row, &holders).await?;
         tx.save_fan_out(&row).await?;
+        let now = tx.now();
         crash::around(Commit::Bear, tx.commit()).await?;
-        self.hint(Hint::Due);
-        Ok(count)
+        Ok(Born { count, sent: self.after_births(&requests, now) })
     }
 
     /// Does what is to be done about a run with children, as it stands now: makes no more of them, or ends it. Answers

@@ -9,8 +9,9 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::accept::{self, NewWorkRequest};
+use super::accept::{self, Admits, NewWorkRequest};
 use super::database::Tx;
+use super::dispatch::Outgoing;
 use super::record::admit_held;
 use super::schedules::{self, ScheduleKey, ScheduleRow};
 use super::{Hint, Result, Store, fan_outs, unique};
@@ -58,7 +59,7 @@ pub struct FollowUp {
 }
 
 /// What was done about runs that have ended.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Followed {
     /// Ends that were followed up here, and not by someone else.
     pub ended: usize,
@@ -68,6 +69,8 @@ pub struct Followed {
     pub admitted: usize,
     /// Schedules that were paused after failures.
     pub paused: Vec<ScheduleKey>,
+    /// Triggers of chained runs that count as sent: to be published.
+    pub sent: Vec<Outgoing>,
 }
 
 impl Store {
@@ -79,11 +82,12 @@ impl Store {
         self.db.ended_runs(limit).await
     }
 
-    /// Draws the consequences of ended runs, each once: what someone else has followed up is passed over.
+    /// Draws the consequences of ended runs, each once: what someone else has followed up is passed over. Runs that are called
+    /// for count as sent if they go out at once, on routes that admit them.
     ///
     /// # Errors
     /// [`super::StoreError::Query`]: nothing was done, or the answer was lost; ask again for ended runs.
-    pub async fn follow(&self, follow_ups: Vec<FollowUp>) -> Result<Followed> {
+    pub async fn follow(&self, follow_ups: Vec<FollowUp>, admits: &Admits<'_>) -> Result<Followed> {
         let mut tx = self.begin().await?;
         let ids = super::ids(follow_ups.iter().map(|follow_up| follow_up.run.id));
         let mine = tx.take_follow_ups(&ids).await?;
@@ -101,12 +105,14 @@ impl Store {
         let ended = follow_ups.len();
         let mut births: Vec<_> = follow_ups.into_iter().flat_map(|follow_up| follow_up.births).collect();
         unique::join(&mut *tx, &mut births).await?;
+        accept::send_at_birth(&mut births, admits);
         accept::insert(&mut *tx, &births).await?;
+        let now = tx.now();
         crash::around(Commit::Follow, tx.commit()).await?;
-        if admitted > 0 || !births.is_empty() {
+        if admitted > 0 {
             self.hint(Hint::Due);
         }
-        Ok(Followed { ended, chained: births.len(), admitted, paused })
+        Ok(Followed { ended, chained: births.len(), admitted, paused, sent: self.after_births(&births, now) })
     }
 
     /// Lets go held fires whose hold is over and whom no follow-up has let go, as their schedule was removed or

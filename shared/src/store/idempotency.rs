@@ -34,6 +34,11 @@ pub enum Earlier {
 }
 
 impl IdempotencyKey {
+    /// What tells the key from others.
+    pub(crate) fn names(&self) -> [&str; 4] {
+        [&self.namespace, &self.caller, &self.operation, &self.key]
+    }
+
     /// Compares this request with the one that was made under the key before.
     fn judge(&self, fields: &BTreeMap<String, String>, answer: String) -> Earlier {
         if *fields == self.fields {
@@ -47,8 +52,29 @@ impl IdempotencyKey {
 
 /// Takes a key for what the request comes to, unless it is taken: answers what it was taken for.
 pub(super) async fn take(tx: &mut dyn Tx, key: &IdempotencyKey, answer: &str) -> Result<Option<Earlier>> {
-    let taken = tx.take_key(key, answer).await?;
-    Ok(taken.map(|(fields, answer)| key.judge(&fields, answer)))
+    Ok(take_all(tx, vec![(key.clone(), answer.to_owned())]).await?.pop().flatten())
+}
+
+/// The same of several requests, in their order; of those with the same key the first one takes it.
+pub(super) async fn take_all(tx: &mut dyn Tx, asked: Vec<(IdempotencyKey, String)>) -> Result<Vec<Option<Earlier>>> {
+    if asked.is_empty() {
+        return Ok(Vec::new());
+    }
+    // In one order for all, so that two transactions can't deadlock.
+    let mut sorted: Vec<_> = asked.iter().collect();
+    sorted.sort_by(|(a, _), (b, _)| a.names().cmp(&b.names()));
+    let mut taken = tx.take_keys(&sorted).await?;
+    let mut answers = Vec::with_capacity(asked.len());
+    for (key, _) in &asked {
+        answers.push(match taken.remove(&key.names().map(str::to_owned)) {
+            true => None,
+            false => {
+                let (fields, answer) = tx.taken_for(key).await?;
+                Some(key.judge(&fields, answer))
+            }
+        });
+    }
+    Ok(answers)
 }
 
 impl Store {

@@ -67,7 +67,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
-pub use self::accept::{Acceptance, NewWorkRequest};
+pub use self::accept::{Acceptance, Admits, NewWorkRequest};
 pub use self::backfills::{Backfill, BackfillStatus, BackfillStep, BackfillVerdict, NewBackfill};
 pub use self::changes::{Action, DefinitionKind, NamedChange, RecordedChange};
 use self::database::{Database, Tx};
@@ -75,7 +75,7 @@ pub use self::definitions::{Applied, ChangeSet, InForce, Versioned};
 pub use self::dispatch::{Outgoing, Taken};
 pub use self::events_in::{EventVerdict, Incoming, RefusedRecord, Via};
 pub use self::external::{ExternalClaim, ExternalLease, Heartbeat, external_worker};
-pub use self::fan_outs::{Births, FanOut, InputChunk, NewFanOut, OpenFanOut, STAGED, UnfinishedChild};
+pub use self::fan_outs::{Births, Born, FanOut, InputChunk, NewFanOut, OpenFanOut, STAGED, UnfinishedChild};
 pub use self::feed::{Feed, FeedEntry, FeedPart};
 pub use self::fires::{
     ByHand, CLOCK_TOLERANCE, Decision, Fire, FireOutcome, FirePlan, FirePlans, FireVerdict, OverlapRule, Planned,
@@ -115,6 +115,7 @@ pub const SCHEMA: i64 = 13;
 pub struct Store {
     db: Arc<dyn Database>,
     nudges: Arc<Nudges>,
+    callers: Arc<accept::Callers>,
 }
 
 /// What other parts, and (on PostgreSQL, as a hint) other processes, may want to look at now.
@@ -287,7 +288,7 @@ impl Store {
             }
         };
         crash::at(Act::StoreOpened);
-        Ok(Self { db, nudges: Arc::default() })
+        Ok(Self { db, nudges: Arc::default(), callers: Arc::default() })
     }
 
     /// Which database it is on.

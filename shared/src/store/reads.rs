@@ -106,19 +106,41 @@ FROM deliveries d JOIN work_requests w USING (id)
 LEFT JOIN external_leases e ON e.work_request_id = d.id AND e.token = d.token
 WHERE d.phase = 'leased'";
 
+/// The run `w`, or the entry `e` of its history, that a row `o` names, on PostgreSQL: looked up for each row, of which there are few.
+/// Nothing of what is within is known to whoever plans what is around it, who would read whole tables instead.
+macro_rules! beside_in_postgres {
+    (run) => {
+        " LEFT JOIN LATERAL (SELECT * FROM work_requests x WHERE x.id = o.work_request_id OFFSET 0) AS w ON true"
+    };
+    (entry) => {
+        " LEFT JOIN LATERAL (SELECT * FROM events x WHERE x.work_request_id = o.work_request_id AND x.seq = o.seq OFFSET 0)
+          AS e ON true"
+    };
+}
+
+/// The same on SQLite, which does nothing else.
+macro_rules! beside_in_sqlite {
+    (run) => {
+        " LEFT JOIN work_requests w ON w.id = o.work_request_id"
+    };
+    (entry) => {
+        " LEFT JOIN events e ON e.work_request_id = o.work_request_id AND e.seq = o.seq"
+    };
+}
+
 /// Up to `$1` entries of an outbox, in the order of their numbers; which ones, says the condition.
 macro_rules! in_outbox {
-    ($outbox:literal, $which:literal) => {
+    ($outbox:literal, $which:literal, $beside:ident) => {
         concat!(
             "SELECT o.number, o.work_request_id AS id, o.seq, w.namespace, w.job, w.schedule, e.at, e.what
              FROM (SELECT number, work_request_id, seq FROM ",
             $outbox,
             " WHERE ",
             $which,
-            " ORDER BY number LIMIT $1) AS o
-             LEFT JOIN events e ON e.work_request_id = o.work_request_id AND e.seq = o.seq
-             LEFT JOIN work_requests w ON w.id = o.work_request_id
-             ORDER BY o.number"
+            " ORDER BY number LIMIT $1) AS o",
+            $crate::store::reads::$beside!(entry),
+            $crate::store::reads::$beside!(run),
+            " ORDER BY o.number"
         )
     };
 }
@@ -182,7 +204,10 @@ macro_rules! api_keys {
     };
 }
 
-pub(crate) use {api_keys, claimed_columns, delivery_columns, due_lanes, external_leases, in_outbox, locked_columns};
+pub(crate) use {
+    api_keys, beside_in_postgres, beside_in_sqlite, claimed_columns, delivery_columns, due_lanes, external_leases,
+    in_outbox, locked_columns,
+};
 
 /// The imports that both macros' expansions need.
 pub(crate) mod prelude {

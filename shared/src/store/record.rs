@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
 
-use super::accept::{self, NewWorkRequest};
+use super::accept::{self, Admits, NewWorkRequest};
 use super::database::{Tx, Which};
 use super::dispatch::Outgoing;
 use super::fires::{
@@ -17,8 +17,7 @@ use super::fires::{
 use super::leader::Generation;
 use super::schedules::ScheduleKey;
 use super::transition::Batch;
-use super::{Hint, Result, Store, StoreError, unique};
-use crate::broker::Route;
+use super::{Result, Store, StoreError, unique};
 use crate::crash::{self, Commit};
 use crate::definition::Overlap;
 use crate::state::{Hold, Input, Phase};
@@ -32,7 +31,7 @@ impl Store {
     /// [`StoreError::Deposed`] when `generation` no longer leads, [`StoreError::ClockAhead`] when a plan was made by a
     /// clock that is ahead: nothing was recorded. [`StoreError::Query`]: plan again from what the store says then.
     pub async fn record_fires(&self, generation: Generation, plans: FirePlans) -> Result<Vec<FireVerdict>> {
-        Ok(self.record(generation, plans, None).await?.0)
+        Ok(self.record_and_send(generation, plans, &|_| false).await?.0)
     }
 
     /// The same, and marks as sent the triggers of births that go out at once on routes that admit them: they are answered, to be
@@ -45,16 +44,7 @@ impl Store {
         &self,
         generation: Generation,
         plans: FirePlans,
-        admits: &(dyn Fn(&Route) -> bool + Send + Sync),
-    ) -> Result<(Vec<FireVerdict>, Vec<Outgoing>)> {
-        self.record(generation, plans, Some(admits)).await
-    }
-
-    async fn record(
-        &self,
-        generation: Generation,
-        plans: FirePlans,
-        admits: Option<&(dyn Fn(&Route) -> bool + Send + Sync)>,
+        admits: &Admits<'_>,
     ) -> Result<(Vec<FireVerdict>, Vec<Outgoing>)> {
         let mut tx = self.begin().await?;
         if tx.leading().await? != generation {
@@ -94,19 +84,11 @@ impl Store {
             // Someone else has decided under a cursor that was put back since: nothing of this is recorded.
             return Ok((vec![FireVerdict::Outdated; verdicts.len()], Vec::new()));
         };
-        if let Some(admits) = admits {
-            for request in requests.iter_mut().filter(|request| request.goes_out_at_once()) {
-                request.sent = admits(&request.route());
-            }
-        }
+        accept::send_at_birth(&mut requests, admits);
         accept::insert(&mut *tx, &requests).await?;
         let now = tx.now();
         crash::around(Commit::Record, tx.commit()).await?;
-        let sent: Vec<_> = requests.iter().filter(|r| r.sent).map(|r| Outgoing::at_birth(r, now)).collect();
-        if sent.len() < requests.len() {
-            self.hint(Hint::Due);
-        }
-        Ok((verdicts, sent))
+        Ok((verdicts, self.after_births(&requests, now)))
     }
 }
 

@@ -1,9 +1,11 @@
 //! Runs with children: each child is born once and counted once, whoever asks how often, and the run ends with them.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use harness::wait::eventually;
+use reveille_shared::broker::Route;
 use reveille_shared::fan_out::{Counts, End, FailPolicy, MAX_DEPTH, Stop, Tolerance, Verdict};
 use reveille_shared::state::{Phase, Refusal, Status};
 use reveille_shared::store::{
@@ -25,6 +27,7 @@ on_both!(
     of_several_expanders_one_makes_each_child,
     several_followers_count_each_end_once_and_never_backward,
     a_birth_that_breaks_off_leaves_nothing_and_is_made_up_for,
+    children_for_whom_there_is_room_count_as_sent_from_their_birth,
     the_first_failure_ends_it_fast,
     a_run_that_is_canceled_ends_when_its_children_have,
     what_is_canceled_before_it_begins_has_no_children,
@@ -82,7 +85,7 @@ async fn bear_all(store: &Store, parent: WorkRequestId) -> usize {
     let (mut born, mut after) = (0, -1);
     while let Some(births) = births(store, parent, after).await {
         after = births.chunk;
-        born += store.bear(births).await.unwrap();
+        born += store.bear(births, &|_| false).await.unwrap().count;
     }
     born
 }
@@ -190,7 +193,7 @@ async fn several_followers_count_each_end_once_and_never_backward(bed: Bed) {
             loop {
                 let is_last = stop.is_cancelled();
                 for run in store.ended_runs(20).await.unwrap() {
-                    ended += store.follow(vec![FollowUp { run, births: vec![] }]).await.unwrap().ended;
+                    ended += store.follow(vec![FollowUp { run, births: vec![] }], &|_| false).await.unwrap().ended;
                 }
                 store.settle(id).await.unwrap();
                 if is_last {
@@ -235,22 +238,39 @@ async fn a_birth_that_breaks_off_leaves_nothing_and_is_made_up_for(bed: Bed) {
     let id = parent(&bed, 150, FailPolicy::AtEnd).await;
     let first = births(&bed.store, id, -1).await.unwrap();
     break_births(&bed, true).await;
-    bed.store.bear(first.clone()).await.unwrap_err();
+    bed.store.bear(first.clone(), &|_| false).await.unwrap_err();
     assert_eq!((bed.status(id).await, counts(&bed, id).await.born), (Status::Accepted, 0));
     assert_eq!(bed.told(id).await, ["accepted"]);
     assert!(bed.store.next_chunk(id.0, -1).await.unwrap().is_some(), "the chunk is still there");
     break_births(&bed, false).await;
     let at_once = bed.store.kind().births();
-    assert_eq!(bed.store.bear(first.clone()).await.unwrap(), at_once);
-    assert_eq!(bed.store.bear(first).await.unwrap(), 0, "once");
+    assert_eq!(bed.store.bear(first.clone(), &|_| false).await.unwrap().count, at_once);
+    assert_eq!(bed.store.bear(first, &|_| false).await.unwrap().count, 0, "once");
     assert_eq!(bear_all(&bed.store, id).await, 150 - at_once);
     assert_eq!(bed.take().await.len(), 150);
+}
+
+async fn children_for_whom_there_is_room_count_as_sent_from_their_birth(bed: Bed) {
+    let id = parent(&bed, 5, FailPolicy::AtEnd).await;
+    let room = AtomicUsize::new(3);
+    let admits =
+        |_: &Route| room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
+    let born = bed.store.bear(births(&bed.store, id, -1).await.unwrap(), &admits).await.unwrap();
+    assert_eq!((born.count, born.sent.len()), (5, 3));
+    let due = bed.take().await;
+    assert_eq!(due.len(), 2, "no dispatcher sends the others again");
+    for out in born.sent.iter().chain(&due) {
+        let run = bed.claim(&out.trigger).await.unwrap();
+        bed.report(&run, succeeded()).await.unwrap();
+    }
+    assert_eq!(follow(&bed.store).await.ended, 5);
+    assert_eq!(bed.store.settle(id).await.unwrap(), Verdict::End(End::Succeeded));
 }
 
 async fn the_first_failure_ends_it_fast(bed: Bed) {
     let at_once = bed.store.kind().births();
     let id = parent(&bed, 350, FailPolicy::Fast).await;
-    bed.store.bear(births(&bed.store, id, -1).await.unwrap()).await.unwrap();
+    bed.store.bear(births(&bed.store, id, -1).await.unwrap(), &|_| false).await.unwrap();
     let taken = bed.take().await;
     let bad = bed.claim(&taken[3].trigger).await.unwrap();
     let running = bed.claim(&taken[4].trigger).await.unwrap();
@@ -259,7 +279,7 @@ async fn the_first_failure_ends_it_fast(bed: Bed) {
     assert_eq!(open(&bed).await[0].verdict(), Verdict::Stop(Stop::Failed));
     assert_eq!(bed.store.settle(id).await.unwrap(), Verdict::Stop(Stop::Failed));
     let late = births(&bed.store, id, -1).await.unwrap();
-    assert_eq!(bed.store.bear(late).await.unwrap(), 0, "no more births");
+    assert_eq!(bed.store.bear(late, &|_| false).await.unwrap().count, 0, "no more births");
 
     let filter = ListFilter { namespace: NAMESPACE.into(), parent: Some(id), ..ListFilter::default() };
     let unended = bed.store.unended(&filter, 1_000).await.unwrap();
@@ -283,12 +303,12 @@ async fn the_first_failure_ends_it_fast(bed: Bed) {
 
 async fn a_run_that_is_canceled_ends_when_its_children_have(bed: Bed) {
     let id = parent(&bed, 150, FailPolicy::AtEnd).await;
-    bed.store.bear(births(&bed.store, id, -1).await.unwrap()).await.unwrap();
+    bed.store.bear(births(&bed.store, id, -1).await.unwrap(), &|_| false).await.unwrap();
     let running = bed.claim(&bed.take().await[0].trigger).await.unwrap();
     bed.store.cancel(NAMESPACE, id, "ann".into()).await.unwrap();
     assert_eq!(bed.status(id).await, Status::Canceling);
     let late = births(&bed.store, id, -1).await.unwrap();
-    assert_eq!(bed.store.bear(late).await.unwrap(), 0, "no more births from the cancel on");
+    assert_eq!(bed.store.bear(late, &|_| false).await.unwrap().count, 0, "no more births from the cancel on");
     assert_eq!(bed.store.settle(id).await.unwrap(), Verdict::Stop(Stop::Canceled));
     let filter = ListFilter { namespace: NAMESPACE.into(), parent: Some(id), ..ListFilter::default() };
     let unended = bed.store.unended(&filter, 1_000).await.unwrap();
@@ -315,7 +335,7 @@ async fn what_is_canceled_before_it_begins_has_no_children(bed: Bed) {
     bed.store.cancel(NAMESPACE, id, "ann".into()).await.unwrap();
     assert_eq!(bed.status(id).await, Status::Canceled);
     let late = births(&bed.store, id, -1).await.unwrap();
-    assert_eq!(bed.store.bear(late).await.unwrap(), 0);
+    assert_eq!(bed.store.bear(late, &|_| false).await.unwrap().count, 0);
     let [left] = &open(&bed).await[..] else { panic!("not one") };
     assert!(left.status.is_terminal() && !left.is_to_grow());
     bed.store.settle(id).await.unwrap();
@@ -335,7 +355,7 @@ async fn a_child_for_which_another_run_stands_ends_as_that_does(bed: Bed) {
     for (request, key) in new.requests.iter_mut().zip([key("a"), key("a"), key("b"), key("b"), None]) {
         request.unique = key;
     }
-    assert_eq!(bed.store.bear(new).await.unwrap(), 5);
+    assert_eq!(bed.store.bear(new, &|_| false).await.unwrap().count, 5);
     assert_eq!(counts(&bed, id).await.born, 5);
     let runs = bed.take().await;
     assert_eq!(runs.len(), 3, "one that there was, and two children");
@@ -353,7 +373,7 @@ async fn a_child_for_which_another_run_stands_ends_as_that_does(bed: Bed) {
     let id = parent(&bed, 1, FailPolicy::AtEnd).await;
     let mut new = births(&bed.store, id, -1).await.unwrap();
     new.requests[0].unique = key("c");
-    bed.store.bear(new).await.unwrap();
+    bed.store.bear(new, &|_| false).await.unwrap();
     bed.store.cancel(NAMESPACE, id, "ann".into()).await.unwrap();
     assert_eq!(bed.store.settle(id).await.unwrap(), Verdict::Stop(Stop::Canceled));
     assert_eq!(bed.store.settle(id).await.unwrap(), Verdict::End(End::Canceled));

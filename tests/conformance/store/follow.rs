@@ -1,5 +1,6 @@
 //! What follows the end of a run happens once, whoever asks how often.
 
+use reveille_shared::duration::HumanDuration;
 use reveille_shared::state::Status;
 use reveille_shared::store::{EndedRun, FollowUp, NewWorkRequest, Store};
 use reveille_shared::work_request::{RunError, WorkRequestId};
@@ -12,6 +13,7 @@ on_both!(
     an_end_is_told_with_all_that_a_chain_needs,
     of_several_followers_one_gives_birth,
     every_way_to_end_is_followed_up,
+    what_it_calls_for_counts_as_sent_if_it_goes_out_at_once_and_there_is_room,
     what_can_not_be_run_is_recorded_and_failed,
 );
 
@@ -50,7 +52,8 @@ async fn of_several_followers_one_gives_birth(bed: Bed) {
         let store = bed.second().await;
         let child = NewWorkRequest { chained_from: Some(id), ..bed.new_request().await };
         let run = ended.clone();
-        racing.spawn(async move { store.follow(vec![FollowUp { run, births: vec![child] }]).await.unwrap() });
+        racing
+            .spawn(async move { store.follow(vec![FollowUp { run, births: vec![child] }], &|_| false).await.unwrap() });
     }
     let done = racing.join_all().await;
     assert_eq!(done.iter().map(|followed| (followed.ended, followed.chained)).max(), Some((1, 1)));
@@ -59,6 +62,26 @@ async fn of_several_followers_one_gives_birth(bed: Bed) {
     assert_eq!(children.len(), 1);
     assert_eq!(bed.get(children[0].trigger.id).await.chained_from, Some(id));
     assert!(ends(&bed.store).await.is_empty());
+}
+
+async fn what_it_calls_for_counts_as_sent_if_it_goes_out_at_once_and_there_is_room(bed: Bed) {
+    for has_room in [true, false] {
+        followed(&bed).await;
+        let run = bed.claim(&bed.take().await.remove(0).trigger).await.unwrap();
+        bed.report(&run, succeeded()).await.unwrap();
+        let run = ends(&bed.store).await.remove(0);
+        let at_once = bed.new_request().await;
+        let later = NewWorkRequest { delay: HumanDuration::from_secs(60), ..bed.new_request().await };
+        let id = at_once.id;
+        let follow_up = FollowUp { run, births: vec![later, at_once] };
+        let done = bed.store.follow(vec![follow_up], &|_| has_room).await.unwrap();
+        assert_eq!(done.chained, 2);
+        let due = bed.take().await;
+        assert_eq!((done.sent.len(), due.len()), if has_room { (1, 0) } else { (0, 1) });
+        let out = done.sent.iter().chain(&due).next().unwrap();
+        assert_eq!((out.trigger.id, out.trigger.n), (id, 1));
+        bed.claim(&out.trigger).await.unwrap();
+    }
 }
 
 async fn every_way_to_end_is_followed_up(bed: Bed) {

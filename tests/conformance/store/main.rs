@@ -6,6 +6,7 @@
 mod accept;
 mod backfills;
 mod bed;
+mod cost;
 mod definitions;
 mod dispatch;
 mod external;
@@ -30,5 +31,6 @@ mod parked;
 mod pauses;
 mod requests;
 mod texts;
+mod together;
 mod webhooks;
 mod workers;

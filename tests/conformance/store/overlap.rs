@@ -50,7 +50,7 @@ async fn is_held(bed: &Bed, id: WorkRequestId) -> bool {
 pub(crate) async fn follow(store: &Store) -> Followed {
     let ends = store.ended_runs(100).await.unwrap();
     let follow_ups = ends.into_iter().map(|run| FollowUp { run, births: Vec::new() }).collect();
-    store.follow(follow_ups).await.unwrap()
+    store.follow(follow_ups, &|_| false).await.unwrap()
 }
 
 /// Takes the only trigger that is due, which must be this run's, and claims it.

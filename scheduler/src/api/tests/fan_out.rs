@@ -22,7 +22,7 @@ async fn ask(api: &Api, body: Value) -> Answer {
 
 /// Lets the scheduler do what there is to do about runs with children.
 async fn pass(api: &Api) {
-    FollowUps::new(api.store.clone(), Arc::new(SystemClock)).run_once().await.unwrap();
+    FollowUps::new(api.store.clone(), Arc::new(SystemClock), None).run_once().await.unwrap();
 }
 
 async fn end(api: &Api, outcome: impl Fn(u64) -> Outcome) {

@@ -48,7 +48,7 @@ async fn whoever_triggers_says_who_and_why() {
     let backfill = r#"{"from": "2026-03-02T00:00:00Z", "to": "2026-03-02T23:00:00Z", "id": "march", "by": "ann",
         "reason": "the disk"}"#;
     assert_eq!(api.post("/v1/schedules/daily:backfill", backfill).await.status, 202);
-    FollowUps::new(api.store.clone(), Arc::new(SystemClock)).run_once().await.unwrap();
+    FollowUps::new(api.store.clone(), Arc::new(SystemClock), None).run_once().await.unwrap();
     let runs = api.get("/v1/workRequests?schedule=daily&limit=1").await;
     let run = runs.json["items"][0]["id"].as_str().unwrap();
     let by = "backfill:march of ann";

@@ -63,25 +63,26 @@ pub(crate) struct PgTx {
     now: Timestamp,
 }
 
-impl_read_plans!(Postgres, sqlx::Postgres);
+impl_read_plans!(Postgres, sqlx::Postgres, beside_in_postgres);
 impl_read_runs!(
     Postgres,
     sqlx::Postgres,
     // Nothing of what is within is known to whoever plans what is around it.
     "deliveries u CROSS JOIN LATERAL (SELECT * FROM work_requests x WHERE x.id = u.id OFFSET 0) AS w",
-    "number NOT IN (SELECT value::bigint FROM json_array_elements_text($2::json))"
+    "number NOT IN (SELECT value::bigint FROM json_array_elements_text($2::json))",
+    beside_in_postgres
 );
 impl_read_answers!(Postgres, sqlx::Postgres);
 impl_read_keys!(Postgres);
 impl_read_fan_outs!(Postgres, sqlx::Postgres);
 impl_read_webhooks!(Postgres, sqlx::Postgres);
-impl_read_feed!(Postgres);
-impl_plain!(PgTx, " FOR SHARE");
+impl_read_feed!(Postgres, beside_in_postgres);
+impl_plain!(PgTx, sqlx::Postgres, " FOR SHARE");
 impl_fan_outs!(PgTx, " FOR UPDATE");
 impl_keys!(PgTx, " FOR UPDATE");
 impl_plain_events!(PgTx);
-impl_webhooks!(PgTx, sqlx::Postgres, " FOR UPDATE");
-impl_feed!(PgTx);
+impl_webhooks!(PgTx, sqlx::Postgres, " FOR UPDATE", beside_in_postgres);
+impl_feed!(PgTx, beside_in_postgres);
 
 impl Postgres {
     pub(crate) async fn connect(url: &str, process: &str) -> Result<Self> {
@@ -241,8 +242,8 @@ impl Database for Postgres {
         runs::save(&self.quick, runs, at, worker).await
     }
 
-    async fn accept(&self, request: &NewWorkRequest) -> Result<Option<Timestamp>> {
-        runs::insert(&self.quick, std::slice::from_ref(request), None).await
+    async fn accept(&self, requests: &[NewWorkRequest]) -> Result<Option<Timestamp>> {
+        runs::insert(&self.quick, requests, None).await
     }
 
     async fn claimable(&self, ids: &[Uuid]) -> Result<Vec<Claimable>> {

@@ -372,7 +372,8 @@ impl PgTx {
                          AND x.namespace = l.namespace AND x.phase_at <= $7
                          AND (x.phase_at, x.id) > (l.after_at, l.after_id)
                    ORDER BY x.phase_at, x.id LIMIT l.most FOR UPDATE SKIP LOCKED) AS d
-             JOIN work_requests w ON w.id = d.id ORDER BY d.phase_at, d.id",
+             CROSS JOIN LATERAL (SELECT * FROM work_requests x WHERE x.id = d.id OFFSET 0) AS w
+             ORDER BY d.phase_at, d.id",
         ))
         .bind(shares.iter().map(|share| priority_column(share.lane.route.priority)).collect::<Vec<_>>())
         .bind(shares.iter().map(|share| share.lane.route.queue.as_str()).collect::<Vec<_>>())

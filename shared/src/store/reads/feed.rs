@@ -7,27 +7,27 @@ macro_rules! without_status {
     };
 }
 
-/// Implements [`super::super::database::ReadFeed`] for a type with a pool `read`.
+/// Implements [`super::super::database::ReadFeed`] for a type with a pool `read`; `$beside` looks up what a row names.
 macro_rules! impl_read_feed {
-    ($database:ty) => {
+    ($database:ty, $beside:ident) => {
         #[async_trait::async_trait]
         impl $crate::store::database::ReadFeed for $database {
             async fn feed(&self, after: i64, until: i64, limit: i64) -> Result<FeedPage> {
                 let rows: Vec<FeedRow> = sqlx::query_as(concat!(
-                    "SELECT s.feed_floor AS floor, f.number, f.work_request_id AS id, f.seq, w.namespace, w.job, w.schedule,
+                    "SELECT s.feed_floor AS floor, o.number, o.work_request_id AS id, o.seq, w.namespace, w.job, w.schedule,
                             w.parent, e.at, e.what,
                             CASE WHEN e.what ->> 'type' IN ",
                     without_status!(),
                     " THEN (SELECT p.what FROM events p
-                            WHERE p.work_request_id = f.work_request_id AND p.seq < f.seq AND p.what ->> 'type' NOT IN ",
+                            WHERE p.work_request_id = o.work_request_id AND p.seq < o.seq AND p.what ->> 'type' NOT IN ",
                     without_status!(),
                     " ORDER BY p.seq DESC LIMIT 1) END AS before
                      FROM schema_info s
                      LEFT JOIN (SELECT number, work_request_id, seq FROM feed
-                                WHERE number > $1 AND number <= $2 ORDER BY number LIMIT $3) AS f ON true
-                     LEFT JOIN events e ON e.work_request_id = f.work_request_id AND e.seq = f.seq
-                     LEFT JOIN work_requests w ON w.id = f.work_request_id
-                     ORDER BY f.number",
+                                WHERE number > $1 AND number <= $2 ORDER BY number LIMIT $3) AS o ON true",
+                    $crate::store::reads::$beside!(entry),
+                    $crate::store::reads::$beside!(run),
+                    " ORDER BY o.number",
                 ))
                 .bind(after)
                 .bind(until)
@@ -50,7 +50,7 @@ macro_rules! impl_read_feed {
 
 /// Implements [`super::super::database::Feed`] for a type with a transaction `tx` and an instant `now`.
 macro_rules! impl_feed {
-    ($tx:ty) => {
+    ($tx:ty, $beside:ident) => {
         #[async_trait::async_trait]
         impl $crate::store::database::Feed for $tx {
             async fn hear_feed(&mut self) -> Result<bool> {
@@ -95,12 +95,12 @@ macro_rules! impl_feed {
             }
 
             async fn trim_feed(&mut self, before: Timestamp, limit: i64) -> Result<u64> {
-                let last: Option<i64> = sqlx::query_scalar(
-                    "SELECT max(f.number)
-                     FROM (SELECT number, work_request_id, seq FROM feed ORDER BY number LIMIT $2) AS f
-                     LEFT JOIN events e ON e.work_request_id = f.work_request_id AND e.seq = f.seq
-                     WHERE e.at IS NULL OR e.at < $1",
-                )
+                let last: Option<i64> = sqlx::query_scalar(concat!(
+                    "SELECT max(o.number)
+                     FROM (SELECT number, work_request_id, seq FROM feed ORDER BY number LIMIT $2) AS o",
+                    $crate::store::reads::$beside!(entry),
+                    " WHERE e.at IS NULL OR e.at < $1",
+                ))
                 .bind(At(before))
                 .bind(limit)
                 .fetch_one(&mut *self.tx)

@@ -1,29 +1,31 @@
 //! Single statements that write.
 
-/// Implements [`super::super::database::Plain`] for a type with a transaction `tx` and an instant `now`; `$for_share` is what
-/// keeps others from changing a row that was read.
+/// Implements [`super::super::database::Plain`] for a type with a transaction `tx` of database `$db` and an instant `now`;
+/// `$for_share` is what keeps others from changing a row that was read.
 macro_rules! impl_plain {
-    ($tx:ty, $for_share:literal) => {
+    ($tx:ty, $db:ty, $for_share:literal) => {
         #[async_trait::async_trait]
         impl $crate::store::database::Plain for $tx {
-            async fn take_key(&mut self, key: &IdempotencyKey, answer: &str) -> Result<Option<TakenKey>> {
-                let taken = sqlx::query(
-                    "INSERT INTO idempotent_requests (namespace, caller, operation, key, fields, answer, taken_at)
-                     VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
-                )
-                .bind(&key.namespace)
-                .bind(&key.caller)
-                .bind(&key.operation)
-                .bind(&key.key)
-                .bind(Json(&key.fields))
-                .bind(answer)
-                .bind(At(self.now))
-                .execute(&mut *self.tx)
-                .await
-                .map_err(step("take an idempotency key"))?;
-                if taken.rows_affected() == 1 {
-                    return Ok(None);
-                }
+            async fn take_keys(&mut self, asked: &[&(IdempotencyKey, String)]) -> Result<HashSet<[String; 4]>> {
+                let mut query = sqlx::QueryBuilder::<$db>::new(
+                    "INSERT INTO idempotent_requests (namespace, caller, operation, key, fields, answer, taken_at) ",
+                );
+                query.push_values(asked, |mut row, (key, answer)| {
+                    row.push_bind(&key.namespace).push_bind(&key.caller).push_bind(&key.operation).push_bind(&key.key);
+                    row.push_bind(Json(&key.fields)).push_bind(answer).push_bind(At(self.now));
+                });
+                query.push(" ON CONFLICT DO NOTHING RETURNING namespace, caller, operation, key");
+                // A text for each number of rows is none to keep.
+                let taken: Vec<(String, String, String, String)> = query
+                    .build_query_as()
+                    .persistent(asked.len() == 1)
+                    .fetch_all(&mut *self.tx)
+                    .await
+                    .map_err(step("take idempotency keys"))?;
+                Ok(taken.into_iter().map(<[String; 4]>::from).collect())
+            }
+
+            async fn taken_for(&mut self, key: &IdempotencyKey) -> Result<TakenKey> {
                 let (Json(fields), answer) = sqlx::query_as(TAKEN_KEY)
                     .bind(&key.namespace)
                     .bind(&key.caller)
@@ -32,7 +34,7 @@ macro_rules! impl_plain {
                     .fetch_one(&mut *self.tx)
                     .await
                     .map_err(step("read an idempotency key"))?;
-                Ok(Some((fields, answer)))
+                Ok((fields, answer))
             }
 
             async fn purge_keys(&mut self, before: Timestamp, limit: i64) -> Result<u64> {

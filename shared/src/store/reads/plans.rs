@@ -1,8 +1,9 @@
 //! Reads of definitions, fires, backfills and what follows.
 
-/// Implements [`super::super::database::ReadPlans`] for a type with a pool `read` of database `$db`.
+/// Implements [`super::super::database::ReadPlans`] for a type with a pool `read` of database `$db`;
+/// `$beside` looks up what a row names.
 macro_rules! impl_read_plans {
-    ($database:ty, $db:ty) => {
+    ($database:ty, $db:ty, $beside:ident) => {
         #[async_trait::async_trait]
         impl $crate::store::database::ReadPlans for $database {
             async fn in_force(&self) -> Result<Option<InForce>> {
@@ -211,12 +212,13 @@ macro_rules! impl_read_plans {
             }
 
             async fn ended_runs(&self, limit: i64) -> Result<Vec<EndedRun>> {
-                let rows: Vec<EndedRow> = sqlx::query_as(
+                let rows: Vec<EndedRow> = sqlx::query_as(concat!(
                     "SELECT w.id, w.namespace, w.job, w.job_version, w.schedule, w.due_at, w.origin, w.status, w.input,
                             w.output, w.error_code, w.error_message, w.finished_at, w.parent
-                     FROM follow_ups f JOIN work_requests w ON w.id = f.work_request_id
-                     ORDER BY f.work_request_id LIMIT $1",
-                )
+                     FROM follow_ups o",
+                    $crate::store::reads::$beside!(run),
+                    " WHERE w.id IS NOT NULL ORDER BY o.work_request_id LIMIT $1",
+                ))
                 .bind(limit)
                 .fetch_all(&self.read)
                 .await

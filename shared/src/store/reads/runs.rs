@@ -47,9 +47,9 @@ macro_rules! let_through {
 }
 
 /// Implements [`super::super::database::ReadRuns`] for a type with a pool `read` of database `$db`; `$unended` is where it reads
-/// unended work requests, `$not_among` says of a number that it is not in the JSON array `$2`.
+/// unended work requests, `$not_among` says of a number that it is not in the JSON array `$2`, `$beside` looks up what a row names.
 macro_rules! impl_read_runs {
-    ($database:ty, $db:ty, $unended:literal, $not_among:literal) => {
+    ($database:ty, $db:ty, $unended:literal, $not_among:literal, $beside:ident) => {
         #[async_trait::async_trait]
         impl $crate::store::database::ReadRuns for $database {
             async fn next_due(&self) -> Result<Option<Timestamp>> {
@@ -360,7 +360,7 @@ macro_rules! impl_read_runs {
             }
 
             async fn untold(&self, besides: &[i64], limit: i64) -> Result<Vec<InOutbox>> {
-                let rows: Vec<UntoldRow> = sqlx::query_as(in_outbox!("outbox", $not_among))
+                let rows: Vec<UntoldRow> = sqlx::query_as(in_outbox!("outbox", $not_among, $beside))
                     .bind(limit)
                     .bind(Json(besides))
                     .fetch_all(&self.read)

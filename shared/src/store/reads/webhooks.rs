@@ -114,9 +114,9 @@ macro_rules! impl_read_webhooks {
 }
 
 /// Implements [`super::super::database::Webhooks`] for a type with a transaction `tx` and an instant `now`; `$for_update` is
-/// what locks a row that was read.
+/// what locks a row that was read, `$beside` looks up what a row names.
 macro_rules! impl_webhooks {
-    ($tx:ty, $db:ty, $for_update:literal) => {
+    ($tx:ty, $db:ty, $for_update:literal, $beside:ident) => {
         #[async_trait::async_trait]
         impl $crate::store::database::Webhooks for $tx {
             async fn lock_wishes(&mut self) -> Result<()> {
@@ -244,7 +244,7 @@ macro_rules! impl_webhooks {
             }
 
             async fn webhook_entries(&mut self, limit: i64) -> Result<Vec<InOutbox>> {
-                let rows: Vec<UntoldRow> = sqlx::query_as(in_outbox!("webhook_outbox", "true"))
+                let rows: Vec<UntoldRow> = sqlx::query_as(in_outbox!("webhook_outbox", "true", $beside))
                     .bind(limit)
                     .fetch_all(&mut *self.tx)
                     .await

@@ -48,26 +48,27 @@ pub(crate) struct SqliteTx {
     now: Timestamp,
 }
 
-impl_read_plans!(Sqlite, sqlx::Sqlite);
+impl_read_plans!(Sqlite, sqlx::Sqlite, beside_in_sqlite);
 impl_read_runs!(
     Sqlite,
     sqlx::Sqlite,
     // A cross join is taken in the order in which it is written.
     "deliveries u CROSS JOIN work_requests w ON w.id = u.id",
-    "number NOT IN (SELECT value FROM json_each($2))"
+    "number NOT IN (SELECT value FROM json_each($2))",
+    beside_in_sqlite
 );
 impl_read_answers!(Sqlite, sqlx::Sqlite);
 impl_read_keys!(Sqlite);
 impl_read_fan_outs!(Sqlite, sqlx::Sqlite);
 impl_read_webhooks!(Sqlite, sqlx::Sqlite);
-impl_read_feed!(Sqlite);
+impl_read_feed!(Sqlite, beside_in_sqlite);
 // The only writer needs no locks.
-impl_plain!(SqliteTx, "");
+impl_plain!(SqliteTx, sqlx::Sqlite, "");
 impl_fan_outs!(SqliteTx, "");
 impl_keys!(SqliteTx, "");
 impl_plain_events!(SqliteTx);
-impl_webhooks!(SqliteTx, sqlx::Sqlite, "");
-impl_feed!(SqliteTx);
+impl_webhooks!(SqliteTx, sqlx::Sqlite, "", beside_in_sqlite);
+impl_feed!(SqliteTx, beside_in_sqlite);
 
 impl Sqlite {
     pub(crate) async fn open(folder: &Path, clock: Arc<dyn Clock>) -> Result<Self> {
@@ -162,7 +163,7 @@ impl Database for Sqlite {
         Ok(Replaced::new())
     }
 
-    async fn accept(&self, _: &NewWorkRequest) -> Result<Option<Timestamp>> {
+    async fn accept(&self, _: &[NewWorkRequest]) -> Result<Option<Timestamp>> {
         Ok(None)
     }
 
