@@ -38,7 +38,7 @@ const IDLE: Duration = Duration::from_secs(1);
 const ROOM: Duration = Duration::from_millis(25);
 /// How often to look for lost triggers and for changed queues.
 const LOOK_AROUND: Duration = Duration::from_secs(2);
-/// Batches of this process's planner and callers that are published before what is due in the store gets its turn.
+/// Batches of this process's planner, callers and follow-ups that are published before what is due in the store gets its turn.
 const HANDED_IN_A_ROW: u32 = 8;
 /// The first delay before a trigger goes out again, doubled with each failure in a row.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -55,7 +55,7 @@ pub struct Dispatcher {
     pub clock: Arc<dyn Clock>,
     /// Changes when definitions are put in force in this process.
     pub definitions: watch::Receiver<u64>,
-    /// Triggers that the planner and callers of this process have marked as sent.
+    /// Triggers that the planner, callers and follow-ups of this process have marked as sent.
     pub handed: Intake,
     /// Changes when this process begins to lead: what the leader before it has sent last may be lost with it.
     pub leads: watch::Receiver<Option<Generation>>,
@@ -175,9 +175,7 @@ impl Dispatcher {
                 let taken = self.store.take_due_within(BATCH, &|route| windows.room(route)).await?;
                 windows.sent(taken.outgoing.iter().map(|out| &out.route));
                 held_back = taken.held_back;
-                if held_back {
-                    windows.hold_back();
-                }
+                windows.took(held_back);
                 Ok::<_, DispatchError>((taken.outgoing, false))
             };
             match step.await {

@@ -104,7 +104,8 @@ impl FollowUps {
             for run in ended {
                 follow_ups.push(self.chain(run).await?);
             }
-            let place = self.handover.as_ref().and_then(Handover::place);
+            let has_births = follow_ups.iter().any(|follow_up| !follow_up.births.is_empty());
+            let place = self.handover.as_ref().filter(|_| has_births).and_then(Handover::place);
             let done = self.store.follow(follow_ups, &handover::admits(place.as_ref())).await?;
             handover::hand_over(place, done.sent);
             for key in &done.paused {

@@ -38,7 +38,7 @@ pub struct Place<'a>(Option<mpsc::Permit<'a, Handed>>, &'a Windows);
 pub struct Intake {
     planned: mpsc::Receiver<Handed>,
     asked_for: mpsc::Receiver<Handed>,
-    /// Among what callers handed over were some that nobody knows.
+    /// Among what callers and follow-ups handed over were some that nobody knows.
     unknown: bool,
     /// How many more may go out.
     pub(crate) windows: Arc<Windows>,
@@ -106,7 +106,7 @@ pub fn hand_over(place: Option<Place<'_>>, sent: Vec<Outgoing>) {
 }
 
 impl Intake {
-    /// What is there: a batch of the planner first, else all of the callers' as one batch.
+    /// What is there: a batch of the planner first, else all that others have handed over as one batch.
     pub fn try_next(&mut self) -> Option<Handed> {
         if let Ok(handed) = self.planned.try_recv() {
             return Some(handed);
@@ -137,7 +137,7 @@ impl Intake {
         self.asked_for.close();
     }
 
-    /// Triggers of callers come one by one, and go to the broker together.
+    /// Triggers of callers come one by one, and go to the broker together, with those of follow-ups.
     fn collect(&mut self, first: Handed) -> Handed {
         let Handed::Sent(mut batch) = first else { return first };
         while batch.len() < BATCH

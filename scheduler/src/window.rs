@@ -41,7 +41,7 @@ struct Window {
     counted: Instant,
     /// How many are claimed in [`SPAN`], the last ones weighing most.
     pace: f64,
-    /// Something waits for room since then.
+    /// Something waits for room.
     holds_back: bool,
 }
 
@@ -76,9 +76,10 @@ impl Windows {
         sent.for_each(|route| window_of(&mut routes, route, most).sent += 1);
     }
 
-    /// On full routes something waits.
-    pub(crate) fn hold_back(&self) {
-        self.routes().values_mut().filter(|window| window.room() <= 0).for_each(|window| window.holds_back = true);
+    /// What is due was taken as far as there is room: if some was held back, it waits on full routes. Who hands over waits for it
+    /// there, until it was taken.
+    pub(crate) fn took(&self, held_back: bool) {
+        self.routes().values_mut().for_each(|window| window.holds_back = held_back && window.room() <= 0);
     }
 
     /// The routes to be counted now: whose window may be half full.
@@ -139,7 +140,7 @@ impl Window {
             (false, _) => halved(self.size, SPAN).max(pace),
         }
         .clamp(LEAST.min(most), most);
-        (self.unclaimed, self.sent, self.counted, self.holds_back) = (unclaimed, 0, now, false);
+        (self.unclaimed, self.sent, self.counted) = (unclaimed, 0, now);
     }
 }
 
@@ -164,7 +165,7 @@ mod tests {
             }
             let room = windows.room(&route()).max(0);
             windows.sent(std::iter::repeat_n(&route(), usize::try_from(room).unwrap()));
-            windows.hold_back();
+            windows.took(true);
             (with_broker, out) = (with_broker + room, out + room);
             claims += per_second as f64 * step.as_secs_f64();
             let claimed = (claims as i64).min(with_broker);
@@ -193,10 +194,12 @@ mod tests {
         let windows = Windows::new(20_000);
         let admitted = (0..FIRST + 10).filter(|_| windows.admit(&route())).count();
         assert_eq!(i64::try_from(admitted).unwrap(), FIRST);
-        windows.hold_back();
+        windows.took(true);
         let now = Instant::now() + PAUSE;
         assert_eq!(windows.to_count(now), HashSet::from([route()]));
         windows.counted(&route(), FIRST - 100, now);
+        assert!(!windows.admit(&route()), "there is room, but for what has waited for it");
+        windows.took(false);
         assert!(windows.admit(&route()), "room, and nothing is held back");
         let unbounded = Windows::new(0);
         assert!((0..100_000).all(|_| unbounded.admit(&route())) && unbounded.to_count(now).is_empty());
@@ -206,6 +209,7 @@ mod tests {
     fn a_window_that_nobody_fills_is_the_first_one_again() {
         let windows = Windows::new(20_000);
         played(&windows, 9_000, 5);
+        windows.took(false);
         let mut now = Instant::now() + Duration::from_secs(5);
         for _ in 0..20 {
             now += Duration::from_secs(10);

@@ -148,8 +148,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// How many runs may be made in one transaction, or twice as many ends followed up, by what is in no hurry: on SQLite
-    /// nobody else writes meanwhile, for about 10 ms.
+    /// How many runs may be made in one transaction, or twice as many ends followed up: on SQLite nobody else writes meanwhile,
+    /// for about 10 ms.
     #[must_use]
     pub const fn births(self) -> usize {
         match self {

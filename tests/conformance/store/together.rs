@@ -3,12 +3,14 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
+use harness::wait::eventually;
 use jiff::ToSpan as _;
+use reveille_shared::state::Phase;
 use reveille_shared::store::{Acceptance, IdempotencyKey, Kind, NewWorkRequest, StoreError};
 use reveille_shared::work_request::WorkRequestId;
 use tokio::task::JoinSet;
 
-use crate::bed::{Bed, on_both};
+use crate::bed::{Bed, NAMESPACE, on_both};
 use crate::idempotency::named;
 
 on_both!(
@@ -17,15 +19,23 @@ on_both!(
     who_hangs_up_takes_nobody_along,
 );
 
+async fn requests(bed: &Bed, count: usize) -> Vec<NewWorkRequest> {
+    let mut requests = Vec::with_capacity(count);
+    for _ in 0..count {
+        requests.push(bed.new_request().await);
+    }
+    requests
+}
+
 async fn callers_at_the_same_time_have_an_answer_each(bed: Bed) {
     let mut callers = JoinSet::new();
-    for number in 0..80 {
+    for (number, request) in requests(&bed, 80).await.into_iter().enumerate() {
         // Of every eight callers four use one key, and the last of them asks for something else.
         let key = (number % 2 == 0).then(|| {
             let fields = [("input".to_owned(), (number % 8 == 6).to_string())];
             IdempotencyKey { fields: fields.into(), ..named(&format!("key {}", number / 8)) }
         });
-        let (store, request) = (bed.store.clone(), bed.new_request().await);
+        let store = bed.store.clone();
         callers.spawn(async move {
             let id = request.id;
             let (acceptance, sent) = store.accept_and_send(request, key.as_ref()).await.unwrap();
@@ -55,16 +65,16 @@ async fn callers_at_the_same_time_have_an_answer_each(bed: Bed) {
     }
     assert_eq!(bed.take().await, [], "all count as sent");
     if bed.store.kind() == Kind::Postgres {
-        assert!(instants.len() < 25, "50 runs were accepted in {} commits", instants.len());
+        assert!(instants.len() < 15, "50 runs were accepted in {} commits", instants.len());
     }
 }
 
 async fn what_one_can_not_have_the_others_can(bed: Bed) {
+    let long_ago = bed.now().await - 1.hour();
     let mut callers = JoinSet::new();
-    for number in 0..30 {
-        let mut request = bed.new_request().await;
+    for (number, mut request) in requests(&bed, 30).await.into_iter().enumerate() {
         if number == 17 {
-            request.id = WorkRequestId::new(bed.now().await - 1.hour());
+            request.id = WorkRequestId::new(long_ago);
         }
         let store = bed.store.clone();
         callers.spawn(async move { (number, request.id, store.accept(request, None).await) });
@@ -79,25 +89,36 @@ async fn what_one_can_not_have_the_others_can(bed: Bed) {
 
 async fn who_hangs_up_takes_nobody_along(bed: Bed) {
     let (mut staying, mut leaving) = (JoinSet::new(), JoinSet::new());
-    for number in 0..40 {
-        let (store, request) = (bed.store.clone(), bed.new_request().await);
-        let of = if number % 2 == 0 { &mut staying } else { &mut leaving };
-        of.spawn(async move {
-            let key = named(&number.to_string());
-            (request.id, store.accept(request, Some(&key)).await.unwrap())
-        });
+    let mut left = Vec::new();
+    for (number, request) in requests(&bed, 40).await.into_iter().enumerate() {
+        let (store, id) = (bed.store.clone(), request.id);
+        let ask = async move { store.accept_and_send(request, Some(&named(&number.to_string()))).await.unwrap() };
+        if number % 2 == 0 {
+            staying.spawn(async move { assert_eq!(ask.await.0, Acceptance::New(id)) });
+        } else {
+            left.push((number, id));
+            leaving.spawn(ask);
+        }
     }
     tokio::task::yield_now().await;
     leaving.abort_all();
-    let answers = tokio::time::timeout(Duration::from_secs(30), staying.join_all()).await.unwrap();
-    assert!(answers.iter().all(|(id, answer)| *answer == Acceptance::New(*id)));
+    tokio::time::timeout(Duration::from_secs(30), staying.join_all()).await.unwrap();
     while leaving.join_next().await.is_some() {}
-    for number in 0..40 {
-        let request: NewWorkRequest = bed.new_request().await;
-        let (id, answer) = (request.id, bed.store.accept(request, Some(&named(&number.to_string()))).await.unwrap());
-        match answer {
-            Acceptance::Repeated(_) => {}
-            answer => assert!(number % 2 == 1 && answer == Acceptance::New(id), "{number}: {answer:?}"),
+    // What was accepted all the same has nobody who publishes it: dispatchers are to find it.
+    eventually("what nobody has heard of to be due", Duration::from_secs(30), async || {
+        for (_, id) in &left {
+            let run = bed.store.work_request(NAMESPACE, *id).await.unwrap();
+            if run.is_some_and(|run| matches!(run.phase, Phase::Sent { .. })) {
+                return Err(format!("{id} counts as sent"));
+            }
         }
+        Ok(())
+    })
+    .await
+    .unwrap();
+    for (number, id) in left {
+        let again = bed.store.accept(bed.new_request().await, Some(&named(&number.to_string()))).await.unwrap();
+        let was_accepted = bed.store.work_request(NAMESPACE, id).await.unwrap().is_some();
+        assert_eq!(again == Acceptance::Repeated(id), was_accepted, "{number}: {again:?}");
     }
 }

@@ -2,9 +2,12 @@
 //! gathers. Who comes alone waits for nobody.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::{StreamExt as _, stream};
+use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use super::{Acceptance, NewWorkRequest, insert};
@@ -12,23 +15,29 @@ use crate::crash::{self, Commit};
 use crate::store::dispatch::Outgoing;
 use crate::store::idempotency::{self, Earlier, IdempotencyKey};
 use crate::store::{Kind, Result, Store, StoreError};
+use crate::telemetry::chain;
 
 /// Batches that are with the database at the same time.
 const UNDER_WAY: usize = 2;
+/// Requests of a batch that failed that are tried alone at the same time.
+const ALONE: usize = 4;
+/// How long a batch may take: longer than it may wait for a connection, and for a statement.
+const LIMIT: Duration = Duration::from_secs(40);
 
 /// A request, and the caller's name for it.
 pub(super) type Asked = (NewWorkRequest, Option<IdempotencyKey>);
 /// What became of it, and its trigger if that counts as sent.
 pub(super) type Accepted = (Acceptance, Option<Outgoing>);
 /// … and who waits for that.
-type Waiting = (Asked, oneshot::Sender<Result<Accepted>>);
+type Waiting = (Asked, Caller);
+type Caller = oneshot::Sender<Result<Accepted>>;
 
 /// Callers whose requests are not with the database yet.
 #[derive(Debug)]
 pub(in crate::store) struct Callers {
     waiting: Mutex<Vec<Waiting>>,
     turns: Arc<Semaphore>,
-    /// Batches under way, each of which somebody waits for.
+    /// Batches under way.
     batches: TaskTracker,
 }
 
@@ -53,7 +62,8 @@ impl Callers {
 }
 
 impl NewWorkRequest {
-    /// Accepting it waits for no other run, so that it holds up nobody who is accepted with it.
+    /// Accepting it waits for no other run, so that it holds up nobody who is accepted with it, unless its key is in use at this
+    /// moment.
     fn is_apart(&self) -> bool {
         self.unique.is_none() && self.concurrency.is_none() && self.rate.is_none() && self.refused.is_none()
     }
@@ -90,30 +100,51 @@ impl Store {
 
     async fn accept_for(self, batch: Vec<Waiting>, _turn: OwnedSemaphorePermit) {
         let (asked, callers): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-        let together = if asked.len() > 1 { Some(self.accept_batch(&asked).await) } else { None };
-        let answers = match together {
-            Some(Ok(answers)) => answers,
-            // Who does not answer is not asked once more for each of them.
-            Some(Err(StoreError::Query { step, source })) if source.as_database_error().is_none() => {
-                let same = || StoreError::Query { step, source: sqlx::Error::Protocol(source.to_string()) };
-                asked.iter().map(|_| Err(same())).collect()
+        let work = async {
+            let together = if asked.len() > 1 { Some(self.accept_batch(&asked).await) } else { None };
+            match together {
+                Some(Ok(answers)) => {
+                    self.answer(callers.into_iter().zip(answers)).await;
+                }
+                // Who does not answer is not asked once more for each of them.
+                Some(Err(StoreError::Query { step, source })) if is_away(&source) => {
+                    let same = || StoreError::Query { step, source: sqlx::Error::Protocol(source.to_string()) };
+                    self.answer(callers.into_iter().map(|caller| (caller, Err(same())))).await;
+                }
+                // What one of them can't have, or waits for, must not keep the others from it.
+                _ => {
+                    stream::iter(asked.into_iter().zip(callers))
+                        .for_each_concurrent(ALONE, async |((request, key), caller)| {
+                            let answer = self.accept_alone(request, key).await;
+                            self.answer([(caller, answer)].into_iter()).await;
+                        })
+                        .await;
+                }
             }
-            // What one of them can't have must not keep the others from it.
-            _ => join_all(asked.into_iter().map(|(request, key)| self.accept_alone(request, key))).await,
         };
-        for (caller, answer) in callers.into_iter().zip(answers) {
-            // Who has hung up asks again under the same key.
-            let _gone = caller.send(answer).is_err();
+        // A server that has gone without a word must not keep the turn; those who wait see that nobody answers any more.
+        let _late = timeout(LIMIT, work).await.is_err();
+    }
+
+    /// Tells callers what became of their requests. The trigger of one who has hung up has nobody who publishes it.
+    async fn answer(&self, answers: impl Iterator<Item = (Caller, Result<Accepted>)>) {
+        let unheard = |(caller, answer): (Caller, _)| match caller.send(answer) {
+            Err(Ok((_, Some(out)))) => Some((out.trigger, Duration::ZERO, None)),
+            _ => None,
+        };
+        let unheard: Vec<_> = answers.filter_map(unheard).collect();
+        if !unheard.is_empty()
+            && let Err(error) = self.unsend(&unheard).await
+        {
+            tracing::debug!(error = chain(&error), "could not take triggers back; they are found as lost later");
         }
     }
 
     async fn accept_batch(&self, asked: &[Asked]) -> Result<Vec<Result<Accepted>>> {
-        let is_plain = |(request, key): &Asked| key.is_none() && request.sent && request.is_plain();
-        if self.kind() == Kind::Postgres && asked.iter().all(is_plain) {
-            let requests: Vec<_> = asked.iter().map(|(request, _)| request.clone()).collect();
-            if let Some(now) = crash::around(Commit::AcceptPlain, self.db.accept(&requests)).await? {
-                let sent = |request: &NewWorkRequest| Some(Outgoing::at_birth(request, now));
-                return Ok(requests.iter().map(|request| Ok((Acceptance::New(request.id), sent(request)))).collect());
+        if self.kind() == Kind::Postgres && asked.iter().all(|(request, key)| key.is_none() && request.is_plain()) {
+            let new: Vec<_> = asked.iter().map(|(request, _)| request.clone()).collect();
+            if let Some(now) = crash::around(Commit::AcceptPlain, self.db.accept(&new)).await? {
+                return Ok(self.accepted(asked, asked.iter().map(|_| None), &new, now));
             }
         }
         let mut tx = self.begin().await?;
@@ -125,16 +156,36 @@ impl Store {
         insert(&mut *tx, &new).await?;
         let now = tx.now();
         crash::around(Commit::Accept, tx.commit()).await?;
-        let mut sent = self.after_births(&new, now).into_iter();
+        Ok(self.accepted(asked, earlier.into_iter(), &new, now))
+    }
+
+    /// What became of each: of those that were not asked for earlier, `new` was born.
+    fn accepted(
+        &self,
+        asked: &[Asked],
+        earlier: impl Iterator<Item = Option<Earlier>>,
+        new: &[NewWorkRequest],
+        now: Timestamp,
+    ) -> Vec<Result<Accepted>> {
+        let mut sent = self.after_births(new, now).into_iter();
         let answer = |((request, _), earlier): (&Asked, Option<Earlier>)| match earlier {
             Some(earlier) => Ok((Acceptance::of(earlier)?, None)),
             None => Ok((Acceptance::New(request.id), if request.sent { sent.next() } else { None })),
         };
-        Ok(asked.iter().zip(earlier).map(answer).collect())
+        asked.iter().zip(earlier).map(answer).collect()
     }
 }
 
-/// The task that had it in hand has panicked.
+/// The database can't be reached, or is shutting down.
+fn is_away(source: &sqlx::Error) -> bool {
+    use sqlx::Error::{Database, Io, PoolClosed, PoolTimedOut, Tls, WorkerCrashed};
+    match source {
+        Database(error) => error.code().is_some_and(|code| code.starts_with("57P")),
+        error => matches!(error, Io(_) | PoolClosed | PoolTimedOut | Tls(_) | WorkerCrashed),
+    }
+}
+
+/// Whoever had it in hand has panicked, or had no answer in time.
 fn broken_off() -> StoreError {
-    StoreError::Query { step: "accept a work request", source: sqlx::Error::WorkerCrashed }
+    StoreError::Query { step: "accept a work request", source: sqlx::Error::Protocol("it was broken off".into()) }
 }

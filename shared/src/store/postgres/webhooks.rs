@@ -7,8 +7,8 @@ use async_trait::async_trait;
 
 use super::PgTx;
 use crate::store::database::Deliveries;
+use crate::store::reads::claimed_columns;
 use crate::store::reads::prelude::*;
-use crate::store::reads::{beside_in_postgres, claimed_columns};
 use crate::store::rows::ClaimedRow;
 use crate::store::webhook_deliveries::{ClaimedDelivery, NewDelivery, Room, Tried};
 
@@ -68,10 +68,13 @@ impl Deliveries for PgTx {
                 WHERE h.deleted_at IS NULL AND h.disabled_at IS NULL
              )
              UPDATE webhook_deliveries d SET claim = $5, due_at = $6, tries = d.tries + 1
-             FROM due AS o JOIN webhooks h ON h.id = o.webhook_id",
-            beside_in_postgres!(run),
-            beside_in_postgres!(entry),
-            " WHERE d.webhook_id = o.webhook_id AND d.id = o.id
+             FROM due JOIN webhooks h ON h.id = due.webhook_id
+             -- Looked up one by one (see `beside_in_postgres`). Of what is beside a row that is updated all columns are read.
+             LEFT JOIN LATERAL (SELECT namespace, job, schedule FROM work_requests
+                                WHERE id = due.work_request_id OFFSET 0) AS w ON true
+             LEFT JOIN LATERAL (SELECT at, what FROM events
+                                WHERE work_request_id = due.work_request_id AND seq = due.seq OFFSET 0) AS e ON true
+             WHERE d.webhook_id = due.webhook_id AND d.id = due.id
              RETURNING ",
             delivery_columns!(),
             ", ",
