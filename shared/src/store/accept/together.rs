@@ -79,6 +79,10 @@ impl Store {
         if !request.is_apart() {
             return self.accept_alone(request, key).await;
         }
+        let is_alone = self.callers.waiting().is_empty();
+        if is_alone && let Ok(_turn) = self.callers.turns.try_acquire() {
+            return self.accept_alone(request, key).await;
+        }
         let (caller, mut answer) = oneshot::channel();
         self.callers.waiting().push(((request, key), caller));
         loop {
