@@ -3,12 +3,15 @@
 //! Runs of a bundle go to one worker, one after the other if it has few free slots; so no bundle takes longer than a
 //! moment, and what takes long goes alone.
 
-use std::collections::HashMap;
+use std::borrow::Borrow;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use reveille_shared::broker::Route;
 use reveille_shared::store::{Outgoing, Store, StoreError};
 use reveille_shared::telemetry::chain;
+use reveille_shared::trigger::UNMARKED;
+use reveille_shared::work_request::WorkRequestId;
 use tokio::time::Instant;
 
 /// So many triggers of one job that are due at once are a backlog.
@@ -41,6 +44,8 @@ pub(crate) struct Bundles {
 #[derive(Debug, Clone, Copy)]
 struct Size {
     size: usize,
+    /// Its workers are Reveille's own, and measure how long its runs take.
+    is_told: bool,
     until: Instant,
     /// How long it is believed.
     fresh: Duration,
@@ -60,30 +65,62 @@ impl Bundles {
         let groups = groups(batch);
         let mut parcels = Vec::with_capacity(batch.len());
         for group in groups {
-            let size = if group.len() < BACKLOG { 1 } else { self.size(store, &batch[group[0]]).await? };
+            let first = &batch[group[0]];
+            let is_backlog = group.len() >= BACKLOG || first.trigger.v == UNMARKED;
+            let size = if is_backlog { self.size(store, first).await?.size } else { 1 };
             parcels.extend(group.chunks(size).map(<[usize]>::to_vec));
         }
         Ok(parcels)
     }
 
-    async fn size(&mut self, store: &Store, out: &Outgoing) -> Result<usize, StoreError> {
-        let key = (out.trigger.namespace.clone(), out.trigger.job.clone());
-        let before = self.sizes.get(&key).copied();
-        if let Some(Size { size, until, .. }) = before
-            && Instant::now() < until
-        {
-            return Ok(size);
+    /// Of these, the runs of jobs of which there was a backlog, of which several go into one message, and that only workers of Reveille
+    /// run.
+    ///
+    /// # Errors
+    /// [`StoreError::Query`].
+    pub(crate) async fn short(
+        &mut self,
+        store: &Store,
+        waiting: impl Iterator<Item = &Outgoing>,
+    ) -> Result<HashSet<WorkRequestId>, StoreError> {
+        let waiting: Vec<_> = waiting.collect();
+        let mut short = HashSet::with_capacity(waiting.len());
+        for group in groups(&waiting) {
+            let first = waiting[group[0]];
+            // There may be room for a few of them only.
+            if group.len() >= BACKLOG || self.sizes.contains_key(&key_of(first)) {
+                let Size { size, is_told, .. } = self.size(store, first).await?;
+                if size > 1 && is_told {
+                    short.extend(group.iter().map(|index| waiting[*index].trigger.id));
+                }
+            }
         }
-        let (size, fresh) = match store.usual_attempt(&key.0, &key.1).await? {
-            Some(usual) => (size_for(usual), FRESH),
-            None => (1, before.map_or(UNKNOWN, |before| (before.fresh * 2).min(UNKNOWN_MOST))),
+        Ok(short)
+    }
+
+    async fn size(&mut self, store: &Store, out: &Outgoing) -> Result<Size, StoreError> {
+        let key = key_of(out);
+        let before = self.sizes.get(&key).copied();
+        if let Some(before) = before
+            && Instant::now() < before.until
+        {
+            return Ok(before);
+        }
+        let (size, is_told, fresh) = match store.usual_attempt(&key.0, &key.1).await? {
+            Some(usual) => (size_for(usual.duration), usual.is_told, FRESH),
+            None => (1, false, before.map_or(UNKNOWN, |before| (before.fresh * 2).min(UNKNOWN_MOST))),
         };
         if self.sizes.len() >= JOBS {
             self.sizes.clear();
         }
-        self.sizes.insert(key, Size { size, until: Instant::now() + fresh, fresh });
+        let size = Size { size, is_told, until: Instant::now() + fresh, fresh };
+        self.sizes.insert(key, size);
         Ok(size)
     }
+}
+
+fn key_of(out: &Outgoing) -> JobKey {
+    (out.trigger.namespace.clone(), out.trigger.job.clone())
 }
 
 /// Each trigger in a message of its own.
@@ -98,10 +135,10 @@ fn size_for(usual: Duration) -> usize {
 }
 
 /// What may go together, in the order of the first of each.
-fn groups(batch: &[Outgoing]) -> Vec<Vec<usize>> {
+fn groups<T: Borrow<Outgoing>>(batch: &[T]) -> Vec<Vec<usize>> {
     let mut places: HashMap<(&Route, &str, &str, u32), usize> = HashMap::new();
     let mut groups: Vec<Vec<usize>> = Vec::new();
-    for (index, out) in batch.iter().enumerate() {
+    for (index, out) in batch.iter().map(Borrow::borrow).enumerate() {
         let key = (&out.route, out.trigger.namespace.as_str(), out.trigger.job.as_str(), out.trigger.v);
         let place = *places.entry(key).or_insert_with(|| {
             groups.push(Vec::new());

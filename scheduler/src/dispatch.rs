@@ -1,7 +1,7 @@
 //! Due triggers → the broker. The only publisher.
 //!
-//! Rows are marked as sent and committed first, and published after; what the broker does not take charge of is
-//! due again. A crash in between leaves rows marked as sent that nobody claims: they are found and
+//! Rows are marked as sent and committed first (but for a backlog, see `backlog.rs`), and published after; what the broker does not
+//! take charge of is due again. A crash in between leaves rows marked as sent that nobody claims: they are found and
 //! sent again (see `Store::resend_lost`), and a trigger that arrives twice finds nothing to claim.
 
 use std::collections::HashMap;
@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use reveille_shared::broker::{Broker, Health, PublishError, Route};
 use reveille_shared::clock::Clock;
 use reveille_shared::crash::{self, Act};
-use reveille_shared::store::{Generation, Hint, Outgoing, Store, StoreError};
+use reveille_shared::store::{Generation, Hint, Outgoing, Store, StoreError, Taken};
 use reveille_shared::telemetry::chain;
 use reveille_shared::trigger::Trigger;
 use tokio::sync::watch;
@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::backlog::Backlog;
 use crate::bundle::{Bundles, singles};
 use crate::handover::{Handed, Intake};
 use crate::lost;
@@ -29,13 +30,17 @@ use crate::status::Status;
 use crate::unpublished::Unpublished;
 
 /// The most triggers in one batch.
-const BATCH: i64 = 1_000;
+const BATCH: usize = 1_000;
+/// The same, for the store.
+const ROWS: i64 = 1_000;
 /// Batches that wait for the broker's confirms while the next one is taken.
 const IN_FLIGHT: usize = 2;
 /// The longest sleep: hints of other processes may be lost.
 const IDLE: Duration = Duration::from_secs(1);
 /// How often to look for room for what is held back.
 const ROOM: Duration = Duration::from_millis(25);
+/// How often to look whether another dispatcher still has the backlog.
+const ELSEWHERE: Duration = Duration::from_millis(250);
 /// How often to look for lost triggers and for changed queues.
 const LOOK_AROUND: Duration = Duration::from_secs(2);
 /// Batches of this process's planner, callers and follow-ups that are published before what is due in the store gets its turn.
@@ -88,6 +93,7 @@ impl Dispatcher {
         let mut refused = None;
         let mut unpublished = Unpublished::new(self.leads.clone());
         let mut bundles = Bundles::default();
+        let mut backlog = Backlog::new();
         let mut waiting = None;
         let mut in_a_row = 0;
         let windows = Arc::clone(&self.handed.windows);
@@ -124,15 +130,16 @@ impl Dispatcher {
                     Handed::Sent(batch) => {
                         let parcels = bundles.pack(&self.store, &batch).await;
                         in_flight.spawn(self.publish(batch, parcels, &feedback));
-                        room(&mut in_flight).await;
+                        self.wait_for_room(&mut in_flight, &mut backlog).await;
                     }
                     Handed::Unknown => unpublished.lost(),
                 }
                 continue;
             }
             in_a_row = 0;
-            let mut held_back = false;
+            let (mut held_back, mut is_elsewhere) = (false, false);
             let step = async {
+                backlog.keep(&self.store).await;
                 if self.definitions.has_changed().unwrap_or(false) {
                     self.definitions.mark_unchanged();
                     feedback.undeclared.store(true, Ordering::Relaxed);
@@ -149,7 +156,7 @@ impl Dispatcher {
                     }
                     refused = declared.err().map(|error| chain(&error));
                 }
-                let batch = unpublished.next(&self.store, BATCH).await?;
+                let batch = unpublished.next(&self.store, ROWS).await?;
                 if !batch.is_empty() {
                     return Ok((batch, true));
                 }
@@ -163,19 +170,22 @@ impl Dispatcher {
                     if std::mem::replace(&mut version, now_in_force) != now_in_force {
                         feedback.undeclared.store(true, Ordering::Relaxed);
                     }
-                    let lost = self.find_lost().await?;
+                    let lost = self.find_lost(&mut backlog).await?;
                     if !lost.is_empty() {
                         return Ok((lost, true));
                     }
                 }
                 for route in windows.to_count(Instant::now()) {
-                    let unclaimed = self.store.unclaimed_on(&route).await?;
+                    let unmarked = backlog.unclaimed_on(&self.store, &route).await?;
+                    let unclaimed = self.store.unclaimed_on(&route).await? + unmarked;
                     windows.counted(&route, unclaimed, Instant::now());
                 }
-                let taken = self.store.take_due_within(BATCH, &|route| windows.room(route)).await?;
+                let taken = self.take(&mut backlog, &mut bundles).await?;
                 windows.sent(taken.outgoing.iter().map(|out| &out.route));
                 held_back = taken.held_back;
                 windows.took(held_back);
+                is_elsewhere = !taken.elsewhere.is_empty();
+                windows.is_elsewhere(&taken.elsewhere);
                 Ok::<_, DispatchError>((taken.outgoing, false))
             };
             match step.await {
@@ -188,11 +198,16 @@ impl Dispatcher {
                     if waiting.is_some() {
                         continue;
                     }
-                    let rest = if held_back { ROOM } else { self.rest().await.unwrap_or(IDLE) };
+                    let rest = match () {
+                        // What is due may be out already.
+                        () if held_back || backlog.is_held() => ROOM,
+                        () if is_elsewhere => ELSEWHERE,
+                        () => self.rest().await.unwrap_or(IDLE),
+                    };
                     tokio::select! {
                         () = tokio::time::sleep(rest) => {}
                         // Where many wait for room, a new one is no reason to look.
-                        () = nudge.notified(), if !held_back => {}
+                        () = nudge.notified(), if !held_back && !is_elsewhere => {}
                         () = stop.cancelled() => {}
                         Some(handed) = self.handed.next(), if waiting.is_none() => waiting = Some(handed),
                         () = unpublished.begun() => {}
@@ -207,8 +222,11 @@ impl Dispatcher {
                         true => singles(&batch),
                         false => bundles.pack(&self.store, &batch).await,
                     };
+                    if held_back {
+                        backlog.begin(&self.store, &mut bundles, &batch).await;
+                    }
                     in_flight.spawn(self.publish(batch, parcels, &feedback));
-                    room(&mut in_flight).await;
+                    self.wait_for_room(&mut in_flight, &mut backlog).await;
                 }
                 Err(error) => {
                     let error = chain(&error);
@@ -235,6 +253,26 @@ impl Dispatcher {
         while let Some(ended) = in_flight.join_next().await {
             resume_panic(ended);
         }
+        backlog.leave(&self.store).await;
+    }
+
+    /// Waits until fewer batches than allowed are in flight: taking one more would only let it wait here instead of in the store.
+    async fn wait_for_room(&self, in_flight: &mut JoinSet<()>, backlog: &mut Backlog) {
+        while in_flight.len() >= IN_FLIGHT {
+            tokio::select! {
+                Some(ended) = in_flight.join_next() => resume_panic(ended),
+                () = tokio::time::sleep(ELSEWHERE), if backlog.is_held() => backlog.keep(&self.store).await,
+            }
+        }
+    }
+
+    /// What goes out next, as far as there is room.
+    async fn take(&self, backlog: &mut Backlog, bundles: &mut Bundles) -> Result<Taken, StoreError> {
+        let room = |route: &Route| self.handed.windows.room(route);
+        if let Some(taken) = backlog.next(&self.store, bundles, ROWS, &room).await? {
+            return Ok(taken);
+        }
+        self.store.take_due_within(ROWS, &room, backlog.dispatcher).await
     }
 
     /// Makes triggers due again that were handed over while nobody can publish them; false if that is not known to have
@@ -264,8 +302,8 @@ impl Dispatcher {
     }
 
     /// What was sent and has not come through.
-    async fn find_lost(&self) -> Result<Vec<Outgoing>, StoreError> {
-        let lost = lost::look(&self.store, &self.broker, BATCH).await?;
+    async fn find_lost(&self, backlog: &mut Backlog) -> Result<Vec<Outgoing>, StoreError> {
+        let lost = lost::look(&self.store, &self.broker, backlog, BATCH).await?;
         if !lost.is_empty() {
             metrics::counter!("reveille_reconciled_total", "what" => "trigger").increment(lost.len() as u64);
             tracing::warn!(count = lost.len(), "triggers were lost and are sent again");
@@ -277,7 +315,7 @@ impl Dispatcher {
     async fn rebuild(&self, feedback: &Arc<Feedback>) -> Result<(), StoreError> {
         let started = self.store.now().await?;
         loop {
-            let batch = self.store.resend_between(Timestamp::UNIX_EPOCH, started, BATCH).await?;
+            let batch = self.store.resend_between(Timestamp::UNIX_EPOCH, started, ROWS).await?;
             if batch.is_empty() {
                 return Ok(());
             }
@@ -368,15 +406,6 @@ fn observe(out: &Outgoing, now: Timestamp) {
         && out.trigger.n == 1
     {
         metrics::histogram!("reveille_fire_lateness_seconds").record(since(fire.due_at));
-    }
-}
-
-/// Waits until fewer batches than allowed are in flight: taking one more would only let it wait here instead of in the store.
-async fn room(in_flight: &mut JoinSet<()>) {
-    while in_flight.len() >= IN_FLIGHT
-        && let Some(ended) = in_flight.join_next().await
-    {
-        resume_panic(ended);
     }
 }
 

@@ -23,6 +23,7 @@
 pub mod announce;
 pub mod api;
 pub mod app;
+mod backlog;
 mod bundle;
 mod children;
 mod dashboard;

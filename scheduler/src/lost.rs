@@ -7,6 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 use reveille_shared::broker::{Broker, Route};
 use reveille_shared::store::{Marker, Outgoing, Store, StoreError};
 
+use crate::backlog::Backlog;
+
 /// A trigger that nobody has claimed for so long is asked after, and sent again no earlier; doubled with each time.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(5);
 /// How long after its marker has come back a trigger may be in the hands of a worker that has not claimed it yet.
@@ -23,9 +25,18 @@ const REMEMBERED: SignedDuration = SignedDuration::from_mins(30);
 ///
 /// # Errors
 /// [`StoreError::Query`]: the next look finds the same.
-pub(crate) async fn look(store: &Store, broker: &Arc<dyn Broker>, limit: i64) -> Result<Vec<Outgoing>, StoreError> {
+pub(crate) async fn look(
+    store: &Store,
+    broker: &Arc<dyn Broker>,
+    backlog: &mut Backlog,
+    limit: usize,
+) -> Result<Vec<Outgoing>, StoreError> {
     let now = store.now().await?;
-    let routes = store.unclaimed(now.saturating_sub(PATIENCE).unwrap_or(Timestamp::MIN)).await?;
+    let until = now.saturating_sub(PATIENCE).unwrap_or(Timestamp::MIN);
+    let mut routes = store.unclaimed(until).await?;
+    let mut unmarked = backlog.unclaimed(until);
+    unmarked.retain(|route| !routes.contains(route));
+    routes.extend(unmarked);
     if routes.is_empty() {
         return Ok(Vec::new());
     }
@@ -43,7 +54,12 @@ pub(crate) async fn look(store: &Store, broker: &Arc<dyn Broker>, limit: i64) ->
     if markers.first().is_some_and(|oldest| oldest.sent_at < forgotten) {
         store.purge_markers(forgotten).await?;
     }
-    store.resend_lost(&back, PATIENCE.unsigned_abs(), limit).await
+    let lost = backlog.resend_lost(store, &back, PATIENCE, limit).await?;
+    // What is marked is to be published before anything else can fail.
+    if !lost.is_empty() {
+        return Ok(lost);
+    }
+    store.resend_lost(&back, PATIENCE.unsigned_abs(), i64::try_from(limit).unwrap_or(i64::MAX)).await
 }
 
 /// Of these routes, where triggers wait: those to be asked now, and for those that have answered their latest answer.

@@ -15,8 +15,10 @@ use tokio::time::Instant;
 const FIRST: i64 = 512;
 /// The smallest one.
 const LEAST: i64 = 16;
-/// A full route is not counted again sooner.
+/// A full route is not counted again sooner …
 const PAUSE: Duration = Duration::from_millis(20);
+/// … and later by so much for each one that was counted: that is what it costs.
+const PAUSE_EACH: Duration = Duration::from_micros(40);
 /// The window is what is claimed in so long.
 const SPAN: Duration = Duration::from_secs(1);
 /// In so long a window that nobody fills forgets half of what it is above the first.
@@ -82,10 +84,17 @@ impl Windows {
         self.routes().values_mut().for_each(|window| window.holds_back = held_back && window.room() <= 0);
     }
 
+    /// Here something is due to another process: who hands over waits for that too.
+    pub(crate) fn is_elsewhere(&self, routes: &[Route]) {
+        let Some(most) = self.most else { return };
+        let mut windows = self.routes();
+        routes.iter().for_each(|route| window_of(&mut windows, route, most).holds_back = true);
+    }
+
     /// The routes to be counted now: whose window may be half full.
     pub(crate) fn to_count(&self, now: Instant) -> HashSet<Route> {
         let is_due = |window: &Window| {
-            window.room() <= window.size / 2 && now.saturating_duration_since(window.counted) >= PAUSE
+            window.room() <= window.size / 2 && now.saturating_duration_since(window.counted) >= window.pause()
         };
         self.routes().iter().filter(|(_, window)| is_due(window)).map(|(route, _)| route.clone()).collect()
     }
@@ -115,6 +124,10 @@ fn window_of<'a>(routes: &'a mut HashMap<Route, Window>, route: &Route, most: i6
 impl Window {
     fn room(&self) -> i64 {
         self.size - self.unclaimed - self.sent
+    }
+
+    fn pause(&self) -> Duration {
+        PAUSE + PAUSE_EACH * u32::try_from(self.unclaimed).unwrap_or(0)
     }
 
     /// Takes a count. Where something waits and workers have almost run out, the window was too small; where much is left, it is
@@ -203,6 +216,27 @@ mod tests {
         assert!(windows.admit(&route()), "room, and nothing is held back");
         let unbounded = Windows::new(0);
         assert!((0..100_000).all(|_| unbounded.admit(&route())) && unbounded.to_count(now).is_empty());
+    }
+
+    #[test]
+    fn who_hands_over_waits_where_something_is_due_to_another_process() {
+        let windows = Windows::new(20_000);
+        assert!(windows.admit(&route()));
+        windows.is_elsewhere(&[route()]);
+        assert!(!windows.admit(&route()), "there is room, and whatever is due goes first");
+        assert!(windows.admit(&Route { priority: Priority::High, ..route() }));
+        windows.took(false);
+        assert!(windows.admit(&route()));
+    }
+
+    #[test]
+    fn the_more_there_is_to_count_the_later_it_is_counted_again() {
+        let windows = Windows::new(20_000);
+        windows.sent(std::iter::repeat_n(&route(), 10_000));
+        let now = Instant::now() + PAUSE;
+        windows.counted(&route(), 10_000, now);
+        assert!(windows.to_count(now + Duration::from_millis(300)).is_empty());
+        assert_eq!(windows.to_count(now + Duration::from_millis(500)).len(), 1);
     }
 
     #[test]

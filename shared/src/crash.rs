@@ -74,6 +74,10 @@ list! {
         CancelAll,
         /// Due triggers are marked as sent.
         TakeDue,
+        /// A dispatcher has a backlog to itself.
+        HoldBacklog,
+        /// It has it no more.
+        LeaveBacklog,
         /// Runs that have not started in time end.
         Expire,
         /// What the broker did not take is due again.

@@ -12,10 +12,14 @@ pub const VERSION: u32 = 1;
 /// That of triggers that ask to go on with what an attempt has begun elsewhere: a worker that does not know it would begin
 /// the attempt anew, and refuses the message.
 pub const ONWARD: u32 = 2;
+/// That of first triggers that nobody has marked as sent: a worker that claims for itself and does not know it would find nothing to
+/// claim.
+pub const UNMARKED: u32 = 3;
 /// The newest that this build reads.
-const NEWEST: u32 = ONWARD;
+const NEWEST: u32 = UNMARKED;
 
-/// "Work request `id` is due": the claim that it asks for succeeds only while its phase is SENT(`n`).
+/// "Work request `id` is due": the claim that it asks for succeeds only while its phase is SENT(`n`), or, for the first one, while
+/// it is due and none was sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trigger {
     /// Envelope version.
@@ -156,9 +160,9 @@ mod tests {
     fn tells_garbage_from_a_newer_version() {
         assert!(matches!(Trigger::decode(b"\xff\x00"), Err(Malformed::NotATrigger(_))));
         assert!(matches!(Trigger::decode(b"{\"v\":1}"), Err(Malformed::NotATrigger(_))));
-        assert!(matches!(Trigger::decode(b"{\"v\":3,\"strange\":[]}"), Err(Malformed::Newer(3))));
+        assert!(matches!(Trigger::decode(b"{\"v\":4,\"strange\":[]}"), Err(Malformed::Newer(4))));
         let newer = Trigger { v: NEWEST + 1, ..trigger() };
-        assert!(matches!(decode(&newer.encode()), Err(Malformed::Newer(3))), "although this build could read it");
+        assert!(matches!(decode(&newer.encode()), Err(Malformed::Newer(4))), "although this build could read it");
         let onward = Trigger { v: ONWARD, ..trigger() };
         assert_eq!(decode(&onward.encode()).unwrap(), [onward]);
     }

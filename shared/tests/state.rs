@@ -91,7 +91,12 @@ fn check(run: &Run, input: &Input, transition: &Transition) {
     let is_claim = matches!(input, Input::Claim { .. });
     let opens = is_claim && run.operation.is_none();
     assert_eq!(after.attempt, run.attempt + u32::from(opens), "attempts: {context}");
-    assert_eq!(after.sends, run.sends + u32::from(matches!(input, Input::Send)), "sends: {context}");
+    // A first trigger that arrives was sent, marked or not.
+    let is_first = matches!(run.phase, Phase::Due { .. }) && run.sends == 0;
+    let names_first =
+        matches!(input, Input::Claim { n: 1, .. } | Input::Unsend { n: 1, .. } | Input::GiveUp { n: 1, .. });
+    let is_unmarked = is_first && names_first;
+    assert_eq!(after.sends, run.sends + u32::from(is_unmarked || matches!(input, Input::Send)), "sends: {context}");
     assert!(after.failures >= run.failures && after.failures <= after.attempt, "failures: {context}");
     let failing = matches!(input, Input::Fail { .. } | Input::Lose { .. } | Input::Abandon { .. });
     assert!(failing || after.failures == run.failures, "a failure of what did not fail: {context}");
@@ -99,7 +104,8 @@ fn check(run: &Run, input: &Input, transition: &Transition) {
     // At most one lease: a claim takes the only trigger, and until it ends no other lease can come.
     match (held(run), held(after)) {
         (None, Some(_)) => {
-            assert!(is_claim && matches!(run.phase, Phase::Sent { .. }), "a lease from nowhere: {context}")
+            let was_sent = matches!(run.phase, Phase::Sent { .. }) || is_unmarked;
+            assert!(is_claim && was_sent, "a lease from nowhere: {context}");
         }
         (Some(before), Some(now)) => assert_eq!(before, now, "the lease changed hands: {context}"),
         _ => {}
@@ -158,11 +164,12 @@ fn inputs(run: &Run) -> Vec<(&'static str, Input)> {
         ("send", Input::Send),
         ("unsend", unsend(run.sends, Duration::ZERO, None)),
         ("unsend, wait, with a reason", unsend(run.sends, LATER, Some("no route"))),
+        ("unsend the next trigger", unsend(run.sends + 1, LATER, None)),
         ("unsend an older trigger", unsend(older, Duration::ZERO, None)),
         ("claim", Input::Claim { n: run.sends, lease: lease(number) }),
         ("claim again under the same token", Input::Claim { n: claimed_with, lease: lease(claimed_with) }),
         ("claim an older trigger", Input::Claim { n: older, lease: lease(number + 1) }),
-        ("claim a trigger not sent yet", Input::Claim { n: run.sends + 1, lease: lease(number + 1) }),
+        ("claim the next trigger", Input::Claim { n: run.sends + 1, lease: lease(number + 1) }),
         ("release", Input::Release { token: held, doubt: false }),
         ("release, in doubt", Input::Release { token: held, doubt: true }),
         ("release, stale token", Input::Release { token: stale, doubt: false }),
@@ -200,14 +207,17 @@ fn inputs(run: &Run) -> Vec<(&'static str, Input)> {
         ("verified", Input::Succeed { token: held, verified: true }),
         ("cancel", Input::Cancel { by: "someone".into() }),
         ("give up", Input::GiveUp { n: run.sends, error: error() }),
+        ("give up the next trigger", Input::GiveUp { n: run.sends + 1, error: error() }),
         ("give up an older trigger", Input::GiveUp { n: older, error: error() }),
     ]
 }
 
 /// A state's name in the table: all but the counters.
 fn name(run: &Run) -> String {
+    let waits = matches!(run.phase, Phase::Held { .. } | Phase::Due { .. });
+    let first = if waits && run.sends == 0 { " for the first time" } else { "" };
     let phase = match run.phase {
-        Phase::Held { hold, .. } => return format!("{} held for {}", run.status, hold.as_str()),
+        Phase::Held { hold, .. } => return format!("{} held for {}{first}", run.status, hold.as_str()),
         Phase::Due { at } if at <= start() => "due",
         Phase::Due { .. } => "due later",
         Phase::Sent { .. } => "sent",
@@ -223,7 +233,7 @@ fn name(run: &Run) -> String {
         Some(_) => " for an operation",
         None => "",
     };
-    format!("{} {phase}{operation}", run.status)
+    format!("{} {phase}{first}{operation}", run.status)
 }
 
 fn answer(run: &Run, result: &Result<Transition, Refusal>) -> String {
@@ -329,8 +339,10 @@ fn table() {
 
 #[test]
 fn only_these_states_can_be_reached() {
-    let plain =
-        |state: &str| state.split(" for an operation").next().unwrap_or_default().replace(", heard of lately", "");
+    let plain = |state: &str| {
+        let state = state.split(" for an operation").next().unwrap_or_default();
+        state.replace(", heard of lately", "").replace(" for the first time", "")
+    };
     let reached: BTreeSet<String> = walk(&births()).order.iter().map(|state| plain(state)).collect();
     let expected = [
         "ACCEPTED children",
@@ -518,7 +530,9 @@ impl Life {
     }
 
     fn input(&mut self, step: &Step) -> Option<Input> {
-        let n = |which: usize| self.run.sends.wrapping_sub(u32::try_from(which).unwrap());
+        // Where none is marked as sent the first one may be out all the same.
+        let last = self.run.sends.max(1);
+        let n = |which: usize| last.wrapping_sub(u32::try_from(which).unwrap());
         let seconds = |seconds: Option<u64>| seconds.map(Duration::from_secs);
         let shift = |by: i64| self.now.saturating_add(SignedDuration::from_secs(by)).unwrap();
         Some(match *step {
@@ -617,10 +631,9 @@ impl Life {
             assert_eq!(held(&self.run), Some(*token), "a stale token was accepted: {input:?}");
         }
         if let Input::Unsend { n, .. } | Input::Claim { n, .. } | Input::GiveUp { n, .. } = input {
-            assert!(
-                matches!(self.run.phase, Phase::Sent { .. }) && *n == self.run.sends,
-                "an old trigger was accepted: {input:?}"
-            );
+            let is_last = matches!(self.run.phase, Phase::Sent { .. }) && *n == self.run.sends;
+            let is_first = matches!(self.run.phase, Phase::Due { .. }) && self.run.sends == 0 && *n == 1;
+            assert!(is_last || is_first, "an old trigger was accepted: {input:?}");
         }
     }
 }

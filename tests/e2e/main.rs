@@ -4,6 +4,7 @@
 
 mod access;
 mod at_once;
+mod backlog;
 mod by_hand;
 mod cancel;
 mod contract;

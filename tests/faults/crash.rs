@@ -27,7 +27,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use self::scenes::{Before, Dies, Load, Scene, scene};
-use self::world::{LIMIT, SLOTS, World, stop};
+use self::world::{LIMIT, SLOTS, WINDOW, World, stop};
 
 /// RabbitMQ's name of the work queue.
 const QUEUE: &str = "reveille.q.default";
@@ -218,6 +218,13 @@ async fn provoke(world: &mut World, pid: Pid, dies: Dies, load: Load) -> Result<
         }
         Load::AsksOnce => loop {
             world.ask_once().await;
+        },
+        Load::ManyAtOnce => loop {
+            // Before some have ended nobody knows that they are short.
+            (0..WINDOW * 2).for_each(|_| world.ask("brief", "1s", "SUCCEEDED"));
+            for id in world.insist_together().await? {
+                world.wait_for(&id, "over", |run| run["status"] == "SUCCEEDED").await?;
+            }
         },
         Load::LongRuns => drop(fill_slots(world, "long").await?),
         Load::FanOuts => {

@@ -53,22 +53,22 @@ pub fn apply(run: &Run, input: &Input, now: Timestamp) -> Result<Transition, Ref
             _ => Err(Refusal::NotDue),
         },
         Input::Unsend { n, after, reason } => {
-            the_sent(run, *n)?;
+            let run = the_sent(run, *n, now)?;
             let event = reason.clone().map(|reason| Happening::Returned { reason });
             let at = due_at(now, *after);
             let phase = if run.operation.is_some() { Phase::Parked { at } } else { Phase::Due { at } };
-            Ok(Transition { run: Run { phase, ..*run }, event })
+            Ok(Transition { run: Run { phase, ..run }, event })
         }
         Input::Claim { n, lease } => match run.phase {
             Phase::Leased(held) if held.token == lease.token => Err(Refusal::Repeated),
             _ => {
-                the_sent(run, *n)?;
+                let run = the_sent(run, *n, now)?;
                 if let Some(operation) = run.operation {
                     let lease = Lease { deadline: operation.until, ..*lease };
-                    return silently(Run { phase: Phase::Leased(lease), ..*run });
+                    return silently(Run { phase: Phase::Leased(lease), ..run });
                 }
                 let attempt = run.attempt + 1;
-                let run = Run { status: Status::InProgress, phase: Phase::Leased(*lease), attempt, ..*run };
+                let run = Run { status: Status::InProgress, phase: Phase::Leased(*lease), attempt, ..run };
                 Ok(Transition { run, event: Some(Happening::Started { attempt, worker: lease.worker }) })
             }
         },
@@ -195,24 +195,28 @@ pub fn apply(run: &Run, input: &Input, now: Timestamp) -> Result<Transition, Ref
             }
         },
         Input::GiveUp { n, error } => {
-            the_sent(run, *n)?;
+            let run = the_sent(run, *n, now)?;
             // It is asked after by one trigger after the other, so that their number says nothing; its time ends it.
             if run.operation.is_some() {
                 return Err(Refusal::Started);
             }
             if run.status == Status::Canceling {
-                return canceled(run, None);
+                return canceled(&run, None);
             }
             let event = Happening::Failed { attempt: run.attempt, token: None, error: error.clone() };
-            end(run, Status::Failed, event)
+            end(&run, Status::Failed, event)
         }
     }
 }
 
-/// Accepts only the trigger that is out.
-fn the_sent(run: &Run, n: u32) -> Result<(), Refusal> {
+/// Accepts only the trigger that is out. The first one of a run that is due is out when it says so itself: under a backlog nobody
+/// marks it before it is published.
+fn the_sent(run: &Run, n: u32, now: Timestamp) -> Result<Run, Refusal> {
     match run.phase {
-        Phase::Sent { .. } if run.sends == n => Ok(()),
+        Phase::Sent { .. } if run.sends == n => Ok(*run),
+        Phase::Due { at } if at <= now && run.sends == 0 && n == 1 => {
+            Ok(Run { phase: Phase::Sent { at }, sends: n, ..*run })
+        }
         _ => Err(Refusal::OldTrigger),
     }
 }

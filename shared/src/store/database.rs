@@ -16,11 +16,12 @@ use uuid::Uuid;
 
 use super::accept::NewWorkRequest;
 use super::backfills::{Backfill, BackfillStep, NewBackfill};
+use super::backlog::Seen;
 use super::changes::{Change, DefinitionKind, NamedChange, RecordedChange};
 use super::definitions::{InForce, Versioned};
 use super::events_in::{RefusedRecord, SeenKey};
 use super::external::ExternalRow;
-use super::fair::{Lane, Share};
+use super::fair::{Lane, Position, Share};
 use super::fan_outs::{FanOut, InputChunk, NewFanOut, OpenFanOut, UnfinishedChild};
 use super::fires::{CursorMove, Fire};
 use super::follow::EndedRun;
@@ -145,7 +146,8 @@ pub(crate) trait ReadRuns {
     async fn wait_facts(&self, run: &WorkRequest, hold: Hold) -> Result<Option<WaitFacts>>;
     /// How long up to `sample` of a job's last runs that succeeded took, if they are among the last `among` of all, or of those
     /// that came before whatever workers have or may take.
-    async fn durations(&self, namespace: &str, job: &str, sample: i64, among: i64) -> Result<Vec<Took>>;
+    async fn durations(&self, namespace: &str, job: &str, sample: i64, among: i64, now: Timestamp)
+    -> Result<Vec<Took>>;
     /// Up to `limit` refused events before this number, the newest first.
     async fn refused_events(&self, before: i64, limit: i64) -> Result<Vec<RefusedRecord>>;
     async fn late_reports(&self, id: WorkRequestId) -> Result<Vec<LateReport>>;
@@ -192,7 +194,9 @@ pub(crate) enum NamePage<'a> {
 pub(crate) enum Which<'a> {
     /// These, waiting for whoever has them. Ids in ascending order.
     Ids(&'a [Uuid]),
-    /// Those that fires of these schedules have called for, whatever the origin; likewise.
+    /// The same, passing over those that others have locked.
+    Free(&'a [Uuid]),
+    /// Those that fires of these schedules have called for, whatever the origin, waiting for whoever has them.
     OfSchedules(&'a [ScheduleKey]),
     /// Some whose trigger is due at `now`, of each lane those that are due first, passing over those that others have locked.
     Due { shares: &'a [Share] },
@@ -224,6 +228,12 @@ pub(crate) trait Tx:
 #[async_trait]
 pub(crate) trait Runs {
     async fn lock(&mut self, which: Which<'_>) -> Result<Vec<Locked>>;
+    /// The same runs as [`Which::Due`], and none is locked; also such as others have locked.
+    async fn see(&mut self, shares: &[Share]) -> Result<Vec<Seen>>;
+    /// What is due in lanes, up to a position in each: of which of them, and which run; in any order.
+    async fn due_until(&mut self, lines: &[(&Lane, Position)]) -> Result<Vec<(usize, WorkRequestId)>>;
+    /// How many these are.
+    async fn count_due_until(&mut self, lines: &[(&Lane, Position)]) -> Result<i64>;
     /// Keeps the rows' new state and events.
     async fn save(&mut self, rows: &[&Locked]) -> Result<()>;
     async fn insert_requests(&mut self, requests: &[NewWorkRequest]) -> Result<()>;
@@ -398,6 +408,11 @@ pub(crate) trait Plain {
     async fn version_in_force(&mut self) -> Result<Option<i64>>;
     /// Records a set of definitions; answers its version.
     async fn put_in_force(&mut self, digest: &str, revision: Option<u64>, by: &str) -> Result<i64>;
+    /// Takes or keeps the backlog for so long; false while another dispatcher has it.
+    async fn hold_backlog(&mut self, holder: Uuid, ttl: std::time::Duration) -> Result<bool>;
+    async fn leave_backlog(&mut self, holder: Uuid) -> Result<()>;
+    /// Whether another dispatcher than this one has the backlog.
+    async fn is_backlog_held(&mut self, besides: Uuid) -> Result<bool>;
     /// Where something is due by now.
     async fn due_lanes(&mut self) -> Result<Vec<Lane>>;
     /// The limits that are to be woken by now.

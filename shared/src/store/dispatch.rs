@@ -3,20 +3,21 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
 
 use super::accept::NewWorkRequest;
-use super::database::Which;
-use super::fair;
+use super::database::{Tx, Which};
+use super::fair::{self, InLane as _};
 use super::limits::Gate;
 use super::markers::Marker;
 use super::texts::{error_without_nul, without_nul};
 use super::transition::{Batch, Hints, Locked};
-use super::{Hint, Result, Store};
+use super::{Hint, Result, Store, ids};
 use crate::broker::Route;
 use crate::crash::{self, Commit};
 use crate::state::{Input, Phase};
 use crate::trigger::{self, Trigger};
-use crate::work_request::{FireRef, RunError};
+use crate::work_request::{FireRef, RunError, WorkRequestId};
 
 /// A trigger to publish.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +39,8 @@ pub struct Taken {
     pub outgoing: Vec<Outgoing>,
     /// Some that are due wait until there is room on their route.
     pub held_back: bool,
+    /// Where something is due that is another dispatcher's, which holds the backlog.
+    pub elsewhere: Vec<Route>,
 }
 
 impl Outgoing {
@@ -53,7 +56,7 @@ impl Outgoing {
         Self { route: request.route(), trigger, due_at: now, fire: request.fire.clone() }
     }
 
-    fn of(row: &Locked) -> Self {
+    pub(super) fn of(row: &Locked) -> Self {
         let due_at = match row.before.phase {
             Phase::Due { at } | Phase::Sent { at } | Phase::Parked { at } | Phase::Held { since: at, .. } => at,
             Phase::Leased(_) | Phase::Children | Phase::Done => Timestamp::UNIX_EPOCH,
@@ -88,17 +91,47 @@ impl Store {
     /// [`super::StoreError::Query`]: none was marked, or (lost commit) they are sent again by
     /// [`Store::resend_lost`].
     pub async fn take_due(&self, limit: i64) -> Result<Vec<Outgoing>> {
-        Ok(self.take_due_within(limit, &|_| i64::MAX).await?.outgoing)
+        Ok(self.take_due_within(limit, &|_| i64::MAX, Uuid::nil()).await?.outgoing)
     }
 
-    /// The same, and on each route no more than there is room for. What was held by a limit and parked needs none.
+    /// The same for one dispatcher, and on each route no more than there is room for: nothing while another one holds the backlog,
+    /// but for what was held by a limit and parked, which needs no room either.
     ///
     /// # Errors
     /// As [`Store::take_due`].
-    pub async fn take_due_within(&self, limit: i64, room: &(dyn Fn(&Route) -> i64 + Send + Sync)) -> Result<Taken> {
+    pub async fn take_due_within(
+        &self,
+        limit: i64,
+        room: &(dyn Fn(&Route) -> i64 + Send + Sync),
+        dispatcher: Uuid,
+    ) -> Result<Taken> {
         let mut tx = self.begin().await?;
-        let (rows, held_back) = fair::lock_due(&mut *tx, limit, room).await?;
-        let mut due = Batch::of(rows, tx.now());
+        let (mut elsewhere, mut rows, mut held_back) = (Vec::new(), Vec::new(), false);
+        if tx.is_backlog_held(dispatcher).await? {
+            elsewhere = tx.due_lanes().await?.into_iter().map(|lane| lane.route).collect();
+        } else {
+            (rows, held_back) = fair::lock_due(&mut *tx, limit, room).await?;
+        }
+        Ok(Taken { outgoing: self.send(tx, rows, limit).await?, held_back, elsewhere })
+    }
+
+    /// The same of these runs, those of them that are due and that nobody else has locked. `limit` is for what is parked.
+    ///
+    /// # Errors
+    /// As [`Store::take_due`].
+    pub async fn take_due_among(&self, runs: &[WorkRequestId], limit: i64) -> Result<Vec<Outgoing>> {
+        let mut tx = self.begin().await?;
+        let now = tx.now();
+        let ids = ids(runs.iter().copied());
+        let mut rows = if ids.is_empty() { Vec::new() } else { tx.lock(Which::Free(&ids)).await? };
+        rows.retain(|row| matches!(row.run.phase, Phase::Due { at } if at <= now));
+        rows.sort_by_key(|row| row.position());
+        self.send(tx, rows, limit).await
+    }
+
+    /// Marks locked runs that are due as sent, or what else becomes of them, and up to `limit` that are parked.
+    async fn send(&self, mut tx: Box<dyn Tx>, due: Vec<Locked>, limit: i64) -> Result<Vec<Outgoing>> {
+        let mut due = Batch::of(due, tx.now());
         let mut gate = Gate::look(&mut *tx, &due).await?;
         let mut outgoing = Vec::new();
         for let_go in gate.let_go(&mut *tx).await? {
@@ -132,7 +165,7 @@ impl Store {
         parked.save(&mut *tx).await?;
         crash::around(Commit::TakeDue, tx.commit()).await?;
         hints.give(self);
-        Ok(Taken { outgoing, held_back })
+        Ok(outgoing)
     }
 
     /// How many runs of each namespace wait for their first start. It reads all deliveries that have not ended.

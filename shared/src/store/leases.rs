@@ -283,6 +283,10 @@ pub(super) fn open(
     let deadline = after(SignedDuration::from_millis(timeout).saturating_add(DEADLINE_GRACE));
     let silent_until = silence.map(|silence| after(SignedDuration::try_from(silence).unwrap_or(SignedDuration::MAX)));
     let lease = Lease { token: claim.token, worker, deadline, silent_until };
+    // Nobody publishes the trigger of one that has to have a slot before it is marked.
+    if batch.get(claim.id).is_some_and(|row| row.is_limited() && matches!(row.run.phase, Phase::Due { .. })) {
+        return Err(Refusal::OldTrigger);
+    }
     let expired = batch.get(claim.id).filter(|row| row.has_expired(batch.now)).map(expire);
     let input = expired.unwrap_or(Input::Claim { n: claim.n, lease });
     match batch.apply(claim.id, &input) {
@@ -300,7 +304,7 @@ pub(super) fn granted(batch: &Batch, facts: &HashMap<WorkRequestId, Claimable>, 
     let row = batch.get(claim.id)?;
     let facts = facts.get(&claim.id)?;
     let sent_at = match row.before.phase {
-        Phase::Sent { at } => at,
+        Phase::Sent { at } | Phase::Due { at } => at,
         _ => batch.now,
     };
     Some(Claimed {

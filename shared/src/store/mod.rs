@@ -10,7 +10,8 @@
 //! - [`follow`](self): what follows the end of a run.
 //! - [`fan_outs`](self), [`staging`](self): runs with children, and the inputs of these.
 //! - [`changes`](self): who changed what; [`keys`](self), [`key_ring`](self): who may call.
-//! - [`dispatch`](self): which triggers go out now; [`markers`](self): which of them are lost.
+//! - [`dispatch`](self): which triggers go out now, [`backlog`](self): where many short runs wait; [`markers`](self): which of
+//!   them are lost.
 //! - [`limits`](self), [`unique`](self): which runs have to wait, and which are the same; [`waits`](self): for how long.
 //! - [`leases`](self): claim, lose; [`reports`](self): how attempts end, and what they say until then (I3).
 //! - [`external`](self), [`events_in`](self): leases of workers in other languages, and what they tell.
@@ -25,6 +26,7 @@
 
 mod accept;
 mod backfills;
+mod backlog;
 mod changes;
 mod database;
 mod definitions;
@@ -69,12 +71,14 @@ use tokio::sync::Notify;
 
 pub use self::accept::{Acceptance, Admits, NewWorkRequest};
 pub use self::backfills::{Backfill, BackfillStatus, BackfillStep, BackfillVerdict, NewBackfill};
+pub use self::backlog::{Seeing, Seen};
 pub use self::changes::{Action, DefinitionKind, NamedChange, RecordedChange};
 use self::database::{Database, Tx};
 pub use self::definitions::{Applied, ChangeSet, InForce, Versioned};
 pub use self::dispatch::{Outgoing, Taken};
 pub use self::events_in::{EventVerdict, Incoming, RefusedRecord, Via};
 pub use self::external::{ExternalClaim, ExternalLease, Heartbeat, external_worker};
+pub use self::fair::{Lane, Position};
 pub use self::fan_outs::{Births, Born, FanOut, InputChunk, NewFanOut, OpenFanOut, STAGED, UnfinishedChild};
 pub use self::feed::{Feed, FeedEntry, FeedPart};
 pub use self::fires::{
@@ -96,7 +100,7 @@ pub use self::schedules::{Pause, PauseVerdict, ScheduleKey, ScheduleRow, after_e
 pub use self::staging::Staging;
 pub use self::transition::Known;
 pub use self::unique::UniqueKey;
-pub use self::waits::{MOST_AHEAD, Wait};
+pub use self::waits::{MOST_AHEAD, UsualAttempt, Wait};
 pub use self::webhook_deliveries::{
     ClaimedDelivery, DeliveryAttempt, DeliveryState, Matched, Next, Redelivery, Room, Tried, UnknownDeliveryState,
     WebhookCounts, WebhookDelivery,
@@ -108,7 +112,7 @@ use crate::crash::{self, Act};
 use crate::work_request::WorkRequestId;
 
 /// The schema that this build writes: the number of its last migration.
-pub const SCHEMA: i64 = 13;
+pub const SCHEMA: i64 = 14;
 
 /// The durable truth. Cheap to clone.
 #[derive(Clone)]

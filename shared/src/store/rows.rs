@@ -29,7 +29,7 @@ use crate::work_request::{
     FireRef, Happening, HistoryEvent, LogLine, Origin, RunError, Stream, WorkRequest, WorkRequestId,
 };
 
-pub(crate) use self::delivery::{DepthRow, LateRow, LeaseRow, LimitDbRow, MarkerRow, WorkerRow};
+pub(crate) use self::delivery::{DepthRow, LateRow, LeaseRow, LimitDbRow, MarkerRow, SeenRow, WorkerRow};
 pub(crate) use self::events::{ExternalDbRow, RefusedRow};
 pub(crate) use self::fan_outs::{ChildrenColumns, ChunkRow, FanOutRow, OpenFanOutRow, UnfinishedRow};
 pub(crate) use self::feed::FeedRow;

@@ -113,6 +113,11 @@ impl Locked {
         }
     }
 
+    /// Its start counts against a limit, so that it is to be decided under a lock.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.concurrency_key.is_some() || self.rate_key.is_some()
+    }
+
     /// The lease, if a worker has one.
     pub(crate) fn lease(&self) -> Option<Lease> {
         lease(self.run.phase)

@@ -42,6 +42,15 @@ pub(crate) struct Took {
     pub(crate) attempt: Option<Duration>,
 }
 
+/// How long an attempt of a job usually takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UsualAttempt {
+    /// The mean of the last ones.
+    pub duration: Duration,
+    /// All of them were measured by their workers: these are Reveille's own, and none of them is from before builds did so.
+    pub is_told: bool,
+}
+
 /// What the store says of it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct WaitFacts {
@@ -89,7 +98,7 @@ impl Store {
     /// # Errors
     /// [`super::StoreError::Query`].
     pub async fn usual_duration(&self, namespace: &str, job: &str) -> Result<Option<Duration>> {
-        self.usual(namespace, job, |took| took.whole).await
+        Ok(mean(self.took(namespace, job).await?.iter().map(|took| took.whole)))
     }
 
     /// How long an attempt of a job usually takes, likewise: by its worker's own measure where there is one, which knows nothing
@@ -97,15 +106,21 @@ impl Store {
     ///
     /// # Errors
     /// [`super::StoreError::Query`].
-    pub async fn usual_attempt(&self, namespace: &str, job: &str) -> Result<Option<Duration>> {
-        self.usual(namespace, job, |took| took.attempt.unwrap_or(took.whole)).await
+    pub async fn usual_attempt(&self, namespace: &str, job: &str) -> Result<Option<UsualAttempt>> {
+        let took = self.took(namespace, job).await?;
+        let is_told = took.iter().all(|took| took.attempt.is_some());
+        let duration = mean(took.iter().map(|took| took.attempt.unwrap_or(took.whole)));
+        Ok(duration.map(|duration| UsualAttempt { duration, is_told }))
     }
 
-    async fn usual(&self, namespace: &str, job: &str, of: impl Fn(&Took) -> Duration) -> Result<Option<Duration>> {
-        let took = self.db.durations(namespace, job, SAMPLE, AMONG).await?;
-        let Some(count) = u32::try_from(took.len()).ok().filter(|count| *count > 0) else { return Ok(None) };
-        Ok(Some(took.iter().map(of).fold(Duration::ZERO, Duration::saturating_add) / count))
+    async fn took(&self, namespace: &str, job: &str) -> Result<Vec<Took>> {
+        self.db.durations(namespace, job, SAMPLE, AMONG, self.db.now().await?).await
     }
+}
+
+fn mean(durations: impl ExactSizeIterator<Item = Duration>) -> Option<Duration> {
+    let count = u32::try_from(durations.len()).ok().filter(|count| *count > 0)?;
+    Some(durations.fold(Duration::ZERO, Duration::saturating_add) / count)
 }
 
 /// When the run's turn comes: of a rate, when so many starts more may be; of slots, when so many of those under way have

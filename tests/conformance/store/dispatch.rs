@@ -225,7 +225,13 @@ async fn how_long_runs_take_is_known_behind_any_backlog(bed: Bed) {
     assert_eq!(bed.store.report(vec![report]).await.unwrap(), [Ok(())]);
     let known = bed.store.usual_duration(NAMESPACE, "copy").await.unwrap();
     assert!(known.is_some_and(|known| known >= Duration::from_millis(20)), "{known:?}");
-    assert_eq!(bed.store.usual_attempt(NAMESPACE, "copy").await.unwrap(), took, "by the worker's own measure");
+    let usual = bed.store.usual_attempt(NAMESPACE, "copy").await.unwrap().unwrap();
+    assert_eq!((Some(usual.duration), usual.is_told), (took, true), "by the worker's own measure");
+    // Also one whose worker does not measure.
+    let another = bed.running().await;
+    assert_eq!(bed.report(&another, succeeded()).await, Ok(()));
+    assert!(!bed.store.usual_attempt(NAMESPACE, "copy").await.unwrap().unwrap().is_told);
+    let known = bed.store.usual_duration(NAMESPACE, "copy").await.unwrap();
     // More than are looked through, and none of them has ended.
     bed.pass(Duration::from_millis(2)).await;
     bed.sent().await;

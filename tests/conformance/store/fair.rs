@@ -7,6 +7,7 @@ use reveille_shared::broker::Route;
 use reveille_shared::definition::Priority;
 use reveille_shared::store::{NewWorkRequest, Outgoing};
 use reveille_shared::work_request::WorkRequestId;
+use uuid::Uuid;
 
 use crate::bed::{Bed, on_both};
 
@@ -92,21 +93,21 @@ async fn room_bounds_a_route_and_no_other(bed: Bed) {
     accept(&bed, "b", 40).await;
     accept_like(&bed, 30, |request| request.queue = "other".to_owned()).await;
     let room = |route: &Route| if route.queue == "main" { 6 } else { 1_000 };
-    let taken = bed.store.take_due_within(100, &room).await.unwrap();
+    let taken = bed.store.take_due_within(100, &room, Uuid::nil()).await.unwrap();
     assert!(taken.held_back);
     assert_eq!(shares(&taken.outgoing), HashMap::from([("a", 3), ("b", 3), ("default", 30)]));
     let main = Route { queue: "main".into(), priority: Priority::Normal };
     assert_eq!(bed.store.unclaimed_on(&main).await.unwrap(), 6);
     assert_eq!(bed.store.unclaimed_on(&Route { priority: Priority::Low, ..main.clone() }).await.unwrap(), 0);
-    let closed = bed.store.take_due_within(100, &|_| -5).await.unwrap();
+    let closed = bed.store.take_due_within(100, &|_| -5, Uuid::nil()).await.unwrap();
     assert!(closed.held_back && closed.outgoing.is_empty());
     // Of many tenants and little room each has its turn sooner or later.
     let mut waited = 0;
-    while !shares(&bed.store.take_due_within(100, &|_| 1).await.unwrap().outgoing).contains_key("b") {
+    while !shares(&bed.store.take_due_within(100, &|_| 1, Uuid::nil()).await.unwrap().outgoing).contains_key("b") {
         waited += 1;
         assert!(waited < 60, "one of two is never served");
     }
-    let rest = bed.store.take_due_within(100, &|_| 1_000).await.unwrap();
+    let rest = bed.store.take_due_within(100, &|_| 1_000, Uuid::nil()).await.unwrap();
     assert!(!rest.held_back && !rest.outgoing.is_empty());
 }
 

@@ -5,6 +5,7 @@
 
 mod accept;
 mod backfills;
+mod backlog;
 mod bed;
 mod cost;
 mod definitions;

@@ -23,6 +23,8 @@ use super::scenes::Dies;
 pub(super) const LIMIT: Duration = Duration::from_secs(60);
 /// How many runs each worker takes at once.
 pub(super) const SLOTS: u32 = 4;
+/// How many triggers may be with the broker.
+pub(super) const WINDOW: u32 = 64;
 /// How often the same is asked for at once.
 const TOGETHER: usize = 6;
 /// How many fires a backfill has that is to be made whole.
@@ -98,6 +100,7 @@ impl World {
         let callee = Callee::start().await?;
         let definitions = DEFINITIONS.replace("CALLEE", &callee.base);
         let builder = builder.schedules(definitions.clone()).slots(SLOTS).env("REVEILLE_LEASE_TTL", "3s");
+        let builder = builder.env("REVEILLE_WINDOW", WINDOW.to_string());
         let builder = builder.env("REVEILLE_SECRET_KEY", SECRET_KEY).env("REVEILLE_WEBHOOK_ALLOW", "127.0.0.1");
         let stack = builder.start().await?;
         let receiver = Receiver::start().await?;
@@ -225,6 +228,18 @@ impl World {
             ids.push(id);
         }
         Ok(ids)
+    }
+
+    /// The same, of all at once.
+    pub(super) async fn insist_together(&mut self) -> Result<Vec<String>> {
+        let stack = &self.stack;
+        let asked = self.asked.iter_mut().filter(|asked| asked.id.is_none());
+        let answered = asked.map(|asked| async {
+            let id = eventually("an answer", LIMIT, async || send(stack, asked).await).await?;
+            asked.id = Some(id.clone());
+            Ok(id)
+        });
+        join_all(answered).await.into_iter().collect()
     }
 
     /// Waits until a work request looks as it should.

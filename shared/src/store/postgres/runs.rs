@@ -8,14 +8,63 @@ use sqlx::postgres::types::PgInterval;
 use super::PgTx;
 use crate::state::{Hold, Status};
 use crate::store::accept::{MOST_APART, NewWorkRequest};
+use crate::store::backlog::Seen;
 use crate::store::database::{Replaced, Runs, Which};
-use crate::store::fair::Share;
+use crate::store::fair::{Position, Share};
 use crate::store::reads::prelude::*;
 use crate::store::reads::{LOCKED, locked_columns};
 use crate::store::reports::Progress;
-use crate::store::rows::{LockedRow, phase_columns, priority_column, seq, stream_column};
+use crate::store::rows::{LockedRow, SeenRow, phase_columns, priority_column, seq, stream_column};
 use crate::store::texts::clean;
 use crate::store::transition::Locked;
+
+/// Columns of the first due runs of lanes behind a position of each, read or locked.
+macro_rules! due_in_lanes {
+    ($columns:expr, $lock:literal) => {
+        concat!(
+            $columns,
+            "FROM unnest($1::smallint[], $2::text[], $3::text[], $4::timestamptz[], $5::uuid[], $6::bigint[])
+                  AS l (priority, queue, namespace, after_at, after_id, most)
+             CROSS JOIN LATERAL
+                  (SELECT * FROM deliveries x
+                   WHERE x.phase = 'due' AND x.priority = l.priority AND x.queue = l.queue
+                         AND x.namespace = l.namespace AND x.phase_at <= $7
+                         AND (x.phase_at, x.id) > (l.after_at, l.after_id)
+                   ORDER BY x.phase_at, x.id LIMIT l.most ",
+            $lock,
+            ") AS d
+             CROSS JOIN LATERAL (SELECT * FROM work_requests x WHERE x.id = d.id OFFSET 0) AS w
+             ORDER BY d.phase_at, d.id",
+        )
+    };
+}
+
+/// What is due in lanes up to a position in each.
+macro_rules! due_until {
+    ($columns:literal) => {
+        concat!(
+            "SELECT ",
+            $columns,
+            " FROM unnest($1::smallint[], $2::text[], $3::text[], $4::timestamptz[], $5::uuid[])
+                   WITH ORDINALITY AS l (priority, queue, namespace, at, last, number)
+              CROSS JOIN LATERAL
+                   (SELECT x.id FROM deliveries x
+                    WHERE x.phase = 'due' AND x.priority = l.priority AND x.queue = l.queue
+                          AND x.namespace = l.namespace AND (x.phase_at, x.id) <= (l.at, l.last) OFFSET 0) AS d"
+        )
+    };
+}
+
+type AnswerOf<'q, T> = sqlx::query::QueryAs<'q, sqlx::Postgres, T, sqlx::postgres::PgArguments>;
+
+fn bind_lines<'q, T>(query: AnswerOf<'q, T>, lines: &[(&'q Lane, Position)]) -> AnswerOf<'q, T> {
+    query
+        .bind(lines.iter().map(|(lane, _)| priority_column(lane.route.priority)).collect::<Vec<_>>())
+        .bind(lines.iter().map(|(lane, _)| lane.route.queue.as_str()).collect::<Vec<_>>())
+        .bind(lines.iter().map(|(lane, _)| lane.namespace.as_str()).collect::<Vec<_>>())
+        .bind(lines.iter().map(|(_, (at, _))| At(*at)).collect::<Vec<_>>())
+        .bind(lines.iter().map(|(_, (_, id))| id.0).collect::<Vec<_>>())
+}
 
 #[async_trait]
 impl Runs for PgTx {
@@ -26,12 +75,18 @@ impl Runs for PgTx {
                 self.lock_runs(ids).await?;
                 query.push("WHERE d.id = ANY(").push_bind(ids).push(")");
             }
+            Which::Free(ids) => {
+                query.push("WHERE d.id = ANY(").push_bind(ids).push(") FOR UPDATE OF d SKIP LOCKED");
+            }
             Which::OfSchedules([]) => return Ok(Vec::new()),
             Which::OfSchedules(keys) => {
                 let ids = self.lock_runs_of(keys).await?;
                 query.push("WHERE d.id = ANY(").push_bind(ids).push(") ORDER BY d.id");
             }
-            Which::Due { shares } => return self.lock_due(shares).await,
+            Which::Due { shares } => {
+                let due = due_in_lanes!(locked_columns!(), "FOR UPDATE SKIP LOCKED");
+                return all(self.due_in_lanes::<LockedRow>(due, shares).await?);
+            }
             Which::Parked { limit } => {
                 query.push("WHERE d.phase = 'parked' AND d.phase_at <= ").push_bind(At(self.now));
                 query.push(" ORDER BY d.phase_at LIMIT ").push_bind(limit).push(" FOR UPDATE OF d SKIP LOCKED");
@@ -59,6 +114,37 @@ impl Runs for PgTx {
         let rows: Vec<LockedRow> =
             query.build_query_as().fetch_all(&mut *self.tx).await.map_err(step("lock work requests"))?;
         all(rows)
+    }
+
+    async fn see(&mut self, shares: &[Share]) -> Result<Vec<Seen>> {
+        let rows: Vec<SeenRow> = self
+            .due_in_lanes(
+                due_in_lanes!(
+                    "SELECT d.id, d.namespace, d.queue, d.priority, d.phase_at, d.sends, d.expires_at,
+                            d.concurrency_key IS NOT NULL OR d.rate_key IS NOT NULL AS is_limited,
+                            w.job, w.schedule, w.due_at, w.origin ",
+                    ""
+                ),
+                shares,
+            )
+            .await?;
+        rows.into_iter().map(|row| row.seen(self.now)).collect()
+    }
+
+    async fn due_until(&mut self, lines: &[(&Lane, Position)]) -> Result<Vec<(usize, WorkRequestId)>> {
+        let due: Vec<(i64, Uuid)> = bind_lines(sqlx::query_as(due_until!("l.number, d.id")), lines)
+            .fetch_all(&mut *self.tx)
+            .await
+            .map_err(step("look what is due still"))?;
+        Ok(due.into_iter().map(|(line, id)| (usize::try_from(line - 1).unwrap_or(0), WorkRequestId(id))).collect())
+    }
+
+    async fn count_due_until(&mut self, lines: &[(&Lane, Position)]) -> Result<i64> {
+        let (count,) = bind_lines(sqlx::query_as(due_until!("count(*)")), lines)
+            .fetch_one(&mut *self.tx)
+            .await
+            .map_err(step("count what is due still"))?;
+        Ok(count)
     }
 
     async fn save(&mut self, rows: &[&Locked]) -> Result<()> {
@@ -157,6 +243,13 @@ impl Runs for PgTx {
     }
 }
 
+/// An array of a column, beside others: of values that are all missing none is sent, as `unnest` fills up with NULL. To receive and
+/// to unfold one costs about as much as the value's place in an index.
+fn some<T>(column: impl Iterator<Item = Option<T>>) -> Vec<Option<T>> {
+    let column: Vec<_> = column.collect();
+    if column.iter().all(Option::is_none) { Vec::new() } else { column }
+}
+
 /// Inserts work requests and all that belongs to them as of `at`; with none, as of now, if they have no delay and never expire,
 /// and none of their ids was made too long ago. Answers as of when, if it did.
 pub(super) async fn insert(
@@ -207,25 +300,25 @@ pub(super) async fn insert(
     .bind(requests.iter().map(|r| r.job.as_str()).collect::<Vec<_>>())
     .bind(requests.iter().map(|r| r.job_version).collect::<Vec<_>>())
     .bind(requests.iter().map(|r| r.queue.as_str()).collect::<Vec<_>>())
-    .bind(requests.iter().map(|r| r.fire.as_ref().map(|f| f.schedule.as_str())).collect::<Vec<_>>())
-    .bind(requests.iter().map(|r| r.fire.as_ref().map(|f| At(f.due_at))).collect::<Vec<_>>())
-    .bind(requests.iter().map(|r| r.fire.as_ref().map(|f| f.origin.to_string())).collect::<Vec<_>>())
+    .bind(some(requests.iter().map(|r| r.fire.as_ref().map(|f| f.schedule.as_str()))))
+    .bind(some(requests.iter().map(|r| r.fire.as_ref().map(|f| At(f.due_at)))))
+    .bind(some(requests.iter().map(|r| r.fire.as_ref().map(|f| f.origin.to_string()))))
     .bind(requests.iter().map(|r| Json(clean(&r.input))).collect::<Vec<_>>())
-    .bind(requests.iter().map(|r| r.resource.as_ref().map(|json| Json(clean(json)))).collect::<Vec<_>>())
-    .bind(requests.iter().map(|r| r.chained_from.map(|id| id.0)).collect::<Vec<_>>())
-    .bind(requests.iter().map(|r| r.parent.map(|id| id.0)).collect::<Vec<_>>())
-    .bind(requests.iter().map(|r| r.retry_of.map(|id| id.0)).collect::<Vec<_>>())
+    .bind(some(requests.iter().map(|r| r.resource.as_ref().map(|json| Json(clean(json))))))
+    .bind(some(requests.iter().map(|r| r.chained_from.map(|id| id.0))))
+    .bind(some(requests.iter().map(|r| r.parent.map(|id| id.0))))
+    .bind(some(requests.iter().map(|r| r.retry_of.map(|id| id.0))))
     .bind(at.map(At))
     .bind(requests.iter().map(|r| r.phase().0).collect::<Vec<_>>())
-    .bind(requests.iter().map(|r| at.map(|at| At(r.due_at(at)))).collect::<Vec<_>>())
+    .bind(some(requests.iter().map(|r| at.map(|at| At(r.due_at(at))))))
     .bind(requests.iter().map(|r| millis(r.timeout.get())).collect::<Vec<_>>())
     .bind(histories.iter().map(|(_, history)| seq(history.len())).collect::<Vec<_>>())
     .bind(requests.iter().map(|r| r.follow).collect::<Vec<_>>())
     .bind(requests.iter().map(|r| r.phase().1).collect::<Vec<_>>())
     .bind(requests.iter().map(|r| priority_column(r.priority)).collect::<Vec<_>>())
-    .bind(requests.iter().map(|r| r.concurrency.as_ref().map(|limit| limit.key.as_str())).collect::<Vec<_>>())
-    .bind(requests.iter().map(|r| r.rate.as_ref().map(|limit| limit.key.as_str())).collect::<Vec<_>>())
-    .bind(requests.iter().map(|r| at.and_then(|at| r.expires_at(at)).map(At)).collect::<Vec<_>>())
+    .bind(some(requests.iter().map(|r| r.concurrency.as_ref().map(|limit| limit.key.as_str()))))
+    .bind(some(requests.iter().map(|r| r.rate.as_ref().map(|limit| limit.key.as_str()))))
+    .bind(some(requests.iter().map(|r| at.and_then(|at| r.expires_at(at)).map(At))))
     .bind(entries().map(|(id, ..)| id).collect::<Vec<_>>())
     .bind(entries().map(|(_, seq, _)| seq).collect::<Vec<_>>())
     .bind(entries().map(|(.., what)| Json(what)).collect::<Vec<_>>())
@@ -307,30 +400,30 @@ pub(super) async fn save(
          SELECT * FROM kept",
     )
     .bind(done.iter().map(|row| row.id.0).collect::<Vec<_>>())
-    .bind(done.iter().map(|row| row.version).collect::<Vec<_>>())
+    .bind(some(done.iter().map(|row| row.version)))
     .bind(live.iter().map(|row| row.id.0).collect::<Vec<_>>())
-    .bind(live.iter().map(|row| row.version).collect::<Vec<_>>())
+    .bind(some(live.iter().map(|row| row.version)))
     .bind(phases.iter().map(|parts| parts.phase).collect::<Vec<_>>())
     .bind(phases.iter().map(|parts| parts.at).collect::<Vec<_>>())
-    .bind(phases.iter().map(|parts| parts.token).collect::<Vec<_>>())
-    .bind(phases.iter().map(|parts| parts.worker).collect::<Vec<_>>())
+    .bind(some(phases.iter().map(|parts| parts.token)))
+    .bind(some(phases.iter().map(|parts| parts.worker)))
     .bind(live.iter().map(|row| number(row.run.sends)).collect::<Vec<_>>())
     .bind(live.iter().map(|row| row.resends).collect::<Vec<_>>())
     .bind(live.iter().map(|row| number(row.run.attempt)).collect::<Vec<_>>())
     .bind(live.iter().map(|row| number(row.run.failures)).collect::<Vec<_>>())
     .bind(live.iter().map(|row| row.seq).collect::<Vec<_>>())
     .bind(live.iter().map(|row| row.follow).collect::<Vec<_>>())
-    .bind(phases.iter().map(|parts| parts.hold).collect::<Vec<_>>())
+    .bind(some(phases.iter().map(|parts| parts.hold)))
     .bind(live.iter().map(|row| row.run.doubt).collect::<Vec<_>>())
-    .bind(phases.iter().map(|parts| parts.attempt_until).collect::<Vec<_>>())
-    .bind(operations.iter().map(|operation| operation.map(|(token, _)| token)).collect::<Vec<_>>())
-    .bind(operations.iter().map(|operation| operation.and_then(|(_, notes)| notes).map(Json)).collect::<Vec<_>>())
+    .bind(some(phases.iter().map(|parts| parts.attempt_until)))
+    .bind(some(operations.iter().map(|operation| operation.map(|(token, _)| token))))
+    .bind(some(operations.iter().map(|operation| operation.and_then(|(_, notes)| notes).map(Json))))
     .bind(public.iter().map(|row| row.id.0).collect::<Vec<_>>())
     .bind(public.iter().map(|row| row.run.status.as_str()).collect::<Vec<_>>())
     .bind(public.iter().map(|row| number(row.run.attempt)).collect::<Vec<_>>())
-    .bind(public.iter().map(|row| row.error.as_ref().map(|e| e.code.as_str())).collect::<Vec<_>>())
-    .bind(public.iter().map(|row| row.error.as_ref().map(|e| e.message.as_str())).collect::<Vec<_>>())
-    .bind(public.iter().map(|row| row.output.as_ref().map(Json)).collect::<Vec<_>>())
+    .bind(some(public.iter().map(|row| row.error.as_ref().map(|e| e.code.as_str()))))
+    .bind(some(public.iter().map(|row| row.error.as_ref().map(|e| e.message.as_str()))))
+    .bind(some(public.iter().map(|row| row.output.as_ref().map(Json))))
     .bind(public.iter().map(|row| Status::is_terminal(row.run.status)).collect::<Vec<_>>())
     .bind(at.map(At))
     .bind(events().map(|(id, ..)| id).collect::<Vec<_>>())
@@ -339,7 +432,7 @@ pub(super) async fn save(
     .bind(worker)
     .bind(looked().map(|(id, ..)| id).collect::<Vec<_>>())
     .bind(looked().map(|(_, version, _)| version).collect::<Vec<_>>())
-    .bind(public.iter().map(|row| row.took.map(millis)).collect::<Vec<_>>())
+    .bind(some(public.iter().map(|row| row.took.map(millis))))
     .bind(all_are_locked)
     .bind(looked().map(|(.., token)| token).collect::<Vec<_>>())
     .fetch_all(database)
@@ -361,31 +454,21 @@ impl PgTx {
         Ok(())
     }
 
-    async fn lock_due(&mut self, shares: &[Share]) -> Result<Vec<Locked>> {
-        let rows: Vec<LockedRow> = sqlx::query_as(concat!(
-            locked_columns!(),
-            "FROM unnest($1::smallint[], $2::text[], $3::text[], $4::timestamptz[], $5::uuid[], $6::bigint[])
-                  AS l (priority, queue, namespace, after_at, after_id, most)
-             CROSS JOIN LATERAL
-                  (SELECT * FROM deliveries x
-                   WHERE x.phase = 'due' AND x.priority = l.priority AND x.queue = l.queue
-                         AND x.namespace = l.namespace AND x.phase_at <= $7
-                         AND (x.phase_at, x.id) > (l.after_at, l.after_id)
-                   ORDER BY x.phase_at, x.id LIMIT l.most FOR UPDATE SKIP LOCKED) AS d
-             CROSS JOIN LATERAL (SELECT * FROM work_requests x WHERE x.id = d.id OFFSET 0) AS w
-             ORDER BY d.phase_at, d.id",
-        ))
-        .bind(shares.iter().map(|share| priority_column(share.lane.route.priority)).collect::<Vec<_>>())
-        .bind(shares.iter().map(|share| share.lane.route.queue.as_str()).collect::<Vec<_>>())
-        .bind(shares.iter().map(|share| share.lane.namespace.as_str()).collect::<Vec<_>>())
-        .bind(shares.iter().map(|share| At(share.after.0)).collect::<Vec<_>>())
-        .bind(shares.iter().map(|share| share.after.1).collect::<Vec<_>>())
-        .bind(shares.iter().map(|share| share.most).collect::<Vec<_>>())
-        .bind(At(self.now))
-        .fetch_all(&mut *self.tx)
-        .await
-        .map_err(step("lock work requests"))?;
-        all(rows)
+    async fn due_in_lanes<T>(&mut self, query: &'static str, shares: &[Share]) -> Result<Vec<T>>
+    where
+        T: for<'r> sqlx::FromRow<'r, sqlx::postgres::PgRow> + Send + Unpin,
+    {
+        sqlx::query_as(query)
+            .bind(shares.iter().map(|share| priority_column(share.lane.route.priority)).collect::<Vec<_>>())
+            .bind(shares.iter().map(|share| share.lane.route.queue.as_str()).collect::<Vec<_>>())
+            .bind(shares.iter().map(|share| share.lane.namespace.as_str()).collect::<Vec<_>>())
+            .bind(shares.iter().map(|share| At(share.after.0)).collect::<Vec<_>>())
+            .bind(shares.iter().map(|share| share.after.1.0).collect::<Vec<_>>())
+            .bind(shares.iter().map(|share| share.most).collect::<Vec<_>>())
+            .bind(At(self.now))
+            .fetch_all(&mut *self.tx)
+            .await
+            .map_err(step("look for due runs"))
     }
 
     /// Locks the unended runs of these schedules, and answers them.

@@ -50,6 +50,39 @@ macro_rules! impl_plain {
                 Ok(purged.rows_affected())
             }
 
+            async fn hold_backlog(&mut self, holder: Uuid, ttl: std::time::Duration) -> Result<bool> {
+                let ttl = jiff::SignedDuration::try_from(ttl).unwrap_or(jiff::SignedDuration::MAX);
+                let held = sqlx::query(
+                    "UPDATE backlog SET holder = $1, held_until = $3
+                     WHERE holder = $1 OR holder IS NULL OR held_until <= $2",
+                )
+                .bind(holder)
+                .bind(At(self.now))
+                .bind(At(self.now.saturating_add(ttl).unwrap_or(Timestamp::MAX)))
+                .execute(&mut *self.tx)
+                .await
+                .map_err(step("hold the backlog"))?;
+                Ok(held.rows_affected() == 1)
+            }
+
+            async fn leave_backlog(&mut self, holder: Uuid) -> Result<()> {
+                sqlx::query("UPDATE backlog SET holder = NULL WHERE holder = $1")
+                    .bind(holder)
+                    .execute(&mut *self.tx)
+                    .await
+                    .map_err(step("leave the backlog"))?;
+                Ok(())
+            }
+
+            async fn is_backlog_held(&mut self, besides: Uuid) -> Result<bool> {
+                sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM backlog WHERE holder <> $1 AND held_until > $2)")
+                    .bind(besides)
+                    .bind(At(self.now))
+                    .fetch_one(&mut *self.tx)
+                    .await
+                    .map_err(step("look who holds the backlog"))
+            }
+
             async fn due_lanes(&mut self) -> Result<Vec<Lane>> {
                 let rows: Vec<(i16, String, String)> = sqlx::query_as(concat!(
                     $crate::store::reads::due_lanes!(),

@@ -210,28 +210,26 @@ macro_rules! impl_read_runs {
                 job: &str,
                 sample: i64,
                 among: i64,
+                now: Timestamp,
             ) -> Result<Vec<Took>> {
-                // Behind a backlog none of the newest has ended: those before the oldest that workers have or may take have.
-                let before_all =
-                    "AND id < (SELECT id FROM deliveries WHERE phase IN ('sent', 'leased') ORDER BY id LIMIT 1) ";
-                for before in ["", before_all] {
-                    let took: Vec<(At, At, Option<i64>)> = sqlx::QueryBuilder::<$db>::new(
+                for is_behind_backlog in [false, true] {
+                    let mut query = sqlx::QueryBuilder::<$db>::new(
                         "SELECT started_at, finished_at, took_ms
                          FROM (SELECT id, status, started_at, finished_at, took_ms FROM work_requests WHERE namespace = ",
-                    )
-                    .push_bind(namespace)
-                    .push(" AND job = ")
-                    .push_bind(job)
-                    .push(" ")
-                    .push(before)
-                    .push("ORDER BY id DESC LIMIT ")
-                    .push_bind(among)
-                    .push(") AS last WHERE status = 'SUCCEEDED' ORDER BY id DESC LIMIT ")
-                    .push_bind(sample)
-                    .build_query_as()
-                    .fetch_all(&self.read)
-                    .await
-                    .map_err(step("read how long runs took"))?;
+                    );
+                    query.push_bind(namespace).push(" AND job = ").push_bind(job);
+                    if is_behind_backlog {
+                        // None of the newest has ended: those before the oldest that workers have or may take have.
+                        query.push(
+                            " AND id < (SELECT id FROM deliveries
+                                        WHERE phase IN ('sent', 'leased') OR phase = 'due' AND phase_at <= ",
+                        );
+                        query.push_bind(At(now)).push(" ORDER BY id LIMIT 1)");
+                    }
+                    query.push(" ORDER BY id DESC LIMIT ").push_bind(among);
+                    query.push(") AS last WHERE status = 'SUCCEEDED' ORDER BY id DESC LIMIT ").push_bind(sample);
+                    let took = query.build_query_as().fetch_all(&self.read).await;
+                    let took: Vec<(At, At, Option<i64>)> = took.map_err(step("read how long runs took"))?;
                     if !took.is_empty() {
                         let took = took.into_iter().map(|(start, end, took)| Took {
                             whole: end.0.duration_since(start.0).unsigned_abs(),

@@ -1,14 +1,17 @@
 //! Rows of delivery: workers, leases, limits, markers, queues.
 
+use jiff::Timestamp;
 use serde_json::Value;
 use sqlx::FromRow;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::{At, count, malformed, priority};
+use super::{At, count, fire_ref, malformed, priority};
 use crate::broker::Route;
 use crate::duration::HumanDuration;
 use crate::state::Status;
+use crate::store::backlog::Seen;
+use crate::store::dispatch::Outgoing;
 use crate::store::leases::HeldLease;
 use crate::store::limits::LimitRow;
 use crate::store::markers::Marker;
@@ -16,6 +19,7 @@ use crate::store::reports::LateReport;
 use crate::store::requests::QueueDepth;
 use crate::store::workers::{NewWorker, Worker};
 use crate::store::{Result, StoreError};
+use crate::trigger::{Trigger, UNMARKED};
 use crate::work_request::WorkRequestId;
 
 pub(super) fn millis(what: &'static str, value: i64) -> Result<HumanDuration> {
@@ -157,5 +161,44 @@ impl TryFrom<MarkerRow> for Marker {
     fn try_from(row: MarkerRow) -> Result<Self> {
         let route = Route { queue: row.queue, priority: priority(row.priority)? };
         Ok(Self { id: row.id, route, sent_at: row.sent_at.0, back_at: row.back_at.map(|at| at.0) })
+    }
+}
+
+/// What is to be known of a due run to publish its first trigger.
+#[derive(FromRow)]
+pub(crate) struct SeenRow {
+    id: Uuid,
+    namespace: String,
+    queue: String,
+    priority: i16,
+    phase_at: At,
+    sends: i32,
+    is_limited: bool,
+    expires_at: Option<At>,
+    job: String,
+    schedule: Option<String>,
+    due_at: Option<At>,
+    origin: Option<String>,
+}
+
+impl SeenRow {
+    /// As it is at `now`.
+    pub(crate) fn seen(self, now: Timestamp) -> Result<Seen> {
+        let has_expired = self.expires_at.is_some_and(|at| at.0 <= now);
+        Ok(Seen {
+            is_free: self.sends == 0 && !self.is_limited && !has_expired,
+            outgoing: Outgoing {
+                route: Route { queue: self.queue, priority: priority(self.priority)? },
+                trigger: Trigger {
+                    v: UNMARKED,
+                    id: WorkRequestId(self.id),
+                    n: 1,
+                    namespace: self.namespace,
+                    job: self.job,
+                },
+                due_at: self.phase_at.0,
+                fire: fire_ref(self.schedule, self.due_at, self.origin.as_deref())?,
+            },
+        })
     }
 }

@@ -7,8 +7,9 @@ use async_trait::async_trait;
 use super::SqliteTx;
 use crate::state::Hold;
 use crate::store::accept::NewWorkRequest;
+use crate::store::backlog::Seen;
 use crate::store::database::{Runs, Which};
-use crate::store::fair::Share;
+use crate::store::fair::{Position, Share};
 use crate::store::reads::LOCKED;
 use crate::store::reads::prelude::*;
 use crate::store::reports::Progress;
@@ -23,7 +24,7 @@ impl Runs for SqliteTx {
         // The transaction is the only writer, so that reading is locking.
         let mut rows: Vec<LockedRow> = Vec::new();
         match which {
-            Which::Ids(ids) => {
+            Which::Ids(ids) | Which::Free(ids) => {
                 for id in ids {
                     let mut query = sqlx::QueryBuilder::<sqlx::Sqlite>::new(LOCKED);
                     query.push("WHERE d.id = ").push_bind(id);
@@ -95,6 +96,19 @@ impl Runs for SqliteTx {
             }
         }
         all(rows)
+    }
+
+    async fn see(&mut self, _: &[Share]) -> Result<Vec<Seen>> {
+        // Nobody holds a backlog here: there is one process, in which a mark costs no way to a server.
+        Ok(Vec::new())
+    }
+
+    async fn due_until(&mut self, _: &[(&Lane, Position)]) -> Result<Vec<(usize, WorkRequestId)>> {
+        Ok(Vec::new())
+    }
+
+    async fn count_due_until(&mut self, _: &[(&Lane, Position)]) -> Result<i64> {
+        Ok(0)
     }
 
     async fn save(&mut self, rows: &[&Locked]) -> Result<()> {
