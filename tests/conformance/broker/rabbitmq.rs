@@ -20,7 +20,7 @@ async fn what_is_no_trigger_is_kept_for_people() {
     let node = RabbitMq::start().await.unwrap();
     let (broker, [queue]) = World::new(&node.url()).with_queues().await;
     let (_connection, raw) = raw_channel(&node).await;
-    let newer = br#"{"v":3,"strange":true}"#;
+    let newer = br#"{"v":99,"strange":true}"#;
     for body in [b"\xff\x00".as_slice(), newer, b"", &trigger(7).encode()] {
         raw_publish(&raw, &queue, body).await;
     }
