@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use reveille_shared::broker::Route;
-use reveille_shared::store::{Lane, Marker, Outgoing, Position, Seeing, Store, StoreError, Taken};
+use reveille_shared::store::{DueLane, Lane, Marker, Outgoing, Position, Seeing, Store, StoreError, Taken};
 use reveille_shared::telemetry::chain;
 use reveille_shared::work_request::WorkRequestId;
 use tokio::time::Instant;
@@ -22,12 +22,14 @@ use crate::bundle::Bundles;
 const TTL: Duration = Duration::from_secs(3);
 /// How often that is renewed.
 const RENEWED: Duration = Duration::from_millis(500);
-/// How often a line is gone through …
-const GONE_THROUGH: Duration = Duration::from_secs(2);
-/// … that has no more than so many out, or if it all may be over:
-const FEW: usize = 256;
-/// … so often.
-const SOON: Duration = Duration::from_millis(250);
+/// How often a line is gone through, at least …
+const SELDOM: Duration = Duration::from_secs(2);
+/// … and at most …
+const OFTEN: Duration = Duration::from_millis(250);
+/// … later by so much for each one that is out: that is many times what it costs.
+const PAUSE_EACH: Duration = Duration::from_micros(100);
+/// How old what is known of the lanes may be: to find them means to pass over whatever was claimed lately.
+const LANES_KNOWN: Duration = Duration::from_millis(100);
 /// What is still out so long after it was worth it is marked, so that nobody has to remember it.
 const REMEMBERED: Duration = Duration::from_secs(2);
 
@@ -40,6 +42,10 @@ pub(crate) struct Backlog {
 
 struct Held {
     lines: HashMap<Lane, Line>,
+    /// Where something was due …
+    lanes: Vec<DueLane>,
+    /// … at that time.
+    found: Option<Instant>,
     renewed: Instant,
     /// More waits than was seen the last time.
     has_more: bool,
@@ -77,7 +83,14 @@ impl Backlog {
         match begun.await {
             Ok(true) => {
                 let renewed = Instant::now();
-                self.held = Some(Held { lines: HashMap::new(), renewed, has_more: true, idle: None });
+                self.held = Some(Held {
+                    lines: HashMap::new(),
+                    lanes: Vec::new(),
+                    found: None,
+                    renewed,
+                    has_more: true,
+                    idle: None,
+                });
             }
             Ok(false) => {}
             Err(error) => tracing::debug!(error = chain(&error), "can't hold the backlog; it goes out marked"),
@@ -123,8 +136,9 @@ impl Backlog {
         }
         // The rest of them is passed over the next time too.
         to_mark.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        held.find_lanes(store).await?;
         let until = |lane: &Lane| held.lines.get(lane).map(|line| line.until);
-        let seeing = store.see_due(limit, room, &until).await?;
+        let seeing = store.see_due(&held.lanes, limit, room, &until).await?;
         let held_back = seeing.held_back;
         held.has_more = held_back || i64::try_from(seeing.due.len()).is_ok_and(|seen| seen >= limit);
         let free = seeing.due.iter().filter(|seen| seen.is_free).map(|seen| &seen.outgoing);
@@ -149,7 +163,7 @@ impl Backlog {
             return Ok(None);
         }
         let mut outgoing = store.take_due_among(&some.iter().copied().collect::<Vec<_>>(), limit).await?;
-        held.lines.values_mut().for_each(|line| line.out.retain(|id, _| !some.contains(id)));
+        held.forget(&some);
         // A further one is that of a run whose first trigger the broker did not take.
         outgoing.retain(|sent| sent.trigger.n > 1 || !some.contains(&sent.trigger.id));
         self.held = Some(held);
@@ -196,9 +210,7 @@ impl Backlog {
             return Ok(Vec::new());
         }
         let resent = store.resend_unmarked(lost.iter().copied()).await?;
-        for line in held.lines.values_mut() {
-            line.out.retain(|id, _| !lost.contains(id));
-        }
+        held.forget(&lost);
         Ok(resent)
     }
 
@@ -217,10 +229,19 @@ impl Backlog {
 }
 
 impl Held {
+    /// Looks where something is due, unless that is known.
+    async fn find_lanes(&mut self, store: &Store) -> Result<(), StoreError> {
+        if self.found.is_none_or(|found| found.elapsed() >= LANES_KNOWN) {
+            self.lanes = store.due_lanes().await?;
+            self.found = Some(Instant::now());
+        }
+        Ok(())
+    }
+
     /// Forgets what was claimed, in lines whose turn it is. Answers what is due in them and was passed over.
     async fn go_through(&mut self, store: &Store) -> Result<Vec<WorkRequestId>, StoreError> {
-        let is_idle = self.idle.is_some();
-        let every = |line: &Line| if is_idle || line.out.len() <= FEW { SOON } else { GONE_THROUGH };
+        let each = |line: &Line| PAUSE_EACH.saturating_mul(u32::try_from(line.out.len()).unwrap_or(u32::MAX));
+        let every = |line: &Line| OFTEN.saturating_add(each(line)).min(SELDOM);
         let mut lines: Vec<_> =
             self.lines.iter_mut().filter(|(_, line)| line.gone_through.elapsed() >= every(line)).collect();
         let asked: Vec<_> = lines.iter().map(|(lane, line)| (*lane, line.until)).collect();
@@ -239,6 +260,11 @@ impl Held {
             lines.iter().zip(&due).filter(|(_, due)| due.is_empty()).map(|((lane, _), _)| (*lane).clone()).collect();
         self.lines.retain(|lane, _| !over.contains(lane));
         Ok(passed_over)
+    }
+
+    /// Of these others know now that they are out.
+    fn forget(&mut self, marked: &HashSet<WorkRequestId>) {
+        self.lines.values_mut().for_each(|line| line.out.retain(|id, _| !marked.contains(id)));
     }
 
     /// Notes what was seen. Answers what goes out unmarked, and what is to be marked.

@@ -33,6 +33,16 @@ pub(crate) async fn end_to_end(database: &str, runs: usize) -> Result<f64> {
         store.accept_all(&requests).await?;
         ids.extend(requests.iter().map(|request| request.id.0));
     }
+    // To count what is left reads all of it: not before the last one has ended.
+    eventually("the last run to end", Duration::from_secs(300), async || {
+        let is_open: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM deliveries WHERE id = $1)")
+            .bind(ids.last())
+            .fetch_one(&mut watcher)
+            .await
+            .map_err(|error| error.to_string())?;
+        if is_open { Err("it has not ended".into()) } else { Ok(()) }
+    })
+    .await?;
     eventually("all runs to end", Duration::from_secs(300), async || {
         let open: i64 = sqlx::query_scalar("SELECT (SELECT count(*) FROM deliveries) + (SELECT count(*) FROM outbox)")
             .fetch_one(&mut watcher)

@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::fair::{self, InLane, Lane, Position};
+use super::fair::{self, DueLane, InLane, Lane, LaneKey, Position};
 use super::transition::Batch;
 use super::{Kind, Outgoing, Result, Store};
 use crate::broker::Route;
@@ -52,8 +52,9 @@ impl Seen {
 }
 
 impl InLane for Seen {
-    fn lane(&self) -> Lane {
-        self.lane()
+    fn key(&self) -> LaneKey<'_> {
+        let Outgoing { route, trigger, .. } = &self.outgoing;
+        (route.priority, &route.queue, &trigger.namespace)
     }
 
     fn position(&self) -> Position {
@@ -87,19 +88,27 @@ impl Store {
         crash::around(Commit::LeaveBacklog, tx.commit()).await
     }
 
-    /// Up to `limit` runs that are due, behind a position in each lane, and on each route no more than there is room for.
+    /// Where something is due, now or later.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Query`].
+    pub async fn due_lanes(&self) -> Result<Vec<DueLane>> {
+        self.db.due_lanes().await
+    }
+
+    /// Up to `limit` runs that are due in these lanes, behind a position in each, and on each route no more than there is room for.
     ///
     /// # Errors
     /// [`super::StoreError::Query`].
     pub async fn see_due(
         &self,
+        lanes: &[DueLane],
         limit: i64,
         room: &(dyn Fn(&Route) -> i64 + Send + Sync),
         behind: &(dyn Fn(&Lane) -> Option<Position> + Send + Sync),
     ) -> Result<Seeing> {
-        let mut tx = self.begin().await?;
-        let at = tx.now();
-        let (due, held_back) = fair::see_due(&mut *tx, limit, room, behind).await?;
+        let at = self.now().await?;
+        let (due, held_back) = fair::see_due(&*self.db, lanes, at, limit, room, behind).await?;
         Ok(Seeing { due, held_back, at })
     }
 
@@ -108,7 +117,7 @@ impl Store {
     /// # Errors
     /// [`super::StoreError::Query`].
     pub async fn due_until(&self, lines: &[(&Lane, Position)]) -> Result<Vec<(usize, WorkRequestId)>> {
-        if lines.is_empty() { Ok(Vec::new()) } else { self.begin().await?.due_until(lines).await }
+        if lines.is_empty() { Ok(Vec::new()) } else { self.db.due_until(lines).await }
     }
 
     /// How many these are.
@@ -116,7 +125,7 @@ impl Store {
     /// # Errors
     /// [`super::StoreError::Query`].
     pub async fn count_due_until(&self, lines: &[(&Lane, Position)]) -> Result<i64> {
-        if lines.is_empty() { Ok(0) } else { self.begin().await?.count_due_until(lines).await }
+        if lines.is_empty() { Ok(0) } else { self.db.count_due_until(lines).await }
     }
 
     /// Marks first triggers that were lost as sent again, those that nobody has claimed. They are to be published after this

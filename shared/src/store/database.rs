@@ -21,7 +21,7 @@ use super::changes::{Change, DefinitionKind, NamedChange, RecordedChange};
 use super::definitions::{InForce, Versioned};
 use super::events_in::{RefusedRecord, SeenKey};
 use super::external::ExternalRow;
-use super::fair::{Lane, Position, Share};
+use super::fair::{DueLane, Lane, Position, Share};
 use super::fan_outs::{FanOut, InputChunk, NewFanOut, OpenFanOut, UnfinishedChild};
 use super::fires::{CursorMove, Fire};
 use super::follow::EndedRun;
@@ -34,7 +34,7 @@ use super::reports::{LateReport, Progress, Report};
 use super::requests::{ListFilter, QueueDepth, Standing};
 use super::rows::{Claimable, InOutbox};
 use super::schedules::{ScheduleKey, ScheduleRow};
-use super::transition::{Locked, Looked};
+use super::transition::{Locked, Looked, RowVersion};
 use super::waits::{Took, WaitFacts};
 use super::workers::{NewWorker, Worker};
 use super::{Hint, Kind, Result};
@@ -49,7 +49,7 @@ pub(crate) use self::keys::{Keys, ReadKeys};
 pub(crate) use self::webhooks::{Deliveries, ReadWebhooks, Webhooks};
 
 /// The runs that were replaced, and the new version of each that goes on.
-pub(crate) type Replaced = HashMap<Uuid, Option<i64>>;
+pub(crate) type Replaced = HashMap<Uuid, Option<RowVersion>>;
 
 /// The way to write, and what else differs.
 #[async_trait]
@@ -71,6 +71,19 @@ pub(crate) trait Database:
     /// Inserts work requests that are [`NewWorkRequest::is_plain`], in a transaction of their own; answers when they were accepted.
     /// `None` if an id's clock and the database's are too far apart, and from a database that gains nothing by it.
     async fn accept(&self, requests: &[NewWorkRequest]) -> Result<Option<Timestamp>>;
+    /// The same runs as [`Which::Due`] at `now`, and none is locked; also such as others have locked. Here and below: nothing in a
+    /// database where nobody holds a backlog.
+    async fn see(&self, _shares: &[Share], _now: Timestamp) -> Result<Vec<Seen>> {
+        Ok(Vec::new())
+    }
+    /// What is due in lanes, up to a position in each: of which of them, and which run; in any order.
+    async fn due_until(&self, _lines: &[(&Lane, Position)]) -> Result<Vec<(usize, WorkRequestId)>> {
+        Ok(Vec::new())
+    }
+    /// How many these are.
+    async fn count_due_until(&self, _lines: &[(&Lane, Position)]) -> Result<i64> {
+        Ok(0)
+    }
     /// What workers are told of these work requests, those that there are, in any order. It never changes.
     async fn claimable(&self, ids: &[Uuid]) -> Result<Vec<Claimable>>;
     /// Transactions that have written to histories and whose commits may not be visible yet, by their names.
@@ -126,6 +139,7 @@ pub(crate) type TakenKey = (BTreeMap<String, String>, String);
 #[async_trait]
 pub(crate) trait ReadRuns {
     async fn next_due(&self) -> Result<Option<Timestamp>>;
+    async fn due_lanes(&self) -> Result<Vec<DueLane>>;
     /// Of each namespace how many runs wait for their first start.
     async fn queued(&self) -> Result<Vec<(String, i64)>>;
     /// How many triggers are sent on this route and not claimed.
@@ -228,12 +242,6 @@ pub(crate) trait Tx:
 #[async_trait]
 pub(crate) trait Runs {
     async fn lock(&mut self, which: Which<'_>) -> Result<Vec<Locked>>;
-    /// The same runs as [`Which::Due`], and none is locked; also such as others have locked.
-    async fn see(&mut self, shares: &[Share]) -> Result<Vec<Seen>>;
-    /// What is due in lanes, up to a position in each: of which of them, and which run; in any order.
-    async fn due_until(&mut self, lines: &[(&Lane, Position)]) -> Result<Vec<(usize, WorkRequestId)>>;
-    /// How many these are.
-    async fn count_due_until(&mut self, lines: &[(&Lane, Position)]) -> Result<i64>;
     /// Keeps the rows' new state and events.
     async fn save(&mut self, rows: &[&Locked]) -> Result<()>;
     async fn insert_requests(&mut self, requests: &[NewWorkRequest]) -> Result<()>;
@@ -413,8 +421,6 @@ pub(crate) trait Plain {
     async fn leave_backlog(&mut self, holder: Uuid) -> Result<()>;
     /// Whether another dispatcher than this one has the backlog.
     async fn is_backlog_held(&mut self, besides: Uuid) -> Result<bool>;
-    /// Where something is due by now.
-    async fn due_lanes(&mut self) -> Result<Vec<Lane>>;
     /// The limits that are to be woken by now.
     async fn limits_to_wake(&mut self, limit: i64) -> Result<Vec<String>>;
     /// Marks all limits to be woken now for which runs are held and that are not to be woken at any time.

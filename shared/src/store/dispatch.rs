@@ -105,12 +105,13 @@ impl Store {
         room: &(dyn Fn(&Route) -> i64 + Send + Sync),
         dispatcher: Uuid,
     ) -> Result<Taken> {
+        let lanes = self.db.due_lanes().await?;
         let mut tx = self.begin().await?;
         let (mut elsewhere, mut rows, mut held_back) = (Vec::new(), Vec::new(), false);
         if tx.is_backlog_held(dispatcher).await? {
-            elsewhere = tx.due_lanes().await?.into_iter().map(|lane| lane.route).collect();
+            elsewhere = fair::due_by(&lanes, tx.now()).map(|lane| lane.route.clone()).collect();
         } else {
-            (rows, held_back) = fair::lock_due(&mut *tx, limit, room).await?;
+            (rows, held_back) = fair::lock_due(&mut *tx, &lanes, limit, room).await?;
         }
         Ok(Taken { outgoing: self.send(tx, rows, limit).await?, held_back, elsewhere })
     }

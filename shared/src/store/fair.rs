@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::Result;
 use super::backlog::Seen;
-use super::database::{Tx, Which};
+use super::database::{Database, Tx, Which};
 use super::transition::Locked;
 use crate::broker::Route;
 use crate::definition::Priority;
@@ -26,6 +26,12 @@ pub struct Lane {
     /// The tenant.
     pub namespace: String,
 }
+
+/// Where one begins that nobody has taken yet: when its first run is due.
+pub type DueLane = (Lane, Timestamp);
+
+/// A lane, as what waits in it names it.
+pub(crate) type LaneKey<'a> = (Priority, &'a str, &'a str);
 
 /// A run's position in its lane: when it is due, and its id.
 pub type Position = (Timestamp, WorkRequestId);
@@ -51,13 +57,25 @@ pub(crate) type Behind<'a> = dyn Fn(&Lane) -> Option<Position> + Send + Sync + '
 
 /// What waits in a lane.
 pub(crate) trait InLane {
-    fn lane(&self) -> Lane;
+    fn key(&self) -> LaneKey<'_>;
     fn position(&self) -> Position;
 }
 
-/// Locks up to `limit` due runs, in the order in which they go out. Says whether some have to wait for room on their route.
-pub(crate) async fn lock_due(tx: &mut dyn Tx, limit: i64, room: &Room<'_>) -> Result<(Vec<Locked>, bool)> {
-    let mut turns = Turns::new(tx.due_lanes().await?, limit, room, &|_| None);
+impl Lane {
+    fn key(&self) -> LaneKey<'_> {
+        (self.route.priority, &self.route.queue, &self.namespace)
+    }
+}
+
+/// Locks up to `limit` runs that are due in these lanes, in the order in which they go out. Says whether some have to wait for room on
+/// their route.
+pub(crate) async fn lock_due(
+    tx: &mut dyn Tx,
+    lanes: &[DueLane],
+    limit: i64,
+    room: &Room<'_>,
+) -> Result<(Vec<Locked>, bool)> {
+    let mut turns = Turns::new(due_by(lanes, tx.now()), limit, room, &|_| None);
     while let Some(shares) = turns.next() {
         let rows = tx.lock(Which::Due { shares: &shares }).await?;
         turns.took(&shares, rows);
@@ -65,19 +83,27 @@ pub(crate) async fn lock_due(tx: &mut dyn Tx, limit: i64, room: &Room<'_>) -> Re
     Ok(turns.end())
 }
 
-/// Reads up to `limit` due runs behind a position in each lane, in the same order and with the same answer, and locks none.
+/// Reads up to `limit` runs that are due at `now` behind a position in each lane, in the same order and with the same answer, and locks
+/// none.
 pub(crate) async fn see_due(
-    tx: &mut dyn Tx,
+    db: &dyn Database,
+    lanes: &[DueLane],
+    now: Timestamp,
     limit: i64,
     room: &Room<'_>,
     behind: &Behind<'_>,
 ) -> Result<(Vec<Seen>, bool)> {
-    let mut turns = Turns::new(tx.due_lanes().await?, limit, room, behind);
+    let mut turns = Turns::new(due_by(lanes, now), limit, room, behind);
     while let Some(shares) = turns.next() {
-        let rows = tx.see(&shares).await?;
+        let rows = db.see(&shares, now).await?;
         turns.took(&shares, rows);
     }
     Ok(turns.end())
+}
+
+/// The lanes in which something is due by `now`.
+pub(crate) fn due_by(lanes: &[DueLane], now: Timestamp) -> impl Iterator<Item = &Lane> + Clone {
+    lanes.iter().filter(move |(_, at)| *at <= now).map(|(lane, _)| lane)
 }
 
 struct Turns<T> {
@@ -97,10 +123,16 @@ struct Progress {
 }
 
 impl<T: InLane> Turns<T> {
-    fn new(lanes: Vec<Lane>, limit: i64, room: &Room<'_>, behind: &Behind<'_>) -> Self {
-        let room = lanes.iter().map(|lane| (lane.route.clone(), room(&lane.route).max(0))).collect();
-        let begin = |lane: Lane| Progress { after: behind(&lane).unwrap_or(BEGIN), lane, taken: 0, dry: false };
-        let lanes = lanes.into_iter().map(begin).collect();
+    fn new<'a>(
+        lanes: impl Iterator<Item = &'a Lane> + Clone,
+        limit: i64,
+        room: &Room<'_>,
+        behind: &Behind<'_>,
+    ) -> Self {
+        let room = lanes.clone().map(|lane| (lane.route.clone(), room(&lane.route).max(0))).collect();
+        let begin =
+            |lane: &Lane| Progress { after: behind(lane).unwrap_or(BEGIN), lane: lane.clone(), taken: 0, dry: false };
+        let lanes = lanes.map(begin).collect();
         Self { lanes, room, left: limit, rows: Vec::new() }
     }
 
@@ -137,19 +169,21 @@ impl<T: InLane> Turns<T> {
 
     /// Rows of a lane come in its order.
     fn took(&mut self, shares: &[Share], rows: Vec<T>) {
-        let mut places: HashMap<Lane, usize> =
-            self.lanes.iter().enumerate().map(|(place, progress)| (progress.lane.clone(), place)).collect();
+        let places: HashMap<_, _> =
+            self.lanes.iter().enumerate().map(|(place, progress)| (progress.lane.key(), place)).collect();
+        let of_rows: Vec<_> = rows.iter().map(|row| places.get(&row.key()).copied()).collect();
+        let of_shares: Vec<_> = shares.iter().map(|share| places.get(&share.lane.key()).copied()).collect();
         let mut got: HashMap<usize, i64> = HashMap::new();
-        for row in rows {
-            let Some(&place) = places.get(&row.lane()) else { continue };
+        for (row, place) in rows.into_iter().zip(of_rows) {
+            let Some(place) = place else { continue };
             let progress = &mut self.lanes[place];
             progress.after = row.position();
             self.rows.push((progress.taken, row));
             progress.taken += 1;
             *got.entry(place).or_default() += 1;
         }
-        for share in shares {
-            let Some(place) = places.remove(&share.lane) else { continue };
+        for (share, place) in shares.iter().zip(of_shares) {
+            let Some(place) = place else { continue };
             let got = got.get(&place).copied().unwrap_or(0);
             self.lanes[place].dry = got < share.most;
             self.left -= got;
@@ -163,7 +197,7 @@ impl<T: InLane> Turns<T> {
     fn end(mut self) -> (Vec<T>, bool) {
         let is_held_back = |progress: &Progress| !progress.dry && self.room[&progress.lane.route] <= 0;
         let held_back = self.lanes.iter().any(is_held_back);
-        self.rows.sort_by_cached_key(|(turn, row)| (row.lane().route.priority, *turn, row.position()));
+        self.rows.sort_by_key(|(turn, row)| (row.key().0, *turn, row.position()));
         (self.rows.into_iter().map(|(_, row)| row).collect(), held_back)
     }
 }
@@ -174,9 +208,8 @@ fn rounded_up(of: i64, among: i64) -> i64 {
 }
 
 impl InLane for Locked {
-    fn lane(&self) -> Lane {
-        let route = Route { queue: self.queue.clone(), priority: self.priority };
-        Lane { route, namespace: self.namespace.clone() }
+    fn key(&self) -> LaneKey<'_> {
+        (self.priority, &self.queue, &self.namespace)
     }
 
     fn position(&self) -> Position {

@@ -145,14 +145,15 @@ impl Store {
             is_plain.then(|| open(&mut batch, worker, claim, None, &mut hints))
         };
         let opened: Vec<_> = claims.iter().map(open_plain).collect();
-        let kept = batch.replace(&*self.db, Commit::ClaimUnlocked, Some(batch.now), Some(worker)).await?;
+        let mut kept = batch.replace(&*self.db, Commit::ClaimUnlocked, Some(batch.now), Some(worker)).await?;
         hints.give(self);
         let answer = |(claim, opened): (&Claim, Option<std::result::Result<(), Refusal>>)| {
             let is_kept = kept.contains_key(&claim.id.0);
             match opened? {
                 Ok(()) if is_kept => {
                     let replaced = |version| batch.get(claim.id).map(|row| Arc::new(row.replaced(version)));
-                    let known = Known(kept.get(&claim.id.0).copied().flatten().and_then(replaced));
+                    // Of a claim that comes twice one answer is enough to know it by.
+                    let known = Known(kept.get_mut(&claim.id.0).and_then(Option::take).and_then(replaced));
                     granted(&batch, &facts, *claim).map(|claimed| Ok(Claimed { known, ..claimed }))
                 }
                 Err(refusal) if is_kept || batch.get(claim.id).is_none_or(|row| !row.dirty) => Some(Err(refusal)),

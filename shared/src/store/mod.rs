@@ -78,7 +78,7 @@ pub use self::definitions::{Applied, ChangeSet, InForce, Versioned};
 pub use self::dispatch::{Outgoing, Taken};
 pub use self::events_in::{EventVerdict, Incoming, RefusedRecord, Via};
 pub use self::external::{ExternalClaim, ExternalLease, Heartbeat, external_worker};
-pub use self::fair::{Lane, Position};
+pub use self::fair::{DueLane, Lane, Position};
 pub use self::fan_outs::{Births, Born, FanOut, InputChunk, NewFanOut, OpenFanOut, STAGED, UnfinishedChild};
 pub use self::feed::{Feed, FeedEntry, FeedPart};
 pub use self::fires::{

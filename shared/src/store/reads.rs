@@ -222,7 +222,7 @@ pub(crate) mod prelude {
     pub(crate) use super::super::definitions::{InForce, Versioned};
     pub(crate) use super::super::events_in::{RefusedRecord, SeenKey};
     pub(crate) use super::super::external::ExternalRow;
-    pub(crate) use super::super::fair::Lane;
+    pub(crate) use super::super::fair::{DueLane, Lane};
     pub(crate) use super::super::fan_outs::{FanOut, InputChunk, NewFanOut, OpenFanOut, UnfinishedChild};
     pub(crate) use super::super::feed::FeedPage;
     pub(crate) use super::super::fires::Fire;

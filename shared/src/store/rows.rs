@@ -21,7 +21,7 @@ use sqlx::{Decode, Encode, FromRow, Postgres, Sqlite, Type};
 use uuid::Uuid;
 
 use super::outbox::Untold;
-use super::transition::{Locked, Looked};
+use super::transition::{Locked, Looked, RowVersion};
 use super::{Result, StoreError};
 use crate::definition::Priority;
 use crate::state::{Hold, Lease, Operation, Phase, Run, Status};
@@ -267,8 +267,6 @@ pub(crate) struct LockedRow {
     doubt: bool,
     operation_token: Option<Uuid>,
     operation: Option<Json<Value>>,
-    #[sqlx(default)]
-    version: Option<i64>,
 }
 
 /// A run that is not locked, when it was read, and what a worker is told of it.
@@ -276,16 +274,24 @@ pub(crate) struct LockedRow {
 pub(crate) struct LookedRow {
     #[sqlx(flatten)]
     run: LockedRow,
+    version: i64,
+    place: String,
     at: At,
     accepted_at: At,
     input: Option<Json<Value>>,
+}
+
+/// The version and place of a row.
+pub(crate) fn row_version((number, place): (i64, String)) -> Result<RowVersion> {
+    Ok(RowVersion { number: number.try_into().map_err(malformed("version of a row"))?, place })
 }
 
 impl TryFrom<LookedRow> for Looked {
     type Error = StoreError;
 
     fn try_from(row: LookedRow) -> Result<Self> {
-        let run = Locked::try_from(row.run)?;
+        let version = Some(row_version((row.version, row.place))?);
+        let run = Locked { version, ..Locked::try_from(row.run)? };
         let input = row.input.map_or(Value::Null, |json| json.0);
         let facts = Claimable { id: run.id, input, accepted_at: row.accepted_at.0, questions: 0 };
         Ok(Self { run, at: row.at.0, facts })
@@ -331,7 +337,7 @@ impl TryFrom<LockedRow> for Locked {
             concurrency_key: row.concurrency_key,
             rate_key: row.rate_key,
             expires_at: row.expires_at.map(|at| at.0),
-            version: row.version,
+            version: None,
             dirty: false,
         })
     }

@@ -58,9 +58,18 @@ pub(crate) struct Locked {
     /// Not started by then, it FAILS.
     pub(crate) expires_at: Option<Timestamp>,
     /// The row's version, if it is not locked.
-    pub(crate) version: Option<i64>,
+    pub(crate) version: Option<RowVersion>,
     /// Something changed.
     pub(crate) dirty: bool,
+}
+
+/// What a row changes with whatever is written to it.
+#[derive(Debug, Clone)]
+pub(crate) struct RowVersion {
+    /// The transaction that wrote it.
+    pub(crate) number: u32,
+    /// Where it lies, in the database's own words.
+    pub(crate) place: String,
 }
 
 /// A run as its claim has left it: if nobody changes it, what follows need not read it again. It says nothing of the lease that
@@ -99,7 +108,7 @@ impl Locked {
     }
 
     /// As it is once it has been replaced.
-    pub(crate) fn replaced(&self, version: i64) -> Self {
+    pub(crate) fn replaced(&self, version: RowVersion) -> Self {
         let (before, version) = (self.run, Some(version));
         Self {
             before,

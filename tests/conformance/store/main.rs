@@ -6,6 +6,7 @@
 mod accept;
 mod backfills;
 mod backlog;
+mod batches;
 mod bed;
 mod cost;
 mod definitions;

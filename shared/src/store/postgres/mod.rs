@@ -1,6 +1,8 @@
 //! PostgreSQL: connections, migrations, hints between processes.
 
+mod due;
 mod events;
+mod keep;
 mod limits;
 mod plans;
 mod runs;
@@ -19,7 +21,9 @@ use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinSet;
 
 use super::accept::NewWorkRequest;
+use super::backlog::Seen;
 use super::database::{Database, Replaced, Tx};
+use super::fair::{Position, Share};
 use super::reads::prelude::*;
 use super::reads::{
     impl_fan_outs, impl_feed, impl_keys, impl_plain, impl_plain_events, impl_read_answers, impl_read_fan_outs,
@@ -227,7 +231,7 @@ impl Database for Postgres {
     async fn look(&self, ids: &[Uuid], inputs: bool) -> Result<Option<Vec<Looked>>> {
         let rows: Vec<LookedRow> = sqlx::query_as(concat!(
             locked_columns!(),
-            ", d.xmin::text::bigint AS version, clock_timestamp() AS at, w.accepted_at, CASE WHEN $2 THEN w.input END AS input
+            ", d.xmin::text::bigint AS version, d.ctid::text AS place, clock_timestamp() AS at, w.accepted_at, CASE WHEN $2 THEN w.input END AS input
              FROM deliveries d JOIN work_requests w USING (id) WHERE d.id = ANY($1) AND w.id = ANY($1)",
         ))
         .bind(ids)
@@ -239,11 +243,23 @@ impl Database for Postgres {
     }
 
     async fn replace(&self, runs: &[&Locked], at: Option<Timestamp>, worker: Option<Uuid>) -> Result<Replaced> {
-        runs::save(&self.quick, runs, at, worker).await
+        keep::replace(&self.quick, runs, at, worker).await
     }
 
     async fn accept(&self, requests: &[NewWorkRequest]) -> Result<Option<Timestamp>> {
-        runs::insert(&self.quick, requests, None).await
+        keep::insert(&self.quick, requests, None).await
+    }
+
+    async fn see(&self, shares: &[Share], now: Timestamp) -> Result<Vec<Seen>> {
+        due::see(&self.read, shares, now).await
+    }
+
+    async fn due_until(&self, lines: &[(&Lane, Position)]) -> Result<Vec<(usize, WorkRequestId)>> {
+        due::until(&self.read, lines).await
+    }
+
+    async fn count_due_until(&self, lines: &[(&Lane, Position)]) -> Result<i64> {
+        due::count_until(&self.read, lines).await
     }
 
     async fn claimable(&self, ids: &[Uuid]) -> Result<Vec<Claimable>> {

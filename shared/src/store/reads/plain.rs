@@ -83,21 +83,6 @@ macro_rules! impl_plain {
                     .map_err(step("look who holds the backlog"))
             }
 
-            async fn due_lanes(&mut self) -> Result<Vec<Lane>> {
-                let rows: Vec<(i16, String, String)> = sqlx::query_as(concat!(
-                    $crate::store::reads::due_lanes!(),
-                    "SELECT priority, queue, namespace FROM first WHERE at <= $1",
-                ))
-                .bind(At(self.now))
-                .fetch_all(&mut *self.tx)
-                .await
-                .map_err(step("look where something is due"))?;
-                let lane = |(urgency, queue, namespace)| {
-                    Ok(Lane { route: Route { queue, priority: priority(urgency)? }, namespace })
-                };
-                rows.into_iter().map(lane).collect()
-            }
-
             async fn lead(&mut self, holder: Uuid, ttl: std::time::Duration) -> Result<Option<Generation>> {
                 let ttl = jiff::SignedDuration::try_from(ttl).unwrap_or(jiff::SignedDuration::MAX);
                 let generation: Option<i64> = sqlx::query_scalar(

@@ -66,6 +66,20 @@ macro_rules! impl_read_runs {
                 Ok(at.map(|at| at.0))
             }
 
+            async fn due_lanes(&self) -> Result<Vec<DueLane>> {
+                let rows: Vec<(i16, String, String, At)> = sqlx::query_as(concat!(
+                    $crate::store::reads::due_lanes!(),
+                    "SELECT priority, queue, namespace, at FROM first WHERE at IS NOT NULL",
+                ))
+                .fetch_all(&self.read)
+                .await
+                .map_err(step("look where something is due"))?;
+                let lane = |(urgency, queue, namespace, At(at))| {
+                    Ok((Lane { route: Route { queue, priority: priority(urgency)? }, namespace }, at))
+                };
+                rows.into_iter().map(lane).collect()
+            }
+
             async fn queued(&self) -> Result<Vec<(String, i64)>> {
                 sqlx::query_as(
                     "SELECT namespace, count(*) FROM deliveries

@@ -7,9 +7,8 @@ use async_trait::async_trait;
 use super::SqliteTx;
 use crate::state::Hold;
 use crate::store::accept::NewWorkRequest;
-use crate::store::backlog::Seen;
 use crate::store::database::{Runs, Which};
-use crate::store::fair::{Position, Share};
+use crate::store::fair::Share;
 use crate::store::reads::LOCKED;
 use crate::store::reads::prelude::*;
 use crate::store::reports::Progress;
@@ -96,19 +95,6 @@ impl Runs for SqliteTx {
             }
         }
         all(rows)
-    }
-
-    async fn see(&mut self, _: &[Share]) -> Result<Vec<Seen>> {
-        // Nobody holds a backlog here: there is one process, in which a mark costs no way to a server.
-        Ok(Vec::new())
-    }
-
-    async fn due_until(&mut self, _: &[(&Lane, Position)]) -> Result<Vec<(usize, WorkRequestId)>> {
-        Ok(Vec::new())
-    }
-
-    async fn count_due_until(&mut self, _: &[(&Lane, Position)]) -> Result<i64> {
-        Ok(0)
     }
 
     async fn save(&mut self, rows: &[&Locked]) -> Result<()> {
