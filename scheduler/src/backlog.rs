@@ -28,7 +28,8 @@ const SELDOM: Duration = Duration::from_secs(2);
 const OFTEN: Duration = Duration::from_millis(250);
 /// … later by so much for each one that is out: that is many times what it costs.
 const PAUSE_EACH: Duration = Duration::from_micros(100);
-/// How old what is known of the lanes may be: to find them means to pass over whatever was claimed lately.
+/// How old what is known of the lanes may be: to find them means to pass over whatever was claimed lately. So much later does a run
+/// go out whose lane is a new one, behind a backlog.
 const LANES_KNOWN: Duration = Duration::from_millis(100);
 /// What is still out so long after it was worth it is marked, so that nobody has to remember it.
 const REMEMBERED: Duration = Duration::from_secs(2);

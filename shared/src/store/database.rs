@@ -66,13 +66,13 @@ pub(crate) trait Database:
     async fn look(&self, ids: &[Uuid], inputs: bool) -> Result<Option<Vec<Looked>>>;
     /// Keeps the new state and events, as of `at` or of now, of those runs that nobody has changed or locked since they were
     /// looked at; answers which, and the versions of those that go on. With a worker that was taken for dead: of none that goes
-    /// on. All of it in a transaction of its own, which waits for no run.
+    /// on. All of it in a transaction of its own, which passes over what others have locked.
     async fn replace(&self, runs: &[&Locked], at: Option<Timestamp>, worker: Option<Uuid>) -> Result<Replaced>;
     /// Inserts work requests that are [`NewWorkRequest::is_plain`], in a transaction of their own; answers when they were accepted.
     /// `None` if an id's clock and the database's are too far apart, and from a database that gains nothing by it.
     async fn accept(&self, requests: &[NewWorkRequest]) -> Result<Option<Timestamp>>;
-    /// The same runs as [`Which::Due`] at `now`, and none is locked; also such as others have locked. Here and below: nothing in a
-    /// database where nobody holds a backlog.
+    /// The same runs as [`Which::Due`] at `now`, and none is locked; also such as others have locked. Of this and the next two: nothing
+    /// in a database where nobody holds a backlog.
     async fn see(&self, _shares: &[Share], _now: Timestamp) -> Result<Vec<Seen>> {
         Ok(Vec::new())
     }
@@ -208,7 +208,7 @@ pub(crate) enum NamePage<'a> {
 pub(crate) enum Which<'a> {
     /// These, waiting for whoever has them. Ids in ascending order.
     Ids(&'a [Uuid]),
-    /// The same, passing over those that others have locked.
+    /// The same, those of them that are due, passing over those that others have locked.
     Free(&'a [Uuid]),
     /// Those that fires of these schedules have called for, whatever the origin, waiting for whoever has them.
     OfSchedules(&'a [ScheduleKey]),
@@ -294,7 +294,7 @@ pub(crate) enum Locking {
     No,
     /// Lock them until the end of the transaction, after whoever has them.
     Wait,
-    /// The same, passing over those that others have locked.
+    /// The same, those of them that are due, passing over those that others have locked.
     PassOver,
 }
 

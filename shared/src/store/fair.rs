@@ -27,7 +27,7 @@ pub struct Lane {
     pub namespace: String,
 }
 
-/// Where one begins that nobody has taken yet: when its first run is due.
+/// One in which something is due, now or later, and when first.
 pub type DueLane = (Lane, Timestamp);
 
 /// A lane, as what waits in it names it.

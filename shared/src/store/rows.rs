@@ -274,7 +274,8 @@ pub(crate) struct LockedRow {
 pub(crate) struct LookedRow {
     #[sqlx(flatten)]
     run: LockedRow,
-    version: i64,
+    /// None if somebody has locked it since it was written.
+    version: Option<i64>,
     place: String,
     at: At,
     accepted_at: At,
@@ -290,7 +291,7 @@ impl TryFrom<LookedRow> for Looked {
     type Error = StoreError;
 
     fn try_from(row: LookedRow) -> Result<Self> {
-        let version = Some(row_version((row.version, row.place))?);
+        let version = row.version.map(|number| row_version((number, row.place))).transpose()?;
         let run = Locked { version, ..Locked::try_from(row.run)? };
         let input = row.input.map_or(Value::Null, |json| json.0);
         let facts = Claimable { id: run.id, input, accepted_at: row.accepted_at.0, questions: 0 };

@@ -57,13 +57,13 @@ pub(crate) struct Locked {
     pub(crate) rate_key: Option<String>,
     /// Not started by then, it FAILS.
     pub(crate) expires_at: Option<Timestamp>,
-    /// The row's version, if it is not locked.
+    /// The row's version, if it is locked neither here nor, as far as is known, by anybody else.
     pub(crate) version: Option<RowVersion>,
     /// Something changed.
     pub(crate) dirty: bool,
 }
 
-/// What a row changes with whatever is written to it.
+/// By which a row is known to be as it was.
 #[derive(Debug, Clone)]
 pub(crate) struct RowVersion {
     /// The transaction that wrote it.
@@ -268,8 +268,7 @@ impl Batch {
         limits::wake_freed(tx, &changed).await
     }
 
-    /// Keeps what has changed of runs that nobody has changed or locked since they were looked at, as of `at` or of now; answers
-    /// which. A run that frees a slot, which may be another one's to take, needs a lock: it stays as it was.
+    /// Keeps what has changed of runs that nobody has changed or locked before, as of `at` or of now; answers which. A run that frees a slot, which may be another one's to take, needs a lock: it stays as it was.
     pub(crate) async fn replace(
         &self,
         db: &dyn Database,
@@ -278,7 +277,7 @@ impl Batch {
         worker: Option<Uuid>,
     ) -> Result<Replaced> {
         let mut changed = self.changed();
-        changed.retain(|row| row.freed().is_none());
+        changed.retain(|row| row.version.is_some() && row.freed().is_none());
         if changed.is_empty() {
             return Ok(Replaced::new());
         }

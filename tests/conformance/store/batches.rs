@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use reveille_shared::definition::Priority;
 use reveille_shared::duration::HumanDuration;
 use reveille_shared::state::{Phase, Status};
-use reveille_shared::store::{Claimed, NewWorkRequest, Outcome, Report};
+use reveille_shared::store::{Claimed, Known, NewWorkRequest, Outcome, Report};
+use reveille_shared::trigger::Trigger;
 use reveille_shared::work_request::{FireRef, Origin, WorkRequestId};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
@@ -25,16 +26,24 @@ async fn runs_that_go_together_go_as_each_would_alone(bed: Bed) {
     let differing: [fn(usize) -> bool; 5] =
         [|_| false, |_| true, |run| run == 0, |run| run == RUNS - 1, |run| run % 2 == 1];
     let nothing = || Outcome::Succeeded { output: Value::Null };
-    let outcomes: [fn() -> Outcome; 5] = [
+    const HOUR: Duration = Duration::from_secs(3_600);
+    let outcomes: [fn() -> Outcome; 7] = [
         succeeded,
         || failed(None),
-        || failed(Some(Duration::from_secs(3_600))),
+        || failed(Some(HOUR)),
         || Outcome::Released { doubt: false },
-        || Outcome::Deferred { after: Duration::from_secs(3_600), reason: "it is not known yet".into() },
+        || Outcome::Released { doubt: true },
+        || Outcome::Deferred { after: HOUR, reason: "it is not known yet".into() },
+        || Outcome::Parked { after: HOUR, notes: json!({ "ticket": 1 }) },
     ];
     for differs in differing {
-        for outcome in outcomes {
-            let outcome = |run| if differs(run) { outcome() } else { nothing() };
+        for first in 0..=outcomes.len() {
+            // At last of each kind one in the same batch.
+            let outcome = |run| match first {
+                _ if !differs(run) => nothing(),
+                first if first == outcomes.len() => outcomes[(run + 1) % outcomes.len()](),
+                first => outcomes[first](),
+            };
             let mut alone = Vec::new();
             for run in 0..RUNS {
                 let request = request(&bed, differs(run)).await;
@@ -55,7 +64,7 @@ async fn runs_that_go_together_go_as_each_would_alone(bed: Bed) {
     }
 }
 
-/// One that differs from the others in all that may.
+/// One that differs from the others in most that may.
 async fn request(bed: &Bed, differs: bool) -> NewWorkRequest {
     let request = bed.new_request().await;
     if !differs {
@@ -95,8 +104,8 @@ async fn lives(bed: &Bed, requests: Vec<NewWorkRequest>, outcome: &dyn Fn(usize)
     let claimed = bed.store.claim(worker(), &claims).await.unwrap();
     let claimed: Vec<Claimed> = claimed.into_iter().map(Result::unwrap).collect();
     seen.push(all(bed, &ids).await);
+    // Nothing is known of them, so that all go in one statement, whatever they say.
     let report = |(index, run): (usize, &Claimed)| Report {
-        known: run.known.clone(),
         took: Some(Duration::from_millis(7)),
         ..Report::new(run.id, run.token, outcome(index))
     };
@@ -122,6 +131,7 @@ async fn public(bed: &Bed, id: WorkRequestId) -> Value {
         Phase::Leased(lease) => json!([lease.worker, after(run.started_at.unwrap(), Some(lease.deadline))]),
         Phase::Due { .. } => json!("due"),
         Phase::Sent { .. } => json!("sent"),
+        Phase::Parked { .. } => json!("parked"),
         Phase::Done => json!("done"),
         other => panic!("{other:?}"),
     };
@@ -131,7 +141,9 @@ async fn public(bed: &Bed, id: WorkRequestId) -> Value {
         .into_iter()
         .map(|what| {
             let mut what = serde_json::to_value(what).unwrap();
-            ["token", "retryAt"].iter().for_each(|member| drop(what.as_object_mut().unwrap().remove(*member)));
+            ["token", "retryAt", "pollAt"]
+                .iter()
+                .for_each(|member| drop(what.as_object_mut().unwrap().remove(*member)));
             what
         })
         .collect();
@@ -149,35 +161,47 @@ async fn public(bed: &Bed, id: WorkRequestId) -> Value {
 #[tokio::test]
 async fn no_run_waits_for_another_one_that_somebody_has_locked() {
     let bed = Bed::postgres().await;
-    let (locked, free) = (bed.sent().await, bed.sent().await);
-    let mut other = PgConnection::connect(&bed.url).await.unwrap();
-    let lock = |id| format!("BEGIN; SELECT * FROM deliveries WHERE id = '{id}' FOR UPDATE");
-    let locked_by_other = async |other: &mut PgConnection| {
-        sqlx::raw_sql(sqlx::AssertSqlSafe(lock(locked.id.0))).execute(other).await.unwrap();
-    };
-    let let_go = async |other: &mut PgConnection, status: Status| {
-        eventually("the other run", Duration::from_secs(4), async || match bed.status(free.id).await {
+    let (one, two) = (bed.sent().await, bed.sent().await);
+    let claims = [claim(&one), claim(&two)];
+    let claimed = while_locked(&bed, &one, (&two, Status::InProgress), bed.store.claim(worker(), &claims)).await;
+    assert!(claimed.unwrap().iter().all(Result::is_ok));
+
+    // Reports that bring along what their claims have left, and others.
+    for knows in [true, false] {
+        let (one, two) = (bed.sent().await, bed.sent().await);
+        let claimed = bed.store.claim(worker(), &[claim(&one), claim(&two)]).await.unwrap();
+        let report = |run: Result<Claimed, _>| {
+            let Claimed { id, token, known, .. } = run.unwrap();
+            let known = if knows { known } else { Known::default() };
+            Report { known, ..Report::new(id, token, succeeded()) }
+        };
+        let reports = bed.store.report(claimed.into_iter().map(report).collect());
+        let verdicts = while_locked(&bed, &one, (&two, Status::Succeeded), reports).await;
+        assert_eq!(verdicts.unwrap(), [Ok(()), Ok(())]);
+    }
+}
+
+/// What comes of it while somebody has locked a run, who lets it go when another one has this status; the locked one has it after that.
+async fn while_locked<T>(
+    bed: &Bed,
+    locked: &Trigger,
+    (other, status): (&Trigger, Status),
+    of: impl Future<Output = T>,
+) -> T {
+    let before = bed.status(locked.id).await;
+    let mut somebody = PgConnection::connect(&bed.url).await.unwrap();
+    let lock = format!("BEGIN; SELECT * FROM deliveries WHERE id = '{}' FOR UPDATE", locked.id.0);
+    sqlx::raw_sql(sqlx::AssertSqlSafe(lock)).execute(&mut somebody).await.unwrap();
+    let let_go = async {
+        let ended = eventually("the other run", Duration::from_secs(4), async || match bed.status(other.id).await {
             now if now == status => Ok(()),
             now => Err(format!("{now:?}")),
-        })
-        .await
-        .unwrap();
-        let left = bed.status(locked.id).await;
-        sqlx::raw_sql("ROLLBACK").execute(other).await.unwrap();
-        left
+        });
+        ended.await.unwrap();
+        assert_eq!(bed.status(locked.id).await, before);
+        sqlx::raw_sql("ROLLBACK").execute(&mut somebody).await.unwrap();
     };
-
-    locked_by_other(&mut other).await;
-    let claims = [claim(&locked), claim(&free)];
-    let (claimed, left) = tokio::join!(bed.store.claim(worker(), &claims), let_go(&mut other, Status::InProgress));
-    assert_eq!(left, Status::Accepted);
-    let claimed: Vec<_> = claimed.unwrap().into_iter().map(Result::unwrap).collect();
-    assert_eq!(bed.status(locked.id).await, Status::InProgress);
-
-    locked_by_other(&mut other).await;
-    let report = |run: &Claimed| Report { known: run.known.clone(), ..Report::new(run.id, run.token, succeeded()) };
-    let reports = claimed.iter().map(report).collect();
-    let (verdicts, left) = tokio::join!(bed.store.report(reports), let_go(&mut other, Status::Succeeded));
-    assert_eq!((verdicts.unwrap(), left), (vec![Ok(()), Ok(())], Status::InProgress));
-    assert_eq!(bed.status(locked.id).await, Status::Succeeded);
+    let (done, ()) = tokio::join!(of, let_go);
+    assert_eq!(bed.status(locked.id).await, status);
+    done
 }

@@ -31,8 +31,8 @@ fn some<T>(column: impl Iterator<Item = Option<T>>) -> Vec<Option<T>> {
     column
 }
 
-/// A value of a column that is both: [`alike`] and [`some`].
-macro_rules! alike {
+/// In SQL, a value of a column that is both [`alike`] and [`some`].
+macro_rules! alike_or_null {
     ($column:literal, $array:literal) => {
         concat!("CASE WHEN cardinality(", $array, ") = 1 THEN (", $array, ")[1] ELSE u.", $column, " END")
     };
@@ -58,12 +58,12 @@ pub(super) async fn insert(
                                         input, resource, accepted_at, chained_from, parent, retry_of)
              SELECT u.id, coalesce(u.namespace, ($2::text[])[1]), coalesce(u.job, ($3::text[])[1]),
                     coalesce(u.job_version, ($4::bigint[])[1]), coalesce(u.queue, ($5::text[])[1]), ",
-        alike!("schedule", "$6::text[]"),
+        alike_or_null!("schedule", "$6::text[]"),
         ", u.due_at, ",
-        alike!("origin", "$8::text[]"),
+        alike_or_null!("origin", "$8::text[]"),
         ", 'ACCEPTED',
                     coalesce(u.input, ($9::jsonb[])[1]), u.resource, clock.now, u.chained_from, ",
-        alike!("parent", "$12::uuid[]"),
+        alike_or_null!("parent", "$12::uuid[]"),
         ", u.retry_of
              FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[],
                          $7::timestamptz[], $8::text[], $9::jsonb[], $10::jsonb[], $11::uuid[], $12::uuid[],
@@ -74,9 +74,9 @@ pub(super) async fn insert(
              INSERT INTO deliveries (id, namespace, queue, schedule, origin, phase, phase_at, timeout_ms, seq, follow,
                                      sends, hold, priority, concurrency_key, rate_key, expires_at)
              SELECT u.id, coalesce(u.namespace, ($2::text[])[1]), coalesce(u.queue, ($5::text[])[1]), ",
-        alike!("schedule", "$6::text[]"),
+        alike_or_null!("schedule", "$6::text[]"),
         ", coalesce(",
-        alike!("origin", "$8::text[]"),
+        alike_or_null!("origin", "$8::text[]"),
         ", 'manual'),
                     coalesce(u.phase, ($15::text[])[1]), coalesce(u.phase_at, clock.now),
                     coalesce(u.timeout_ms, ($17::bigint[])[1]), coalesce(u.seq, ($18::integer[])[1]),
@@ -145,17 +145,17 @@ macro_rules! keep {
                  WHERE d.id = u.id AND ", $ended, "
                  RETURNING d.id, NULL::bigint AS version, NULL::text AS place, true AS has_ended,
                            coalesce(u.status, ($3::text[])[1]) AS status, coalesce(u.attempt, ($4::integer[])[1]) AS attempt,
-                           u.error_code, u.error_message, ", alike!("output", "$7::jsonb[]"), " AS output, u.took_ms
+                           u.error_code, u.error_message, ", alike_or_null!("output", "$7::jsonb[]"), " AS output, u.took_ms
              ), moved AS (
                  UPDATE deliveries d
                  SET attempt = coalesce(u.attempt, ($14::integer[])[1]), phase = coalesce(u.phase, ($22::text[])[1]),
                      phase_at = coalesce(u.phase_at, ($23::timestamptz[])[1]), token = u.token, worker = ",
-            alike!("worker", "$25::uuid[]"), ",
+            alike_or_null!("worker", "$25::uuid[]"), ",
                      sends = coalesce(u.sends, ($26::integer[])[1]), resends = coalesce(u.resends, ($27::integer[])[1]),
                      failures = coalesce(u.failures, ($28::integer[])[1]), seq = coalesce(u.seq, ($29::integer[])[1]),
                      follow = coalesce(u.follow, ($30::boolean[])[1]), hold = u.hold,
                      doubt = coalesce(u.doubt, ($32::boolean[])[1]), attempt_until = ",
-            alike!("attempt_until", "$33::timestamptz[]"), ",
+            alike_or_null!("attempt_until", "$33::timestamptz[]"), ",
                      operation_token = u.operation_token, operation = u.operation
                  FROM unnest($12::uuid[], $13::text[], $14::integer[], $15::text[], $16::text[], $17::jsonb[], $18::bigint[],
                              $19::integer[], $20::uuid[], $22::text[], $23::timestamptz[], $24::uuid[], $25::uuid[], $26::integer[], $27::integer[],
@@ -166,7 +166,7 @@ macro_rules! keep {
                  WHERE d.id = u.id AND ", $moved, "
                  RETURNING d.id, d.xmin::text::bigint, d.ctid::text, false,
                            coalesce(u.status, ($13::text[])[1]), d.attempt,
-                           u.error_code, u.error_message, ", alike!("output", "$17::jsonb[]"), ", u.took_ms
+                           u.error_code, u.error_message, ", alike_or_null!("output", "$17::jsonb[]"), ", u.took_ms
              ), kept AS (
                  SELECT * FROM ended UNION ALL SELECT * FROM moved
              ), shown AS (
@@ -193,7 +193,8 @@ macro_rules! keep {
 ///
 /// No index is asked: a row that has changed has moved. Its version tells it from another one that has come into its place, and, where
 /// the database was put back to an earlier state and gives the same versions again, so does the token that fences its lease. Whoever
-/// locks a row leaves his number on it (`xmax`), until it is written next, and beyond that if he has written it himself.
+/// locks a row leaves his number on it (`xmax`), until it is written next, and beyond that if he has written it himself. That only spares
+/// a wait: should somebody lock it between this look and the write, the write waits for him, and compares anew what he has left.
 macro_rules! as_looked_at {
     ($places:literal) => {
         concat!(
@@ -208,7 +209,7 @@ macro_rules! as_looked_at {
 /// A run that was kept, and where its row is now if it goes on.
 type Kept = (Uuid, Option<i64>, Option<String>);
 
-/// Keeps the new states and events, as of `at`, of runs that are locked.
+/// Keeps the new states and events, as of `at`, of runs that are locked: their rows are there, so that all are kept.
 pub(super) async fn save(database: impl sqlx::PgExecutor<'_>, rows: &[&Locked], at: Timestamp) -> Result<()> {
     let sql =
         keep!("", "d.id = ANY($2)", "d.id = ANY($12)", "", "SELECT NULL::uuid, NULL::bigint, NULL::text WHERE false");
@@ -237,7 +238,7 @@ pub(super) async fn replace(
     kept.into_iter().map(|(id, number, place)| Ok((id, number.zip(place).map(row_version).transpose()?))).collect()
 }
 
-/// One of the statements above, with all that they have in common.
+/// One of the statements above, with all that they have in common. Version, token and place of a row that is locked are nothing.
 fn keep<'q>(sql: &'static str, rows: &[&'q Locked], at: Option<Timestamp>) -> QueryAs<'q, Postgres, Kept, PgArguments> {
     let (ended, moved): (Vec<&Locked>, Vec<&Locked>) = rows.iter().partition(|row| row.is_done());
     let phases: Vec<_> = moved.iter().map(|row| phase_columns(&row.run)).collect();
@@ -254,7 +255,7 @@ fn keep<'q>(sql: &'static str, rows: &[&'q Locked], at: Option<Timestamp>) -> Qu
             .bind(alike(some(rows.iter().map(|row| row.output.as_ref().map(Json)))))
             .bind(some(rows.iter().map(|row| row.took.map(millis))))
             .bind(some(rows.iter().map(|row| row.version.as_ref().map(|version| version.number.cast_signed()))))
-            .bind(some(rows.iter().map(|row| row.token_before())))
+            .bind(some(rows.iter().map(|row| row.version.as_ref().and_then(|_| row.token_before()))))
             .bind(some(rows.iter().map(|row| row.version.as_ref().map(|version| version.place.as_str()))));
     }
     query

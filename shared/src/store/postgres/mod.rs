@@ -52,7 +52,7 @@ pub(crate) struct Postgres {
     /// For the statements on the way from a trigger to its run's end. To plan one of them anew, for the few rows that it is about,
     /// takes longer than to execute it; so each is planned once, for all numbers of rows and whatever is in the tables by then.
     /// That plan must be good for tables of any size. So they name the rows that they want as `id = ANY(…)`, for which there is no
-    /// way here but the index, and what is joined is hashed.
+    /// way here but the index, or by their places, and what is joined is hashed or merged.
     quick: PgPool,
     /// Rings the tasks that pass hints on to other processes.
     hints: [Arc<Notify>; Hint::ALL.len()],
@@ -231,7 +231,8 @@ impl Database for Postgres {
     async fn look(&self, ids: &[Uuid], inputs: bool) -> Result<Option<Vec<Looked>>> {
         let rows: Vec<LookedRow> = sqlx::query_as(concat!(
             locked_columns!(),
-            ", d.xmin::text::bigint AS version, d.ctid::text AS place, clock_timestamp() AS at, w.accepted_at, CASE WHEN $2 THEN w.input END AS input
+            ", CASE WHEN d.xmax = 0 OR d.xmax = d.xmin THEN d.xmin::text::bigint END AS version, d.ctid::text AS place,
+             clock_timestamp() AS at, w.accepted_at, CASE WHEN $2 THEN w.input END AS input
              FROM deliveries d JOIN work_requests w USING (id) WHERE d.id = ANY($1) AND w.id = ANY($1)",
         ))
         .bind(ids)

@@ -24,7 +24,8 @@ impl Runs for PgTx {
                 query.push("WHERE d.id = ANY(").push_bind(ids).push(")");
             }
             Which::Free(ids) => {
-                query.push("WHERE d.id = ANY(").push_bind(ids).push(") FOR UPDATE OF d SKIP LOCKED");
+                query.push("WHERE d.phase = 'due' AND d.id = ANY(").push_bind(ids);
+                query.push(") FOR UPDATE OF d SKIP LOCKED");
             }
             Which::OfSchedules([]) => return Ok(Vec::new()),
             Which::OfSchedules(keys) => {

@@ -27,6 +27,9 @@ impl Runs for SqliteTx {
                 for id in ids {
                     let mut query = sqlx::QueryBuilder::<sqlx::Sqlite>::new(LOCKED);
                     query.push("WHERE d.id = ").push_bind(id);
+                    if matches!(which, Which::Free(_)) {
+                        query.push(" AND d.phase = 'due'");
+                    }
                     let row = query.build_query_as().fetch_optional(&mut *self.tx).await;
                     rows.extend(row.map_err(step("lock work requests"))?);
                 }
