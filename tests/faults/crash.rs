@@ -33,6 +33,8 @@ use self::world::{LIMIT, SLOTS, WINDOW, World, stop};
 const QUEUE: &str = "reveille.q.default";
 /// A run with more triggers than this is given up.
 const MOST_TRIGGERS: u32 = 20;
+/// More children than triggers that may be with the broker, by far.
+const CHILDREN: usize = 3 * WINDOW as usize;
 /// Somewhat longer than a run of job `fleeting` may wait.
 const EXPIRY: Duration = Duration::from_millis(600);
 
@@ -219,13 +221,16 @@ async fn provoke(world: &mut World, pid: Pid, dies: Dies, load: Load) -> Result<
         Load::AsksOnce => loop {
             world.ask_once().await;
         },
-        Load::ManyAtOnce => loop {
-            // Before some have ended nobody knows that they are short.
-            (0..WINDOW * 2).for_each(|_| world.ask("brief", "1s", "SUCCEEDED"));
-            for id in world.insist_together().await? {
-                world.wait_for(&id, "over", |run| run["status"] == "SUCCEEDED").await?;
+        Load::ManyChildren => {
+            // Before one has ended nobody knows that they are short.
+            let mut children = 1;
+            loop {
+                world.ask_many(children);
+                let parent = world.insist().await?.pop().context("a run")?;
+                world.wait_for(&parent, "over", |run| run["status"] == "SUCCEEDED").await?;
+                children = CHILDREN;
             }
-        },
+        }
         Load::LongRuns => drop(fill_slots(world, "long").await?),
         Load::FanOuts => {
             (0..2).for_each(|_| world.ask_many(12));

@@ -47,7 +47,7 @@ type Shared = Arc<Mutex<Known>>;
 
 /// The endpoint. It ends when it is dropped. `POST /begin` and `POST /begin/N` begin an operation, the latter one that
 /// ends when it was asked after N times; `GET` and `DELETE /operations/ID` are its monitor; `POST /once` begins one that
-/// goes on for ever, unless it is a later attempt.
+/// goes on for ever, unless it is a later attempt; `POST /done` begins none.
 #[derive(Debug)]
 pub struct Callee {
     /// Its URL.
@@ -69,6 +69,7 @@ impl Callee {
             .route("/begin", post(begin))
             .route("/begin/{asked}", post(begin_short))
             .route("/once", post(begin_once))
+            .route("/done", post(async || StatusCode::OK))
             .route("/operations/{id}", get(monitor).delete(cancel))
             .with_state(Arc::clone(&known));
         let mut server = JoinSet::new();

@@ -61,8 +61,8 @@ pub(super) enum Load {
     Asks,
     /// Runs are asked for by callers who do not come again.
     AsksOnce,
-    /// More short runs are due at one time than may be with the broker.
-    ManyAtOnce,
+    /// A run has more short children than may be with the broker.
+    ManyChildren,
     /// More long runs are asked for than there are slots.
     LongRuns,
     /// Runs with children are asked for.
@@ -138,7 +138,7 @@ fn of_commit(commit: Commit) -> Scene {
         Commit::Cancel => (Scheduler, Nothing, Load::Cancels),
         Commit::CancelAll => (Scheduler, Nothing, Load::CancelsAll),
         Commit::TakeDue => (Scheduler, TriggersAreDue, Load::Fires),
-        Commit::HoldBacklog | Commit::LeaveBacklog => (SchedulerOnly, Nothing, Load::ManyAtOnce),
+        Commit::HoldBacklog | Commit::LeaveBacklog => (SchedulerOnly, Nothing, Load::ManyChildren),
         Commit::Expire => (Scheduler, RunsExpire, Load::Fires),
         Commit::Unsend => (SchedulerOnly, Nothing, Load::BrokerIsCut),
         Commit::GiveUp => (SchedulerOnly, Nothing, Load::LastMessageDies),

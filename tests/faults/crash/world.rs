@@ -20,7 +20,7 @@ use super::outside;
 use super::scenes::Dies;
 
 /// How long anything may take.
-pub(super) const LIMIT: Duration = Duration::from_secs(60);
+pub(super) const LIMIT: Duration = Duration::from_secs(120);
 /// How many runs each worker takes at once.
 pub(super) const SLOTS: u32 = 4;
 /// How many triggers may be with the broker.
@@ -44,7 +44,7 @@ jobs:
   flaky: { command: [sh, -c, 'echo again; [ "$REVEILLE_ATTEMPT" -gt 1 ]'] }
   chain: { command: [echo, done], on_success: [link] }
   link: { command: [echo, linked] }
-  brief: { command: ['true'] }
+  brief: { http: { url: CALLEE/done } }
   long: { command: [sleep, '1'] }
   fleeting: { command: [echo, here], expires: 500ms }
   longer: { command: [sleep, '3'] }
@@ -228,18 +228,6 @@ impl World {
             ids.push(id);
         }
         Ok(ids)
-    }
-
-    /// The same, of all at once.
-    pub(super) async fn insist_together(&mut self) -> Result<Vec<String>> {
-        let stack = &self.stack;
-        let asked = self.asked.iter_mut().filter(|asked| asked.id.is_none());
-        let answered = asked.map(|asked| async {
-            let id = eventually("an answer", LIMIT, async || send(stack, asked).await).await?;
-            asked.id = Some(id.clone());
-            Ok(id)
-        });
-        join_all(answered).await.into_iter().collect()
     }
 
     /// Waits until a work request looks as it should.
