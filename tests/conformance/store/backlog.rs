@@ -106,6 +106,17 @@ mod postgres_alone {
 
     const LONG: Duration = Duration::from_secs(3600);
 
+    /// What is due, with so much room on each route.
+    async fn see(
+        bed: &Bed,
+        limit: i64,
+        room: i64,
+        behind: &(dyn Fn(&Lane) -> Option<Position> + Send + Sync),
+    ) -> Seeing {
+        let lanes = bed.store.due_lanes().await.unwrap();
+        bed.store.see_due(&lanes, limit, &|_| room, behind).await.unwrap()
+    }
+
     #[tokio::test]
     async fn one_dispatcher_at_a_time_has_a_backlog_and_the_others_leave_it_alone() {
         let bed = Bed::postgres().await;
@@ -137,7 +148,7 @@ mod postgres_alone {
         let mut pages = Vec::new();
         for _ in 0..3 {
             let behind = |lane: &Lane| if lane.namespace == "a" { position } else { None };
-            let seeing = bed.store.see_due(&bed.store.due_lanes().await.unwrap(), 3, &|_| 10, &behind).await.unwrap();
+            let seeing = see(&bed, 3, 10, &behind).await;
             pages.push(names(&seeing).into_iter().filter(|id| *id != of_b).collect::<Vec<_>>());
             assert!(seeing.due.iter().all(|seen| seen.is_free && seen.outgoing.trigger.v == UNMARKED));
             assert!(seeing.due.iter().any(|seen| seen.outgoing.trigger.id == of_b), "its lane begins anew each time");
@@ -155,7 +166,7 @@ mod postgres_alone {
         let bed = Bed::postgres().await;
         let ids = due(&bed, &[NAMESPACE; 4]).await;
         let [of_another] = due(&bed, &["another"]).await[..] else { panic!() };
-        let seeing = bed.store.see_due(&bed.store.due_lanes().await.unwrap(), 9, &|_| 10, &|_| None).await.unwrap();
+        let seeing = see(&bed, 9, 10, &|_| None).await;
         let seen = |id| seeing.due.iter().find(|seen| seen.outgoing.trigger.id == id).unwrap();
         let (lane, until) = (seen(ids[2]).lane(), seen(ids[2]).position());
         bed.claim(&seen(ids[1]).outgoing.trigger).await.unwrap();
@@ -180,7 +191,7 @@ mod postgres_alone {
         let first = unmarked(&bed, again).await;
         bed.store.unsend(&[(first, Duration::ZERO, None)]).await.unwrap();
         let free = bed.accepted().await;
-        let seeing = bed.store.see_due(&bed.store.due_lanes().await.unwrap(), 10, &|_| 10, &|_| None).await.unwrap();
+        let seeing = see(&bed, 10, 10, &|_| None).await;
         let seen_free: Vec<_> =
             seeing.due.iter().filter(|seen| seen.is_free).map(|seen| seen.outgoing.trigger.id).collect();
         assert_eq!(seen_free, [free]);
@@ -196,11 +207,11 @@ mod postgres_alone {
     async fn there_is_room_for_so_many_and_the_rest_is_held_back() {
         let bed = Bed::postgres().await;
         due(&bed, &["a", "a", "a", "b"]).await;
-        let seeing = bed.store.see_due(&bed.store.due_lanes().await.unwrap(), 10, &|_| 2, &|_| None).await.unwrap();
+        let seeing = see(&bed, 10, 2, &|_| None).await;
         let mut tenants: Vec<_> = seeing.due.iter().map(|seen| seen.lane().namespace).collect();
         tenants.sort();
         assert_eq!((tenants, seeing.held_back), (vec!["a".to_owned(), "b".to_owned()], true));
-        let all = bed.store.see_due(&bed.store.due_lanes().await.unwrap(), 10, &|_| 9, &|_| None).await.unwrap();
+        let all = see(&bed, 10, 9, &|_| None).await;
         assert_eq!((all.due.len(), all.held_back), (4, false));
     }
 }

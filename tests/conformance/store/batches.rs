@@ -36,24 +36,27 @@ async fn runs_that_go_together_go_as_each_would_alone(bed: Bed) {
         || Outcome::Deferred { after: HOUR, reason: "it is not known yet".into() },
         || Outcome::Parked { after: HOUR, notes: json!({ "ticket": 1 }) },
     ];
-    for differs in differing {
-        for first in 0..=outcomes.len() {
+    for (pattern, differs) in differing.into_iter().enumerate() {
+        // Where no run differs there is one kind of end.
+        let kinds = if pattern == 0 { 0..=0 } else { 0..=outcomes.len() };
+        for first in kinds {
             // At last of each kind one in the same batch.
             let outcome = |run| match first {
                 _ if !differs(run) => nothing(),
                 first if first == outcomes.len() => outcomes[(run + 1) % outcomes.len()](),
                 first => outcomes[first](),
             };
+            let end = |run| (outcome(run), differs(run).then(|| Duration::from_millis(run as u64)));
             let mut alone = Vec::new();
             for run in 0..RUNS {
                 let request = request(&bed, differs(run)).await;
-                alone.extend(lives(&bed, vec![request], &|_| outcome(run)).await);
+                alone.extend(lives(&bed, vec![request], &|_| end(run)).await);
             }
             let mut requests = Vec::new();
             for run in 0..RUNS {
                 requests.push(request(&bed, differs(run)).await);
             }
-            let together = lives(&bed, requests, &outcome).await;
+            let together = lives(&bed, requests, &end).await;
             let pattern: Vec<_> = (0..RUNS).map(differs).collect();
             for run in 0..RUNS {
                 for (step, (together, alone)) in together[run].iter().zip(&alone[run]).enumerate() {
@@ -92,8 +95,11 @@ async fn request(bed: &Bed, differs: bool) -> NewWorkRequest {
     }
 }
 
+/// What a worker says of an attempt, and how long that took.
+type End = (Outcome, Option<Duration>);
+
 /// Accepts, claims and ends runs, each step for all in one batch; of each what is to be seen after each step.
-async fn lives(bed: &Bed, requests: Vec<NewWorkRequest>, outcome: &dyn Fn(usize) -> Outcome) -> Vec<Vec<Value>> {
+async fn lives(bed: &Bed, requests: Vec<NewWorkRequest>, end: &dyn Fn(usize) -> End) -> Vec<Vec<Value>> {
     let ids: Vec<_> = requests.iter().map(|request| request.id).collect();
     bed.store.accept_all(&requests).await.unwrap();
     let mut seen = vec![all(bed, &ids).await];
@@ -105,13 +111,14 @@ async fn lives(bed: &Bed, requests: Vec<NewWorkRequest>, outcome: &dyn Fn(usize)
     let claimed: Vec<Claimed> = claimed.into_iter().map(Result::unwrap).collect();
     seen.push(all(bed, &ids).await);
     // Nothing is known of them, so that all go in one statement, whatever they say.
-    let report = |(index, run): (usize, &Claimed)| Report {
-        took: Some(Duration::from_millis(7)),
-        ..Report::new(run.id, run.token, outcome(index))
+    let report = |(index, run): (usize, &Claimed)| {
+        let (outcome, took) = end(index);
+        Report { took, ..Report::new(run.id, run.token, outcome) }
     };
     let verdicts = bed.store.report(claimed.iter().enumerate().map(report).collect()).await.unwrap();
     assert!(verdicts.iter().all(Result::is_ok), "{verdicts:?}");
     seen.push(all(bed, &ids).await);
+    seen.push(unshown(bed, &ids).await);
     (0..ids.len()).map(|run| seen.iter().map(|step| step[run].clone()).collect()).collect()
 }
 
@@ -121,6 +128,19 @@ async fn all(bed: &Bed, ids: &[WorkRequestId]) -> Vec<Value> {
         all.push(public(bed, *id).await);
     }
     all
+}
+
+/// How long they took, and whether something follows them.
+async fn unshown(bed: &Bed, ids: &[WorkRequestId]) -> Vec<Value> {
+    let id = if bed.is_sqlite() { "hex(id)" } else { "replace(upper(id::text), '-', '')" };
+    let sql = format!(
+        "SELECT {id}, took_ms, (SELECT count(*) FROM follow_ups WHERE work_request_id = id) FROM work_requests"
+    );
+    let mut rows: Vec<(String, Option<i64>, i64)> = bed.rows(&sql).await;
+    let names: Vec<_> = ids.iter().map(|id| format!("{:X}", id.0.simple())).collect();
+    rows.retain(|(name, ..)| names.contains(name));
+    rows.sort_by_key(|(name, ..)| names.iter().position(|one| one == name));
+    rows.into_iter().map(|(_, took, follow_ups)| json!([took, follow_ups])).collect()
 }
 
 /// All that is known of a run, but for ids and instants.
@@ -178,6 +198,23 @@ async fn no_run_waits_for_another_one_that_somebody_has_locked() {
         let reports = bed.store.report(claimed.into_iter().map(report).collect());
         let verdicts = while_locked(&bed, &one, (&two, Status::Succeeded), reports).await;
         assert_eq!(verdicts.unwrap(), [Ok(()), Ok(())]);
+    }
+}
+
+/// Whoever has written a row and taken that back leaves his number on it, as if he had it still.
+#[tokio::test]
+async fn what_somebody_has_written_and_taken_back_goes_with_the_others() {
+    let bed = Bed::postgres().await;
+    let (one, two) = (bed.sent().await, bed.sent().await);
+    let taken_back = format!("BEGIN; UPDATE deliveries SET sends = 9 WHERE id = '{}'; ROLLBACK", one.id.0);
+    bed.tamper(&taken_back).await;
+    let claimed = bed.store.claim(worker(), &[claim(&one), claim(&two)]).await.unwrap();
+    let claimed: Vec<_> = claimed.into_iter().map(Result::unwrap).collect();
+    bed.tamper(&taken_back).await;
+    let reports = claimed.iter().map(|run| Report::new(run.id, run.token, succeeded())).collect();
+    assert_eq!(bed.store.report(reports).await.unwrap(), [Ok(()), Ok(())]);
+    for id in [one.id, two.id] {
+        assert_eq!(bed.told(id).await, ["accepted", "started", "succeeded"]);
     }
 }
 

@@ -14,7 +14,9 @@ use reveille_shared::store::{
 use reveille_shared::trigger::Trigger;
 use reveille_shared::work_request::{Happening, RunError, WorkRequest, WorkRequestId};
 use serde_json::json;
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
+use sqlx::postgres::PgRow;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{AssertSqlSafe, Connection as _, FromRow, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -131,6 +133,24 @@ impl Bed {
                 let mut connection = PgConnection::connect(&self.url).await.unwrap();
                 sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
                 connection.close().await.unwrap();
+            }
+        }
+    }
+
+    /// Reads what no store tells.
+    pub(crate) async fn rows<T>(&self, sql: &str) -> Vec<T>
+    where
+        T: for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> + Send + Unpin,
+    {
+        let sql = AssertSqlSafe(sql.to_owned());
+        match self.url.strip_prefix("sqlite://") {
+            Some(folder) => {
+                let mut connection = SqliteConnection::connect(&format!("{folder}/reveille.db")).await.unwrap();
+                sqlx::query_as(sql).fetch_all(&mut connection).await.unwrap()
+            }
+            None => {
+                let mut connection = PgConnection::connect(&self.url).await.unwrap();
+                sqlx::query_as(sql).fetch_all(&mut connection).await.unwrap()
             }
         }
     }

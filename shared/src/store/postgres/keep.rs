@@ -189,19 +189,29 @@ macro_rules! keep {
     };
 }
 
-/// The row of `d` that is as it was looked at, in one of these places, and which nobody has locked since.
+/// In SQL, whether nobody has locked or written the row of `d` since its version came to be: who does leaves his number on it (`xmax`),
+/// also when he takes that back. If he had locked it before he wrote this version himself, that is its number, too.
+macro_rules! is_untouched {
+    () => {
+        "(d.xmax = 0 OR d.xmax = d.xmin)"
+    };
+}
+pub(super) use is_untouched;
+
+/// In SQL, the row of `d` that is as it was looked at, in one of these places.
 ///
 /// No index is asked: a row that has changed has moved. Its version tells it from another one that has come into its place, and, where
-/// the database was put back to an earlier state and gives the same versions again, so does the token that fences its lease. Whoever
-/// locks a row leaves his number on it (`xmax`), until it is written next, and beyond that if he has written it himself. That only spares
-/// a wait: should somebody lock it between this look and the write, the write waits for him, and compares anew what he has left.
+/// the database was put back to an earlier state and gives the same versions again, so does the token that fences its lease. To ask
+/// whether it is untouched only spares a wait: should somebody lock it between this look and the write, the write waits for him, and
+/// compares anew what he has left.
 macro_rules! as_looked_at {
     ($places:literal) => {
         concat!(
             "d.ctid = ANY(",
             $places,
-            "::text[]::tid[]) AND d.xmin = u.version AND (d.xmax = 0 OR d.xmax = d.xmin)
-                       AND d.token IS NOT DISTINCT FROM u.token_before"
+            "::text[]::tid[]) AND d.xmin = u.version AND ",
+            is_untouched!(),
+            " AND d.token IS NOT DISTINCT FROM u.token_before"
         )
     };
 }

@@ -231,7 +231,9 @@ impl Database for Postgres {
     async fn look(&self, ids: &[Uuid], inputs: bool) -> Result<Option<Vec<Looked>>> {
         let rows: Vec<LookedRow> = sqlx::query_as(concat!(
             locked_columns!(),
-            ", CASE WHEN d.xmax = 0 OR d.xmax = d.xmin THEN d.xmin::text::bigint END AS version, d.ctid::text AS place,
+            ", CASE WHEN ",
+            keep::is_untouched!(),
+            " THEN d.xmin::text::bigint END AS version, d.ctid::text AS place,
              clock_timestamp() AS at, w.accepted_at, CASE WHEN $2 THEN w.input END AS input
              FROM deliveries d JOIN work_requests w USING (id) WHERE d.id = ANY($1) AND w.id = ANY($1)",
         ))
