@@ -108,22 +108,38 @@ impl Scene {
         Ok(tasks)
     }
 
-    async fn next(&mut self) -> Result<Delivery> {
+    /// The next message, and which triggers are in it; a marker is answered.
+    async fn next(&mut self) -> Result<(Delivery, Vec<Trigger>)> {
         let next = tokio::time::timeout(LIMIT, self.subscription.next()).await;
-        next.context("no message came")?.context("the broker has shut down")
+        let delivery = next.context("no message came")?.context("the broker has shut down")?;
+        let (markers, triggers): (Vec<_>, Vec<_>) = delivery.triggers.iter().cloned().partition(Trigger::is_marker);
+        for marker in &markers {
+            self.store.marker_back(marker).await?;
+        }
+        Ok((delivery, triggers))
     }
 
     /// Runs what comes until that many claims were granted.
     async fn run_until(&mut self, granted: usize) -> Result<()> {
         while self.granted.len() < granted {
-            let delivery = self.next().await?;
-            for marker in delivery.triggers.iter().filter(|trigger| trigger.is_marker()) {
-                self.store.marker_back(marker).await?;
-            }
-            let triggers: Vec<_> = delivery.triggers.iter().filter(|trigger| !trigger.is_marker()).cloned().collect();
-            self.run(&triggers).await?;
-            self.subscription.ack(vec![delivery]).await;
+            self.run_next().await?;
         }
+        Ok(())
+    }
+
+    /// Runs what comes until something comes unmarked: a dispatcher has the backlog, and keeps it as long as there is some left and
+    /// somebody runs it.
+    async fn run_until_unmarked(&mut self) -> Result<()> {
+        while self.unmarked == 0 {
+            self.run_next().await?;
+        }
+        Ok(())
+    }
+
+    async fn run_next(&mut self) -> Result<()> {
+        let (delivery, triggers) = self.next().await?;
+        self.run(&triggers).await?;
+        self.subscription.ack(vec![delivery]).await;
         Ok(())
     }
 
@@ -155,11 +171,12 @@ impl Scene {
         Ok(())
     }
 
-    /// Waits until a dispatcher has the backlog, or nobody has.
-    async fn backlog_is_held(&self, wanted: bool) -> Result<()> {
-        eventually("the backlog to be held, or not", LIMIT, async || {
-            let free = self.store.hold_backlog(Uuid::nil(), Duration::ZERO).await.map_err(|error| error.to_string())?;
-            if free == wanted { Err(format!("wanted: {wanted}")) } else { Ok(()) }
+    /// Waits until no dispatcher has the backlog.
+    async fn backlog_is_left(&self) -> Result<()> {
+        eventually("the backlog to be left", LIMIT, async || {
+            let is_free =
+                self.store.hold_backlog(Uuid::nil(), Duration::ZERO).await.map_err(|error| error.to_string())?;
+            if is_free { Ok(()) } else { Err("somebody has it".to_owned()) }
         })
         .await
     }
@@ -174,7 +191,7 @@ async fn it_goes_out_once_from_one_dispatcher_and_what_is_limited_is_marked() ->
     let mut scene = Scene::set().await?;
     let mut runs = scene.accept("brief", 2_000).await?;
     let _one = scene.dispatch().await?;
-    scene.backlog_is_held(true).await?;
+    scene.run_until_unmarked().await?;
     let _other = scene.dispatch().await?;
     scene.run_until(700).await?;
     // What comes later has its turn, also with others who want their slot first.
@@ -191,7 +208,7 @@ async fn it_goes_out_once_from_one_dispatcher_and_what_is_limited_is_marked() ->
     // Where this machine stands still for long the backlog is left and begun anew, maybe while the other one has some in its hands.
     ensure!(scene.refused <= WINDOW, "{} triggers went out once more", scene.refused);
     ensure!((300..2_502).contains(&scene.unmarked), "{} went out unmarked", scene.unmarked);
-    scene.backlog_is_held(false).await?;
+    scene.backlog_is_left().await?;
     // Then both of them take what is due.
     let last = scene.accept("brief", 1).await?;
     scene.run_until(2_506).await?;
@@ -203,7 +220,7 @@ async fn when_its_dispatcher_dies_another_one_goes_on() -> Result<()> {
     let mut scene = Scene::set().await?;
     let runs = scene.accept("brief", 2_000).await?;
     let mut one = scene.dispatch().await?;
-    scene.backlog_is_held(true).await?;
+    scene.run_until_unmarked().await?;
     let _other = scene.dispatch().await?;
     scene.run_until(800).await?;
     one.abort_all();
@@ -217,16 +234,13 @@ async fn what_the_broker_loses_is_sent_again_and_the_history_says_so() -> Result
     let mut scene = Scene::set().await?;
     let runs = scene.accept("brief", 1_500).await?;
     let _one = scene.dispatch().await?;
-    scene.backlog_is_held(true).await?;
+    scene.run_until_unmarked().await?;
     let mut lost = HashSet::new();
     while lost.len() < 100 {
-        let delivery = scene.next().await?;
-        let unmarked = delivery.triggers.iter().filter(|trigger| trigger.v == UNMARKED).map(|trigger| trigger.id);
-        let unmarked: Vec<_> = unmarked.collect();
-        if unmarked.is_empty() {
-            scene.run(&delivery.triggers).await?;
-        }
-        lost.extend(unmarked);
+        let (delivery, triggers) = scene.next().await?;
+        let (unmarked, marked): (Vec<_>, Vec<_>) = triggers.into_iter().partition(|trigger| trigger.v == UNMARKED);
+        scene.run(&marked).await?;
+        lost.extend(unmarked.into_iter().map(|trigger| trigger.id));
         scene.subscription.ack(vec![delivery]).await;
     }
     scene.run_until(1_501).await?;
@@ -244,7 +258,7 @@ async fn a_dispatcher_that_has_lost_it_to_another_one_leaves_it_alone_and_then_g
     let mut scene = Scene::set().await?;
     let runs = scene.accept("brief", 1_500).await?;
     let _one = scene.dispatch().await?;
-    scene.backlog_is_held(true).await?;
+    scene.run_until_unmarked().await?;
     scene.run_until(300).await?;
     // As if it had been frozen for so long that another one has it; that one dies at once.
     let mut connection = PgConnection::connect(scene.database.url()).await?;
