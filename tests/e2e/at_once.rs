@@ -84,7 +84,7 @@ async fn nine_jobs_of_thirty_seconds_run_at_once_embedded() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_jobs_at_once_over_three_workers() -> Result<()> {
     let stack = Stack::postgres_rabbit().workers(3).slots(20).start().await?;
-    let due = soon(8);
+    let due = soon(15);
     replace_schedules(&stack, &due_at_once(50, 20, due))?;
     // One worker takes at most twenty: to run at once they must be spread over all three.
     let running = all_at_once(&stack, "IN_PROGRESS", 50, Duration::from_secs(60)).await?;
@@ -100,7 +100,7 @@ async fn fifty_jobs_at_once_over_three_workers() -> Result<()> {
 /// A parent schedule sounds ten calls with one fire, in order, waiting for none.
 async fn ten_calls(builder: Builder) -> Result<()> {
     let stack = builder.slots(10).start().await?;
-    let due = soon(4);
+    let due = soon(12);
     let jobs: String = (0..10).map(|n| format!("  call-{n}: {{ command: [sleep, '3'] }}\n")).collect();
     let names = (0..10).map(|n| format!("call-{n}")).collect::<Vec<_>>().join(", ");
     let schedule = format!("  parent: {{ at: {due}, trigger: [{names}] }}\n");

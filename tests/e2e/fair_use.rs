@@ -13,12 +13,17 @@ const JOBS: &str = "jobs:\n  nap: { command: [sleep, '0.2'] }\n";
 /// At 0.2 s each and eight at a time it takes over half a minute.
 const BACKLOG: usize = 1_500;
 
-async fn post(api: &Client, namespace: &str, body: Value) -> Result<Value> {
-    let request = api.request(Method::POST, "/v1/jobs/nap/trigger").header("x-reveille-namespace", namespace);
-    let answer = request.json(&body).send().await?;
-    let (status, text) = (answer.status(), answer.text().await?);
-    ensure!(status == StatusCode::ACCEPTED, "{status}: {text}");
-    Ok(serde_json::from_str(&text)?)
+/// Asks for a run, again if the database was too busy: one too many does no harm here.
+async fn post(api: &Client, namespace: &str) -> Result<Value> {
+    loop {
+        let request = api.request(Method::POST, "/v1/jobs/nap/trigger").header("x-reveille-namespace", namespace);
+        let answer = request.json(&json!({})).send().await?;
+        let (status, text) = (answer.status(), answer.text().await?);
+        if status != StatusCode::SERVICE_UNAVAILABLE {
+            ensure!(status == StatusCode::ACCEPTED, "{status}: {text}");
+            return Ok(serde_json::from_str(&text)?);
+        }
+    }
 }
 
 async fn get(api: &Client, namespace: &str, id: &str) -> Result<Value> {
@@ -45,7 +50,7 @@ async fn one_run_beside_a_backlog(builder: Builder) -> Result<()> {
         let api = stack.api.clone();
         callers.spawn(async move {
             for _ in 0..BACKLOG / 10 {
-                post(&api, "many", json!({})).await?;
+                post(&api, "many").await?;
             }
             anyhow::Ok(())
         });
@@ -53,22 +58,24 @@ async fn one_run_beside_a_backlog(builder: Builder) -> Result<()> {
     while let Some(ended) = callers.join_next().await {
         ended??;
     }
-    let last = post(&stack.api, "many", json!({})).await?;
+    let last = post(&stack.api, "many").await?;
     let asked = tokio::time::Instant::now();
-    let one = post(&stack.api, "one", json!({})).await?;
+    let one = post(&stack.api, "one").await?;
     let id = one["id"].as_str().context("an id")?;
     while get(&stack.api, "one", id).await?["status"] != "SUCCEEDED" {
         ensure!(asked.elapsed() < LIMIT, "not even within {LIMIT:?}");
     }
-    let waited = asked.elapsed();
+    let before = stack.api.request(Method::GET, "/v1/workRequests?status=SUCCEEDED&limit=1000");
+    let before: Value = before.header("x-reveille-namespace", "many").send().await?.json().await?;
+    let before = before["items"].as_array().context("items")?.len();
     let last = last["id"].as_str().context("an id")?;
     let left = stack.api.request(Method::GET, &format!("/v1/workRequests/{last}"));
     let left: Value = left.header("x-reveille-namespace", "many").send().await?.json().await?;
     ensure!(left["status"] == "ACCEPTED", "there was no backlog: {left}");
     let waits_for = left["waitingFor"].as_str().unwrap_or_default();
     ensure!(waits_for.contains("its queue is full"), "{left}");
-    // Two seconds or so of work that was sent before, and its own; in order it would be after all of them.
-    ensure!(waited < Duration::from_secs(25), "waited for {waited:?}");
+    // What was sent before goes before it, some seconds' work; in order it would be all of them.
+    ensure!(before < BACKLOG / 2, "{before} others went before it");
     Ok(())
 }
 

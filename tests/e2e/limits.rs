@@ -128,11 +128,11 @@ async fn never_more_runs_of_a_key_than_its_limit_through_a_crash_embedded() -> R
 }
 
 /// What a start may be later than the sending that the rate counts: the way through the broker, and the claim.
-const SLACK: SignedDuration = SignedDuration::from_secs(1);
+const SLACK: SignedDuration = SignedDuration::from_secs(2);
 
-/// Fifteen runs at five in two seconds.
+/// Fifteen runs at five in four seconds.
 async fn a_rate(builder: Builder) -> Result<()> {
-    let yaml = "version: 1\njobs:\n  call: { command: ['true'], rate: 5/2s }\n";
+    let yaml = "version: 1\njobs:\n  call: { command: ['true'], rate: 5/4s }\n";
     let stack = builder.schedules(yaml).start().await?;
     let mut ids = Vec::new();
     for _ in 0..15 {
@@ -149,11 +149,11 @@ async fn a_rate(builder: Builder) -> Result<()> {
     starts.sort_unstable();
     for six in starts.windows(6) {
         let span = six[5].duration_since(six[0]);
-        ensure!(span > SignedDuration::from_secs(2) - SLACK, "six starts within {span:#}: {starts:?}");
+        ensure!(span > SignedDuration::from_secs(4) - SLACK, "six starts within {span:#}: {starts:?}");
     }
     // Three spans, and each run is let go when its turn comes.
     let all = starts[14].duration_since(starts[0]);
-    ensure!(all > SignedDuration::from_secs(4) - SLACK && all < SignedDuration::from_secs(8), "all in {all:#}");
+    ensure!(all > SignedDuration::from_secs(8) - SLACK && all < SignedDuration::from_secs(20), "all in {all:#}");
     // Those accepted first go first.
     for (n, id) in ids.iter().enumerate() {
         let run = ended.iter().find(|run| run["id"] == **id).context("the run")?;

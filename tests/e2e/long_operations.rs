@@ -22,7 +22,7 @@ jobs:
   idle: { http: { url: BASE/begin, follow: { poll: { min: 1h }, cancel: delete } }, timeout: 1d }
   hasty:
     http: { url: BASE/begin, follow: { poll: { min: 200ms, max: 500ms }, cancel: delete } }
-    timeout: 3s
+    timeout: 10s
     retry: { max_attempts: 1 }
   notify: { http: { url: BASE/begin, one_way: true } }
   greet: { command: [echo, hello] }

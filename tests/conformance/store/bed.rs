@@ -101,7 +101,7 @@ impl Bed {
         }
     }
 
-    /// Lets as much time pass for triggers, leases and leadership as no test could wait for on PostgreSQL.
+    /// Lets as much time pass for triggers, leases, deliveries and leadership as no test could wait for on PostgreSQL.
     pub(crate) async fn age(&self, seconds: u64) {
         match &self.clock {
             Some(clock) => clock.advance(Duration::from_secs(seconds)),
@@ -109,6 +109,7 @@ impl Bed {
                 self.tamper(&format!(
                     "UPDATE deliveries SET phase_at = phase_at - interval '{seconds} s',
                                            attempt_until = attempt_until - interval '{seconds} s';
+                     UPDATE webhook_deliveries SET due_at = due_at - interval '{seconds} s';
                      UPDATE leader SET expires_at = expires_at - interval '{seconds} s'"
                 ))
                 .await;

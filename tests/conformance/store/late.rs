@@ -71,7 +71,7 @@ async fn what_a_worker_calls_lost_is_as_what_others_find_lost(bed: Bed) {
 async fn what_has_not_started_in_time_expires(bed: Bed) {
     let expiring = async |delay| {
         let request = bed.new_request().await;
-        let expires = Some(HumanDuration::from_millis(1_500));
+        let expires = Some(HumanDuration::from_millis(5_000));
         bed.accept(reveille_shared::store::NewWorkRequest { expires, delay, ..request }).await
     };
     // One waits, one is in a queue, one is claimed too late; a delay is not part of the time.
@@ -82,7 +82,7 @@ async fn what_has_not_started_in_time_expires(bed: Bed) {
     assert_eq!(sent.len(), 2);
     let due = expiring(HumanDuration::ZERO).await;
     assert_eq!(bed.store.expire(10).await.unwrap(), 0);
-    bed.pass(Duration::from_millis(1_600)).await;
+    bed.pass(Duration::from_millis(5_100)).await;
     assert_eq!(bed.take().await, [], "what is due has expired");
     let trigger = &sent.iter().find(|out| out.trigger.id == claimed).unwrap().trigger;
     assert_eq!(bed.claim(trigger).await, Err(Refusal::Ended));
@@ -98,11 +98,11 @@ async fn what_has_not_started_in_time_expires(bed: Bed) {
 
 async fn what_has_started_does_not_expire(bed: Bed) {
     let request = bed.new_request().await;
-    let expires = Some(HumanDuration::from_millis(1_500));
+    let expires = Some(HumanDuration::from_millis(5_000));
     let id = bed.accept(reveille_shared::store::NewWorkRequest { expires, ..request }).await;
     let run = bed.claim(&bed.take().await.remove(0).trigger).await.unwrap();
     bed.report(&run, failed(Some(Duration::ZERO))).await.unwrap();
-    bed.pass(Duration::from_millis(1_600)).await;
+    bed.pass(Duration::from_millis(5_100)).await;
     assert_eq!(bed.store.expire(10).await.unwrap(), 0);
     let retried = bed.take().await.remove(0).trigger;
     assert_eq!(bed.claim(&retried).await.unwrap().attempt, 2);

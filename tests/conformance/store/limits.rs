@@ -350,11 +350,11 @@ async fn one_run_stands_for_all_that_are_the_same(bed: Bed) {
 }
 
 async fn a_run_that_is_the_same_for_a_time(bed: Bed) {
-    let span = UniqueSpan::Window(HumanDuration::from_secs(2));
+    let span = UniqueSpan::Window(HumanDuration::from_secs(5));
     let first = bed.accept(unique(&bed, "k", span).await).await;
     bed.store.cancel(NAMESPACE, first, "test".into()).await.unwrap();
     assert_eq!(bed.store.accept(unique(&bed, "k", span).await, None).await.unwrap(), Acceptance::Same(first));
-    bed.pass(Duration::from_millis(2100)).await;
+    bed.pass(Duration::from_millis(5_100)).await;
     assert_ne!(bed.store.accept(unique(&bed, "k", span).await, None).await.unwrap(), Acceptance::Same(first));
 }
 

@@ -278,8 +278,8 @@ async fn what_is_claimed_is_nobody_elses_until_patience_is_over(bed: Bed) {
     }
     born(&bed, generation).await;
     let other = bed.second().await;
-    let short = Duration::from_millis(200);
-    let (mine, theirs) = tokio::join!(bed.store.claim_deliveries(&[], 3, short), other.claim_deliveries(&[], 3, short));
+    let (mine, theirs) =
+        tokio::join!(bed.store.claim_deliveries(&[], 3, PATIENCE), other.claim_deliveries(&[], 3, PATIENCE));
     let (mine, theirs) = (mine.unwrap(), theirs.unwrap());
     let ids: BTreeSet<_> = mine.iter().chain(&theirs).map(|one| one.delivery.id).collect();
     assert_eq!(ids.len(), mine.len() + theirs.len(), "some were claimed twice");
@@ -288,7 +288,7 @@ async fn what_is_claimed_is_nobody_elses_until_patience_is_over(bed: Bed) {
     for one in &rest {
         keep(&bed, one, Next::Taken).await;
     }
-    bed.pass(short).await;
+    bed.age(PATIENCE.as_secs()).await;
     let again = claimed(&bed).await;
     assert_eq!(again.iter().map(|one| one.delivery.id).collect::<BTreeSet<_>>(), ids, "whoever had them is dead");
     // What the dead one says after all counts for nothing.

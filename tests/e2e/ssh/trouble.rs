@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// A lease would live for three times as long.
+const AT_ONCE: Duration = Duration::from_secs(5);
+
 /// Heeds no signal but SIGKILL, and has a child that has left its group; both say who they are.
 const STUBBORN: &str = r#"
     trap '' TERM HUP INT
@@ -51,7 +54,7 @@ async fn a_canceled_command_ends_with_all_of_its_tree() -> Result<()> {
         ensure!(run["lastError"].is_null(), "to obey is no failure: {run}");
     }
     ensure!(told.path().join("told").exists(), "it was killed before it had tidied up");
-    are_gone(pids, Duration::from_secs(1)).await
+    are_gone(pids, AT_ONCE).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -60,18 +63,18 @@ async fn time_outs_end_commands() -> Result<()> {
     let (quiet, idle) = scene("echo $$ > FOLDER/program; exec sleep 600")?;
     let sshd = Sshd::start().await?;
     let jobs = Jobs::on(&sshd)
-        .job("slow", json!({ "command": slow, "timeout": "2s", "idle_timeout": "1s" }))?
+        .job("slow", json!({ "command": slow, "timeout": "10s", "idle_timeout": "5s" }))?
         .job("idle", json!({ "command": idle, "idle_timeout": "1s" }))?
         .job(
             "chatty",
-            json!({ "command": "for i in 1 2 3 4 5 6; do echo $i >&2; sleep 0.5; done", "idle_timeout": "2s" }),
+            json!({ "command": "for i in 1 2 3 4 5 6 7 8 9 10; do echo $i >&2; sleep 0.5; done", "idle_timeout": "4s" }),
         )?;
     let stack = jobs.start(Stack::embedded()).await?;
     let chatty = stack.api.trigger("chatty", json!({})).await?;
     fails(&stack, "slow", "Timeout", &[]).await?;
-    is_gone(pid(&folder.path().join("program")).await?, Duration::from_secs(1)).await?;
+    is_gone(pid(&folder.path().join("program")).await?, AT_ONCE).await?;
     fails(&stack, "idle", "SshIdle", &["1s"]).await?;
-    is_gone(pid(&quiet.path().join("program")).await?, Duration::from_secs(1)).await?;
+    is_gone(pid(&quiet.path().join("program")).await?, AT_ONCE).await?;
     stack.api.wait_status(&chatty, "SUCCEEDED").await?;
     Ok(())
 }
@@ -103,7 +106,7 @@ async fn the_command_of_a_killed_worker_dies_at_once() -> Result<()> {
     stack.api.trigger("stubborn", json!({})).await?;
     let pids = both(folder.path()).await?;
     stack.schedulers[0].kill9()?;
-    are_gone(pids, Duration::from_secs(2)).await
+    are_gone(pids, AT_ONCE).await
 }
 
 /// Its connection stays open, and nothing comes over it.
