@@ -36,7 +36,7 @@ const MOST_TRIGGERS: u32 = 20;
 /// More children than triggers that may be with the broker, by far.
 const CHILDREN: usize = 3 * WINDOW as usize;
 /// Somewhat longer than a run of job `fleeting` may wait.
-const EXPIRY: Duration = Duration::from_millis(600);
+const EXPIRY: Duration = Duration::from_millis(3_100);
 
 /// By then lost messages have been missed. Those that are lost as a scheduler begins to lead are not: it sends them again, and
 /// others have to be lost.
@@ -132,8 +132,8 @@ async fn prepare(world: &mut World, target: &mut harness::stack::Service, before
         Before::HoldersDie | Before::HoldersDieInDoubt => {
             let job = if matches!(before, Before::HoldersDie) { "longer" } else { "doubtful" };
             fill_slots(world, job).await?;
-            let first = world.insist().await?.swap_remove(0);
-            world.wait_for(&first, "started", |run| run["status"] == "IN_PROGRESS").await?;
+            let holders = world.insist().await?;
+            world.wait_for_any(&holders, "started", |run| run["status"] == "IN_PROGRESS").await?;
             world.kill_workers()?;
             // In doubt are also the runs of the one that is to die again.
             let is_holder = world.is_one_process() || matches!(before, Before::HoldersDieInDoubt);
@@ -231,7 +231,7 @@ async fn provoke(world: &mut World, pid: Pid, dies: Dies, load: Load) -> Result<
                 children = CHILDREN;
             }
         }
-        Load::LongRuns => drop(fill_slots(world, "long").await?),
+        Load::LongRuns => drop(fill_slots(world, "longer").await?),
         Load::FanOuts => {
             (0..2).for_each(|_| world.ask_many(12));
             world.insist().await?;

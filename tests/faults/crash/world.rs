@@ -45,12 +45,11 @@ jobs:
   chain: { command: [echo, done], on_success: [link] }
   link: { command: [echo, linked] }
   brief: { http: { url: CALLEE/done } }
-  long: { command: [sleep, '1'] }
-  fleeting: { command: [echo, here], expires: 500ms }
+  fleeting: { command: [echo, here], expires: 3s }
   longer: { command: [sleep, '3'] }
   narrow: { command: ['true'], concurrency: 1 }
   doubtful: { command: [sleep, '3'], verify: { command: ['false'] } }
-  endless: { command: [sleep, '15'] }
+  endless: { command: [sleep, '600'] }
   remote: { http: { url: CALLEE/begin/3, follow: { poll: { min: 100ms, max: 200ms } } } }
   forsaken: { http: { url: CALLEE/once, follow: { poll: { min: 1h } } }, timeout: 1d }
   outside: { external: {}, queue: outside }
@@ -235,6 +234,20 @@ impl World {
         eventually(&format!("{id} to be {what}"), LIMIT, async || {
             let seen = self.stack.api.get(id).await.map_err(|error| format!("{error:#}"))?;
             if is_it(&seen) { Ok(()) } else { Err(seen.to_string()) }
+        })
+        .await
+    }
+
+    /// The same, of one of several.
+    pub(super) async fn wait_for_any(&self, ids: &[String], what: &str, is_it: impl Fn(&Value) -> bool) -> Result<()> {
+        eventually(&format!("one to be {what}"), LIMIT, async || {
+            for id in ids {
+                let seen = self.stack.api.get(id).await.map_err(|error| format!("{error:#}"))?;
+                if is_it(&seen) {
+                    return Ok(());
+                }
+            }
+            Err(format!("none of {ids:?}"))
         })
         .await
     }
