@@ -69,8 +69,8 @@ async fn in_its_queue(stack: &Stack, id: &str) -> Result<()> {
 }
 
 /// With a backlog of normal runs wait a few low ones and come a few high ones. These overtake most: all but those normal ones that
-/// the worker takes meanwhile, at first, and again while it has no high one in its hands. In order they would overtake none. The low ones come last, but for
-/// those that a worker which was slow itself was handed: no more than it has slots.
+/// the worker takes meanwhile, at first, and again while it has no high one in its hands. In order they would overtake none. The low
+/// ones come last, but for those that a worker which was slow itself was handed: no more than it has slots.
 async fn backlog(builder: Builder, normal: usize, seconds: &str) -> Result<()> {
     let (stack, folder) = saturated(builder, SLOTS, seconds).await?;
     trigger(&stack, "normal", normal).await?;
