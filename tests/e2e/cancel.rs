@@ -117,12 +117,7 @@ async fn one_by_one(builder: Builder) -> Result<()> {
     callee.is_told(&["begin /exports".to_owned()]).await?;
     // What waits: in the queue, as all slots are taken.
     let queued = api.trigger("nap", json!({})).await?;
-    eventually("its trigger to be sent", LONG, async || {
-        let run = api.get(&queued).await.map_err(|error| format!("{error:#}"))?;
-        let is_queued = run["waitingFor"].as_str().unwrap_or_default().starts_with("in the queue");
-        if is_queued { Ok(()) } else { Err(run.to_string()) }
-    })
-    .await?;
+    api.wait_in_queue(&queued).await?;
     cancel_at_once(&stack, &queued).await?;
 
     for id in [&stubborn, &obliging, &export] {

@@ -133,8 +133,7 @@ async fn events_over_the_exchange_count_once_and_bad_ones_stand_in_nobodys_way()
     let stack = Stack::postgres_rabbit().schedules(JOBS).workers(0).schedulers(2).start().await?;
     let api = &stack.api;
     let id = api.trigger("resize", json!({})).await?;
-    wait(&stack, &id, "sent", |run| run["waitingFor"].as_str().is_some_and(|text| text.starts_with("in the queue")))
-        .await?;
+    api.wait_in_queue(&id).await?;
     let token = Uuid::new_v4().to_string();
     let claim = json!({"n": 1, "worker": "test", "token": token});
     let answer = api.request(Method::POST, &format!("/v1/workRequests/{id}:claim")).json(&claim).send().await?;

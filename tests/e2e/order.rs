@@ -58,16 +58,6 @@ async fn starts(stack: &Stack, job: &str, count: usize) -> Result<Vec<Timestamp>
     Ok(starts)
 }
 
-/// It stays there, as no slot is free.
-async fn in_its_queue(stack: &Stack, id: &str) -> Result<()> {
-    eventually("a run to be in its queue", LONG, async || {
-        let run = stack.api.get(id).await.map_err(|error| format!("{error:#}"))?;
-        let is_there = run["waitingFor"].as_str().is_some_and(|text| text.starts_with("in the queue"));
-        if is_there { Ok(()) } else { Err(run.to_string()) }
-    })
-    .await
-}
-
 /// With a backlog of normal runs wait a few low ones and come a few high ones. These overtake most: all but those normal ones that
 /// the worker takes meanwhile, at first, and again while it has no high one in its hands. In order they would overtake none. The low
 /// ones come last, but for those that a worker which was slow itself was handed: no more than it has slots.
@@ -77,7 +67,8 @@ async fn backlog(builder: Builder, normal: usize, seconds: &str) -> Result<()> {
     trigger(&stack, "low", 5).await?;
     tokio::time::sleep(GIVEN_BACK).await;
     for id in trigger(&stack, "high", 5).await? {
-        in_its_queue(&stack, &id).await?;
+        // It stays there, as no slot is free.
+        stack.api.wait_in_queue(&id).await?;
     }
     std::fs::write(folder.path().join("go"), "")?;
     let (normals, highs) = (starts(&stack, "normal", normal).await?, starts(&stack, "high", 5).await?);

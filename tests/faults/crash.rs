@@ -35,14 +35,11 @@ const QUEUE: &str = "reveille.q.default";
 const MOST_TRIGGERS: u32 = 20;
 /// More children than triggers that may be with the broker, by far.
 const CHILDREN: usize = 3 * WINDOW as usize;
-/// Somewhat longer than a run of job `fleeting` may wait.
-const EXPIRY: Duration = Duration::from_millis(3_100);
 
-/// By then lost messages have been missed. Those that are lost as a scheduler begins to lead are not: it sends them again, and
-/// others have to be lost.
-const MISSED: Duration = Duration::from_secs(25);
+/// By then lost messages have been missed.
+const MISSED: Duration = Duration::from_secs(45);
 /// How often a process is told to stop before it has to have passed the point.
-const MOST_STOPS: u32 = 5;
+const MOST_STOPS: u32 = 20;
 
 /// Lets a process die at each of these points, on several stacks side by side as most of the time is waiting.
 async fn sweep(points: impl Iterator<Item = Point>, lanes: usize, builder: &Builder) -> Result<()> {
@@ -71,7 +68,9 @@ fn tell(point: Point, took: Duration) {
 async fn die_at(world: &mut World, point: Point) -> Result<()> {
     let Scene { dies, before, load, count } = scene(point);
     let mut target = world.take(dies);
+    world.hold()?;
     prepare(world, &mut target, before).await?;
+    world.let_go()?;
     let before_it = target.log().len();
     let mut stops = 0;
     let status = loop {
@@ -125,12 +124,12 @@ async fn prepare(world: &mut World, target: &mut harness::stack::Service, before
         }
         Before::TriggersAreSent => {
             world.stop_workers().await?;
-            let last = fill_slots(world, "longer").await?;
-            world.wait_in_queue(&last).await?;
+            let last = fill_slots(world, "held").await?;
+            world.stack.api.wait_in_queue(&last).await?;
             target.kill9()
         }
         Before::HoldersDie | Before::HoldersDieInDoubt => {
-            let job = if matches!(before, Before::HoldersDie) { "longer" } else { "doubtful" };
+            let job = if matches!(before, Before::HoldersDie) { "held" } else { "doubtful" };
             fill_slots(world, job).await?;
             let holders = world.insist().await?;
             world.wait_for_any(&holders, "started", |run| run["status"] == "IN_PROGRESS").await?;
@@ -141,18 +140,20 @@ async fn prepare(world: &mut World, target: &mut harness::stack::Service, before
         }
         Before::RunsExpire => {
             world.stop_workers().await?;
-            fill_slots(world, "longer").await?;
+            fill_slots(world, "held").await?;
             world.ask("fleeting", "0s", "FAILED");
             let last = world.insist().await?.pop().context("a run")?;
-            world.wait_in_queue(&last).await?;
+            world.stack.api.wait_in_queue(&last).await?;
             target.kill9()?;
-            // Until its time is over: a quick restart would let it start.
-            tokio::time::sleep(EXPIRY).await;
+            let over = "UPDATE deliveries SET expires_at =
+                            (SELECT accepted_at FROM work_requests WHERE work_requests.id = deliveries.id)
+                        WHERE expires_at IS NOT NULL";
+            ensure!(tamper(world, over).await? == 1, "nothing expires");
             Ok(())
         }
         Before::EndsAreUncounted => {
             world.stop_workers().await?;
-            fill_slots(world, "longer").await?;
+            fill_slots(world, "held").await?;
             world.ask_many(3);
             let parent = world.insist().await?.pop().context("a run")?;
             let children = world.children(&parent, 3).await?;
@@ -168,9 +169,9 @@ async fn prepare(world: &mut World, target: &mut harness::stack::Service, before
         }
         Before::FiresAreStranded => {
             world.stop_workers().await?;
-            fill_slots(world, "longer").await?;
+            fill_slots(world, "held").await?;
             let fired = world.call(Method::POST, "/v1/schedules/aside:trigger", &json!({}), &[202]).await?;
-            world.wait_in_queue(fired["workRequests"][0]["id"].as_str().context("an id")?).await?;
+            world.stack.api.wait_in_queue(fired["workRequests"][0]["id"].as_str().context("an id")?).await?;
             target.kill9()?;
             let held = "UPDATE deliveries SET phase = 'held' WHERE phase = 'sent' AND schedule = 'aside'";
             ensure!(tamper(world, held).await? == 1, "nothing to hold");
@@ -272,11 +273,14 @@ async fn provoke(world: &mut World, pid: Pid, dies: Dies, load: Load) -> Result<
             world.change_is_in_force().await?;
         },
         Load::BrokerIsCut => world.stack.broker_proxy.as_ref().context("a proxy")?.cut().await,
+        // What is lost before it leads is not missed: it sends that again.
         Load::MessagesAreLost => loop {
+            wait_until_it_works(world, pid, dies).await?;
             lose_messages(world).await?;
             tokio::time::sleep(MISSED).await;
         },
         Load::MessagesWereLost => loop {
+            wait_until_it_works(world, pid, dies).await?;
             lose_messages(world).await?;
             let lost = Instant::now();
             while lost.elapsed() < MISSED {
@@ -372,7 +376,7 @@ async fn kill_messages(world: &mut World) -> Result<()> {
     world.stop_workers().await?;
     world.ask("work", "0s", "SUCCEEDED");
     let id = world.insist().await?.swap_remove(0);
-    world.wait_in_queue(&id).await?;
+    world.stack.api.wait_in_queue(&id).await?;
     let channel = channel(world).await?;
     let message = eventually("a message", LIMIT, async || {
         let got = channel.basic_get(QUEUE.into(), BasicGetOptions::default()).await;
@@ -388,7 +392,7 @@ async fn kill_last_message(world: &mut World) -> Result<()> {
     world.stop_workers().await?;
     world.ask("work", "0s", "FAILED");
     let id = world.insist().await?.swap_remove(0);
-    world.wait_in_queue(&id).await?;
+    world.stack.api.wait_in_queue(&id).await?;
     let n = MOST_TRIGGERS + 1;
     ensure!(tamper(world, &format!("UPDATE deliveries SET sends = {n} WHERE id = '{id}'")).await? == 1, "no {id}");
     let id = WorkRequestId(Uuid::parse_str(&id)?);

@@ -13,6 +13,8 @@ use crate::wait::eventually;
 
 /// How long any request may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+/// How long anything may take that nobody has set a limit to.
+const LONG: Duration = Duration::from_secs(120);
 
 /// The states that never change again.
 const TERMINAL: [&str; 3] = ["SUCCEEDED", "FAILED", "CANCELED"];
@@ -127,7 +129,20 @@ impl Client {
     /// # Errors
     /// As [`Client::wait_status_within`].
     pub async fn wait_status(&self, id: &str, status: &str) -> Result<Value> {
-        self.wait_status_within(id, status, Duration::from_secs(120)).await
+        self.wait_status_within(id, status, LONG).await
+    }
+
+    /// Waits until the work request's trigger is with the broker, unclaimed.
+    ///
+    /// # Errors
+    /// It isn't seen there within a long limit.
+    pub async fn wait_in_queue(&self, id: &str) -> Result<()> {
+        eventually(&format!("work request {id} to be in its queue"), LONG, async || {
+            let seen = self.get(id).await.map_err(|error| format!("{error:#}"))?;
+            let is_there = seen["waitingFor"].as_str().is_some_and(|text| text.starts_with("in the queue"));
+            if is_there { Ok(()) } else { Err(seen.to_string()) }
+        })
+        .await
     }
 
     /// Waits until `/readyz` answers 200.

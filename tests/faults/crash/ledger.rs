@@ -1,7 +1,6 @@
 //! What must hold at the end, whoever died: the ledger has every due time once, every run its legal end.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use harness::client::Client;
@@ -9,10 +8,8 @@ use harness::wait::eventually;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use super::world::World;
+use super::world::{LIMIT, World};
 
-/// How long the last runs may take.
-const LIMIT: Duration = Duration::from_secs(90);
 /// The schedules that fire all the time.
 const SCHEDULES: [Fires; 2] = [
     Fires { schedule: "second", every: 2, jobs: &["work", "chain"], skips: &[] },

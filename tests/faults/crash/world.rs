@@ -14,13 +14,14 @@ use jiff::{SignedDuration, Timestamp};
 use reqwest::{Method, StatusCode};
 use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 use super::outside;
 use super::scenes::Dies;
 
 /// How long anything may take.
-pub(super) const LIMIT: Duration = Duration::from_secs(120);
+pub(super) const LIMIT: Duration = Duration::from_secs(180);
 /// How many runs each worker takes at once.
 pub(super) const SLOTS: u32 = 4;
 /// How many triggers may be with the broker.
@@ -45,10 +46,11 @@ jobs:
   chain: { command: [echo, done], on_success: [link] }
   link: { command: [echo, linked] }
   brief: { http: { url: CALLEE/done } }
-  fleeting: { command: [echo, here], expires: 3s }
+  fleeting: { command: [echo, here], expires: 1h }
   longer: { command: [sleep, '3'] }
+  held: { command: [sh, -c, 'until [ -e FOLDER/go ]; do sleep 0.1; done'] }
   narrow: { command: ['true'], concurrency: 1 }
-  doubtful: { command: [sleep, '3'], verify: { command: ['false'] } }
+  doubtful: { command: [sh, -c, 'until [ -e FOLDER/go ]; do sleep 0.1; done'], verify: { command: ['false'] } }
   endless: { command: [sleep, '600'] }
   remote: { http: { url: CALLEE/begin/3, follow: { poll: { min: 100ms, max: 200ms } } } }
   forsaken: { http: { url: CALLEE/once, follow: { poll: { min: 1h } } }, timeout: 1d }
@@ -82,6 +84,8 @@ pub(super) struct World {
     webhook: (String, Timestamp),
     definitions: String,
     _callee: Callee,
+    /// Runs of `held` and `doubtful` go on until there is a file `go`.
+    gate: TempDir,
     asked: Vec<Asked>,
     /// Runs that were asked for without a key and answered.
     answered: Vec<String>,
@@ -96,8 +100,9 @@ pub(super) struct World {
 
 impl World {
     pub(super) async fn start(builder: Builder) -> Result<Self> {
-        let callee = Callee::start().await?;
+        let (callee, gate) = (Callee::start().await?, TempDir::new()?);
         let definitions = DEFINITIONS.replace("CALLEE", &callee.base);
+        let definitions = definitions.replace("FOLDER", &gate.path().to_string_lossy());
         let builder = builder.schedules(definitions.clone()).slots(SLOTS).env("REVEILLE_LEASE_TTL", "3s");
         let builder = builder.env("REVEILLE_WINDOW", WINDOW.to_string());
         let builder = builder.env("REVEILLE_SECRET_KEY", SECRET_KEY).env("REVEILLE_WEBHOOK_ALLOW", "127.0.0.1");
@@ -115,6 +120,7 @@ impl World {
             webhook,
             definitions,
             _callee: callee,
+            gate,
             asked,
             answered,
             backfills,
@@ -154,6 +160,17 @@ impl World {
 
     pub(super) fn kill_workers(&mut self) -> Result<()> {
         self.stack.workers.iter_mut().try_for_each(Service::kill9)
+    }
+
+    /// From now on, runs of `held` and `doubtful` don't end.
+    pub(super) fn hold(&self) -> Result<()> {
+        let go = self.gate.path().join("go");
+        if go.exists() { Ok(std::fs::remove_file(go)?) } else { Ok(()) }
+    }
+
+    /// From now on they do.
+    pub(super) fn let_go(&self) -> Result<()> {
+        Ok(std::fs::write(self.gate.path().join("go"), "")?)
     }
 
     /// Starts again what a scene has ended.
@@ -250,11 +267,6 @@ impl World {
             Err(format!("none of {ids:?}"))
         })
         .await
-    }
-
-    pub(super) async fn wait_in_queue(&self, id: &str) -> Result<()> {
-        let in_queue = |run: &Value| run["waitingFor"].as_str().is_some_and(|text| text.starts_with("in the queue"));
-        self.wait_for(id, "in the queue", in_queue).await
     }
 
     /// Asks until it is answered as one of these says.
