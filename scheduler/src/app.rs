@@ -166,7 +166,8 @@ pub async fn start(
     if has(Role::Dispatch) {
         let (planner, others, handed) = handover::channels(Windows::new(settings.window));
         (for_planner, for_others) = (Some(planner), Some(others));
-        parts.dispatch(lifecycle, in_force.clone(), handed, leadership.changes(), settings.embedded);
+        let takeovers = (!settings.embedded).then(|| leadership.takeovers());
+        parts.dispatch(lifecycle, in_force.clone(), handed, takeovers);
     }
     if has(Role::Plan) {
         ticks.extend(parts.plan(
@@ -262,8 +263,7 @@ impl Parts {
         lifecycle: &mut Lifecycle,
         definitions: watch::Receiver<u64>,
         handed: Intake,
-        leads: watch::Receiver<Option<Generation>>,
-        embedded: bool,
+        takeovers: Option<watch::Receiver<Option<Generation>>>,
     ) {
         let dispatcher = Dispatcher {
             store: self.store.clone(),
@@ -271,8 +271,7 @@ impl Parts {
             clock: Arc::clone(&self.clock),
             definitions,
             handed,
-            leads,
-            embedded,
+            takeovers,
             status: Arc::clone(&self.status),
         };
         let stop = self.stop.clone();

@@ -62,10 +62,9 @@ pub struct Dispatcher {
     pub definitions: watch::Receiver<u64>,
     /// Triggers that the planner, callers and follow-ups of this process have marked as sent.
     pub handed: Intake,
-    /// Changes when this process begins to lead: what the leader before it has sent last may be lost with it.
-    pub leads: watch::Receiver<Option<Generation>>,
-    /// What an earlier incarnation has sent was lost with it.
-    pub embedded: bool,
+    /// Changes when this process leads after another one: what that has sent last may be lost with it. None: this process is the
+    /// only one, and all that was sent before it was lost with its broker.
+    pub takeovers: Option<watch::Receiver<Option<Generation>>>,
     /// Who is told.
     pub status: Arc<Status>,
 }
@@ -88,10 +87,9 @@ impl Dispatcher {
         let mut look_around = Instant::now();
         let mut version = None;
         let mut failing = false;
-        let mut rebuilt = !self.embedded;
         let mut declare_at = Instant::now();
         let mut refused = None;
-        let mut unpublished = Unpublished::new(self.leads.clone());
+        let mut unpublished = Unpublished::new(self.takeovers.clone());
         let mut bundles = Bundles::default();
         let mut backlog = Backlog::new();
         let mut waiting = None;
@@ -159,10 +157,6 @@ impl Dispatcher {
                 let batch = unpublished.next(&self.store, ROWS).await?;
                 if !batch.is_empty() {
                     return Ok((batch, true));
-                }
-                if !rebuilt {
-                    self.rebuild(&feedback).await?;
-                    rebuilt = true;
                 }
                 if look_around.elapsed() >= LOOK_AROUND {
                     look_around = Instant::now();
@@ -309,19 +303,6 @@ impl Dispatcher {
             tracing::warn!(count = lost.len(), "triggers were lost and are sent again");
         }
         Ok(lost)
-    }
-
-    /// Fills the embedded broker with what was in it when the process ended.
-    async fn rebuild(&self, feedback: &Arc<Feedback>) -> Result<(), StoreError> {
-        let started = self.store.now().await?;
-        loop {
-            let batch = self.store.resend_between(Timestamp::UNIX_EPOCH, started, ROWS).await?;
-            if batch.is_empty() {
-                return Ok(());
-            }
-            let parcels = singles(&batch);
-            self.publish(batch, parcels, feedback).await;
-        }
     }
 
     /// Publishes a batch in these messages and gives back what was not confirmed.

@@ -12,10 +12,12 @@ const CONFIRM: SignedDuration = SignedDuration::from_secs(15);
 
 /// The spans of time in which something may have been sent and not published.
 pub(crate) struct Unpublished {
-    /// Changes when this process begins to lead: what the leader before it has sent last may be lost with it.
-    leads: watch::Receiver<Option<Generation>>,
+    /// Changes when this process leads after another one: what that has sent last may be lost with it.
+    takeovers: Option<watch::Receiver<Option<Generation>>>,
     /// It has, and the store has not been asked yet.
     taken_over: bool,
+    /// Whatever was sent before this process was there is lost, and the store has not been asked yet.
+    all: bool,
     /// Since when something of this process may be lost; by the monotonic clock, as the database may be away.
     lost: Option<Instant>,
     /// What was sent in it is sent again, unless claimed.
@@ -23,8 +25,10 @@ pub(crate) struct Unpublished {
 }
 
 impl Unpublished {
-    pub(crate) fn new(leads: watch::Receiver<Option<Generation>>) -> Self {
-        Self { leads, taken_over: false, lost: None, span: None }
+    /// Of a process that is told when it leads after another one. One that is alone is not: what was sent before it was lost with
+    /// its broker.
+    pub(crate) fn new(takeovers: Option<watch::Receiver<Option<Generation>>>) -> Self {
+        Self { all: takeovers.is_none(), takeovers, taken_over: false, lost: None, span: None }
     }
 
     /// Something that was sent about now may not have been published.
@@ -34,10 +38,13 @@ impl Unpublished {
 
     /// Returns when another span has begun.
     pub(crate) async fn begun(&mut self) {
-        match self.leads.changed().await {
-            Ok(()) => self.leads.mark_changed(),
-            // Nobody in this process ever leads.
-            Err(_) => std::future::pending().await,
+        if let Some(takeovers) = &mut self.takeovers
+            && takeovers.changed().await.is_ok()
+        {
+            takeovers.mark_changed();
+        } else {
+            // Nobody in this process ever leads, or nobody else does.
+            std::future::pending().await
         }
     }
 
@@ -46,8 +53,15 @@ impl Unpublished {
     /// # Errors
     /// [`StoreError::Query`]: nothing of it is forgotten.
     pub(crate) async fn next(&mut self, store: &Store, limit: i64) -> Result<Vec<Outgoing>, StoreError> {
-        if self.leads.has_changed().unwrap_or(false) {
-            self.taken_over |= self.leads.borrow_and_update().is_some();
+        if self.all {
+            self.widen(store, Timestamp::UNIX_EPOCH).await?;
+            self.all = false;
+        }
+        if let Some(takeovers) = &mut self.takeovers
+            && takeovers.has_changed().unwrap_or(false)
+        {
+            takeovers.mark_unchanged();
+            self.taken_over = true;
         }
         if self.taken_over {
             if let Some(ended) = store.leader_before_ended().await? {

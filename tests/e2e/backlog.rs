@@ -99,8 +99,7 @@ impl Scene {
             clock: Arc::clone(&clock),
             definitions: watch::Sender::new(0).subscribe(),
             handed,
-            leads: watch::Sender::new(None).subscribe(),
-            embedded: false,
+            takeovers: Some(watch::Sender::new(None).subscribe()),
             status: Arc::new(Status::new(clock, Arc::clone(&self.broker))),
         };
         let mut tasks = JoinSet::new();

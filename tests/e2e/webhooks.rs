@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::scenario::metric;
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 /// Longer than the pause between two looks, several times over.
 const SETTLED: Duration = Duration::from_secs(2);
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";

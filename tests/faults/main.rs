@@ -7,6 +7,7 @@ mod at_start;
 #[cfg(debug_assertions)]
 mod crash;
 mod drill;
+mod flapping;
 mod isolation;
 mod killed;
 mod long_runs;

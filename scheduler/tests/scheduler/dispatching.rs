@@ -37,8 +37,7 @@ fn dispatch(world: &World, embedded: bool, tasks: &mut JoinSet<()>) -> Handover 
         clock: Arc::clone(&world.clock),
         definitions: watch::Sender::new(0).subscribe(),
         handed,
-        leads: watch::Sender::new(None).subscribe(),
-        embedded,
+        takeovers: (!embedded).then(|| watch::Sender::new(None).subscribe()),
         status: Arc::clone(&world.status),
     };
     tasks.spawn(dispatcher.run(world.stop.clone()));

@@ -173,8 +173,13 @@ fn of_commit(commit: Commit) -> Scene {
         | Commit::PurgeDeliveries => (Scheduler, Nothing, Load::Fires),
         Commit::ClaimExternal | Commit::Extend | Commit::TakeEvents => (Scheduler, Nothing, Load::External),
     };
-    // The first beat comes before there are leases.
-    let count = if commit == Commit::Beat { 2 } else { 1 };
+    let count = match commit {
+        // The first beat comes before there are leases.
+        Commit::Beat => 2,
+        // Two callers are accepted alone; those who come meanwhile are accepted together.
+        Commit::AcceptPlain => 3,
+        _ => 1,
+    };
     Scene { dies, before, load, count }
 }
 

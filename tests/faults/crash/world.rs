@@ -1,10 +1,11 @@
-//! A stack with a mixed load, and what was asked of it: all of that has to come true, whoever dies.
+//! A stack with a mixed load, and what was asked of it.
+
+mod asked;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use futures_util::future::join_all;
 use harness::callee::Callee;
 use harness::process::tail;
 use harness::receiver::Receiver;
@@ -14,9 +15,11 @@ use jiff::{SignedDuration, Timestamp};
 use reqwest::{Method, StatusCode};
 use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
+use self::asked::Asked;
 use super::outside;
 use super::scenes::Dies;
 
@@ -26,17 +29,14 @@ pub(super) const LIMIT: Duration = Duration::from_secs(180);
 pub(super) const SLOTS: u32 = 4;
 /// How many triggers may be with the broker.
 pub(super) const WINDOW: u32 = 64;
-/// How often the same is asked for at once.
-const TOGETHER: usize = 6;
-/// How many fires a backfill has that is to be made whole.
-const BACKFILLED: i64 = 5;
 
 /// Keeps the secrets of webhooks.
 const SECRET_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 /// Where ends are posted to.
 const ENDS: &str = "/ends";
 
-/// Everything that is defined, but for the jobs that changes of the folder bring.
+/// Everything that is defined, but for the jobs that changes of the folder bring. What is to lie in a queue while no worker is
+/// there is of high priority: the window of that is not filled by what fires meanwhile.
 const DEFINITIONS: &str = r#"
 version: 1
 defaults: { retry: { max_attempts: 20, initial: 100ms, max: 500ms } }
@@ -46,9 +46,10 @@ jobs:
   chain: { command: [echo, done], on_success: [link] }
   link: { command: [echo, linked] }
   brief: { http: { url: CALLEE/done } }
-  fleeting: { command: [echo, here], expires: 1h }
+  fleeting: { command: [echo, here], expires: 1h, priority: high }
+  urgent: { command: ['true'], priority: high }
   longer: { command: [sleep, '3'] }
-  held: { command: [sh, -c, 'until [ -e FOLDER/go ]; do sleep 0.1; done'] }
+  held: { command: [sh, -c, 'until [ -e FOLDER/go ]; do sleep 0.1; done'], priority: high }
   narrow: { command: ['true'], concurrency: 1 }
   doubtful: { command: [sh, -c, 'until [ -e FOLDER/go ]; do sleep 0.1; done'], verify: { command: ['false'] } }
   endless: { command: [sleep, '600'] }
@@ -58,22 +59,8 @@ jobs:
 schedules:
   second: { every: 2s, trigger: [work, chain], overlap: allow, catch_up: { policy: all, window: 1h } }
   pulse: { every: 5s, trigger: work, overlap: allow, catch_up: { policy: all, window: 1h } }
-  aside: { every: 1d, trigger: work }
+  aside: { every: 1d, trigger: urgent }
 "#;
-
-/// A run that was asked for under an idempotency key.
-#[derive(Debug)]
-struct Asked {
-    key: String,
-    job: &'static str,
-    delay: &'static str,
-    /// How many children it is to have, if any.
-    children: usize,
-    /// How it has to end.
-    end: &'static str,
-    /// What the first answer said, if one came.
-    id: Option<String>,
-}
 
 /// A stack, and what was asked of it since it was last looked at.
 pub(super) struct World {
@@ -183,44 +170,6 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn ask(&mut self, job: &'static str, delay: &'static str, end: &'static str) {
-        self.number += 1;
-        self.asked.push(Asked { key: format!("ask-{}", self.number), job, delay, children: 0, end, id: None });
-    }
-
-    /// Asks without a key. One that is not answered may be or not.
-    pub(super) async fn ask_once(&mut self) {
-        let request = self.stack.api.request(Method::POST, "/v1/jobs/brief/trigger").json(&json!({}));
-        if let Ok(answer) = request.send().await
-            && answer.status() == StatusCode::ACCEPTED
-            && let Ok(accepted) = answer.json::<Value>().await
-        {
-            self.answered.extend(accepted["id"].as_str().map(str::to_owned));
-        }
-    }
-
-    /// A run with so many children.
-    pub(super) fn ask_many(&mut self, children: usize) {
-        self.ask("brief", "0s", "SUCCEEDED");
-        if let Some(asked) = self.asked.last_mut() {
-            asked.children = children;
-        }
-    }
-
-    /// Sends what was asked for last several times at once: all but one have to take back what they have staged.
-    pub(super) async fn insist_at_once(&mut self) -> Result<()> {
-        let asked = self.asked.last().context("nothing was asked for")?;
-        let ids: BTreeSet<_> = eventually("answers", LIMIT, async || {
-            join_all((0..TOGETHER).map(|_| send(&self.stack, asked))).await.into_iter().collect()
-        })
-        .await?;
-        ensure!(ids.len() == 1, "{asked:?} is {ids:?}");
-        if let Some(asked) = self.asked.last_mut() {
-            asked.id = ids.into_iter().next();
-        }
-        Ok(())
-    }
-
     /// The children of a run, once all of them are there.
     pub(super) async fn children(&self, parent: &str, count: usize) -> Result<Vec<String>> {
         eventually(&format!("{count} children of {parent}"), LIMIT, async || {
@@ -230,20 +179,6 @@ impl World {
             if ids.len() == count { Ok(ids) } else { Err(format!("{} are there", ids.len())) }
         })
         .await
-    }
-
-    /// Sends what was asked for until all of it was answered; answers the ids.
-    pub(super) async fn insist(&mut self) -> Result<Vec<String>> {
-        let mut ids = Vec::new();
-        for asked in &mut self.asked {
-            let id = match &asked.id {
-                Some(id) => id.clone(),
-                None => eventually("an answer", LIMIT, async || send(&self.stack, asked).await).await?,
-            };
-            asked.id = Some(id.clone());
-            ids.push(id);
-        }
-        Ok(ids)
     }
 
     /// Waits until a work request looks as it should.
@@ -312,28 +247,6 @@ impl World {
         Ok(())
     }
 
-    /// Asks for a backfill; one that is to be canceled would take much longer than that.
-    pub(super) async fn backfill(&mut self, end: &'static str) -> Result<String> {
-        self.number += 1;
-        let id = format!("fill-{}", self.number);
-        self.backfills.push((id.clone(), end));
-        self.ask_backfill(&id, end).await?;
-        Ok(id)
-    }
-
-    async fn ask_backfill(&self, id: &str, end: &str) -> Result<Value> {
-        let from: Timestamp = "2026-01-01T00:00:00Z".parse()?;
-        let many = if end == "done" { BACKFILLED } else { 60 };
-        let to = from + SignedDuration::from_secs(2 * (many - 1));
-        let body = json!({"id": id, "from": from, "to": to, "maxParallel": 2});
-        self.call(Method::POST, "/v1/schedules/second:backfill", &body, &[202]).await
-    }
-
-    pub(super) async fn cancel_backfill(&self, id: &str) -> Result<()> {
-        let path = format!("/v1/schedules/second/backfills/{id}");
-        self.call(Method::DELETE, &path, &json!({}), &[202]).await.map(drop)
-    }
-
     /// Makes a webhook and deletes it; one may be left whose answer was lost.
     pub(super) async fn webhooks_come_and_go(&self) -> Result<()> {
         let made = make_webhook(&self.stack, &format!("{}/others", self.receiver.base)).await?;
@@ -400,40 +313,20 @@ impl World {
         Ok(std::fs::rename(folder.join("next"), folder.join(name))?)
     }
 
-    /// Everything that was asked for comes true, and what is asked again is the same.
-    pub(super) async fn all_comes_true(&mut self) -> Result<()> {
-        for asked in std::mem::take(&mut self.asked) {
-            let id = eventually("an answer", LIMIT, async || send(&self.stack, &asked).await).await?;
-            let first = asked.id.as_ref().unwrap_or(&id);
-            ensure!(*first == id, "{} was {first} at first and is {id} now", asked.key);
-            if asked.end == "CANCELED" {
-                self.cancel(&id).await?;
+    /// Does to the database what no store does. Answers how many rows it was.
+    pub(super) async fn tamper(&self, sql: &str) -> Result<u64> {
+        let sql = AssertSqlSafe(sql.to_owned());
+        match &self.stack.database {
+            Some(database) => {
+                let mut connection = PgConnection::connect(database.url()).await?;
+                Ok(sqlx::raw_sql(sql).execute(&mut connection).await?.rows_affected())
             }
-            self.stack.api.wait_status_within(&id, asked.end, LIMIT).await?;
-            if asked.children > 0 {
-                self.children(&id, asked.children).await?;
+            None => {
+                let file = self.stack.folder().join("data/reveille.db");
+                let mut connection = SqliteConnection::connect(&file.to_string_lossy()).await?;
+                Ok(sqlx::raw_sql(sql).execute(&mut connection).await?.rows_affected())
             }
         }
-        for id in std::mem::take(&mut self.answered) {
-            self.stack.api.wait_status_within(&id, "SUCCEEDED", LIMIT).await?;
-        }
-        for (id, end) in std::mem::take(&mut self.backfills) {
-            self.ask_backfill(&id, end).await?;
-            if end == "canceled" {
-                self.cancel_backfill(&id).await?;
-            }
-            eventually(&format!("backfill {id} to be {end}"), LIMIT, async || {
-                let path = format!("/v1/schedules/second/backfills/{id}");
-                let seen = self.stack.api.get_path(&path).await.map_err(|error| format!("{error:#}"))?;
-                let is_whole = end != "done" || seen["triggered"] == BACKFILLED;
-                if seen["status"] == end && is_whole { Ok(()) } else { Err(seen.to_string()) }
-            })
-            .await?;
-        }
-        if std::mem::take(&mut self.is_paused) {
-            self.call(Method::POST, "/v1/schedules/pulse:resume", &json!({}), &[200, 409]).await?;
-        }
-        if self.changes > 0 { self.change_is_in_force().await } else { Ok(()) }
     }
 }
 
@@ -451,23 +344,6 @@ async fn make_webhook(stack: &Stack, url: &str) -> Result<Value> {
 
 fn webhook_path(made: &Value) -> Result<String> {
     Ok(format!("/v1/webhooks/{}", made["id"].as_str().context("an id")?))
-}
-
-async fn send(stack: &Stack, asked: &Asked) -> Result<String, String> {
-    let Asked { key, job, delay, children, .. } = asked;
-    let body = match children {
-        0 => json!({ "delay": delay }),
-        count => json!({ "inputs": (0..*count).map(|number| json!({ "number": number })).collect::<Vec<_>>() }),
-    };
-    let request = stack.api.request(Method::POST, &format!("/v1/jobs/{job}/trigger")).header("Idempotency-Key", key);
-    let answer = request.json(&body).send().await.map_err(|error| error.to_string())?;
-    let status = answer.status();
-    let text = answer.text().await.map_err(|error| error.to_string())?;
-    let accepted: Value = serde_json::from_str(&text).map_err(|error| format!("{error}: {text}"))?;
-    match accepted["id"].as_str() {
-        Some(id) if status == StatusCode::ACCEPTED => Ok(id.to_owned()),
-        _ => Err(format!("{status}: {text}")),
-    }
 }
 
 /// Ends a process in good order, if it runs; on a busy machine it may have to drop something when its grace is over.
