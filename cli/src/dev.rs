@@ -37,6 +37,8 @@ const MOST_WARNINGS: usize = 20;
 /// How long runs may go on after the first Ctrl-C; what has not ended by then is broken off, and goes on when
 /// Reveille does, as its job says of what is lost.
 const GRACE: Duration = Duration::from_secs(10);
+/// How long the database may take to be closed.
+const CLOSING: Duration = Duration::from_secs(2);
 /// Scheduler and worker live and die together, so that this only matters to a process that stood still.
 const LEASE_TTL: HumanDuration = HumanDuration::from_secs(15);
 
@@ -85,11 +87,15 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(arguments: Arguments, guard: Guard, output: &mut Output) -> Result<Exit, Failure> {
     let schedules = schedules(arguments.schedules.clone())?;
     let definitions = match definition::read_path(&schedules) {
-        Ok(definitions) => definitions,
+        Ok(definitions) => Some(definitions),
         Err(faults) => {
             check::faulty(&faults, output)?;
-            say("reveille: not started");
-            return Ok(Exit::Faults);
+            // Where there is no such folder nothing can be in force, and none has to be made to find that out.
+            if !arguments.data_dir.exists() {
+                say("reveille: not started");
+                return Ok(Exit::Faults);
+            }
+            None
         }
     };
     telemetry::init(&arguments.log, arguments.log_format)
@@ -97,10 +103,17 @@ pub(crate) async fn run(arguments: Arguments, guard: Guard, output: &mut Output)
     if rustix::process::geteuid().is_root() || arguments.policy.is_some() {
         arguments.policy.clone().unwrap_or_default().warn();
     }
+    let store = open(&arguments.data_dir, Arc::new(SystemClock)).await?;
+    if definitions.is_none() {
+        if store.in_force().await.map_err(|error| other(chain(&error)))?.is_none() {
+            say("reveille: not started, as nothing was in force before");
+            return Ok(Exit::Faults);
+        }
+        say("reveille: starting with what was in force before; what the files say is once they are good");
+    }
     let mut lifecycle = Lifecycle::default();
-    for ExternalJob { namespace, job, place } in
-        check::stranded(&schedules, &definitions).into_iter().take(MOST_WARNINGS)
-    {
+    let stranded = definitions.as_ref().map(|definitions| check::stranded(&schedules, definitions)).unwrap_or_default();
+    for ExternalJob { namespace, job, place } in stranded.into_iter().take(MOST_WARNINGS) {
         tracing::warn!(
             namespace,
             job,
@@ -108,12 +121,16 @@ pub(crate) async fn run(arguments: Arguments, guard: Guard, output: &mut Output)
             "an external job needs RabbitMQ, which is not part of this: its runs wait"
         );
     }
-    let address = start(&arguments, guard, &schedules, &definitions, &mut lifecycle).await?;
-    let scene = banner::Scene { address, data: &arguments.data_dir, schedules: &schedules, definitions: &definitions };
+    let address = start(&arguments, guard, store.clone(), &schedules, definitions.as_ref(), &mut lifecycle).await?;
+    let (data, definitions) = (&arguments.data_dir, definitions.as_ref());
+    let scene = banner::Scene { address, data, schedules: &schedules, definitions };
     lifecycle.heed_signals().map_err(|error| other(format!("can't listen for signals: {error}")))?;
     // Nobody needs to read it.
     let _ = output.text(&scene.text()).and_then(|()| output.finish());
-    Ok(Exit::Process(lifecycle.run(GRACE).await))
+    let code = lifecycle.run(GRACE).await;
+    // Whoever has not let go of the database by now is not waited for.
+    let _late = tokio::time::timeout(CLOSING, store.close()).await.is_err();
+    Ok(Exit::Process(code))
 }
 
 fn schedules(named: Option<PathBuf>) -> Result<PathBuf, Failure> {
@@ -129,12 +146,12 @@ fn schedules(named: Option<PathBuf>) -> Result<PathBuf, Failure> {
 async fn start(
     arguments: &Arguments,
     guard: Guard,
+    store: Store,
     schedules: &Path,
-    definitions: &Definitions,
+    definitions: Option<&Definitions>,
     lifecycle: &mut Lifecycle,
 ) -> Result<SocketAddr, Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let store = open(&arguments.data_dir, Arc::clone(&clock)).await?;
     let broker =
         broker::connect("embedded", "reveille-dev", lifecycle.hard.clone()).map_err(|error| other(chain(&error)))?;
     let settings = Settings {
@@ -159,11 +176,16 @@ async fn start(
         reveille_scheduler::app::start(settings, store.clone(), Arc::clone(&broker), Arc::clone(&clock), lifecycle)
             .await
             .map_err(|error| not_started(&error))?;
-    let (external, own): (Vec<&Job>, Vec<&Job>) = definitions.jobs.iter().partition(|job| job.handler.is_external());
-    let external: BTreeSet<String> = external.iter().map(|job| job.queue.clone()).collect();
+    let failed = |error: StoreError| other(chain(&error));
+    let (external, own): (Vec<&Job>, Vec<&Job>) =
+        definitions.iter().flat_map(|definitions| &definitions.jobs).partition(|job| job.handler.is_external());
     let mut queues: BTreeSet<String> = own.iter().map(|job| job.queue.clone()).collect();
     queues.insert("default".to_owned());
-    queues.extend(store.queues().await.map_err(|error| other(chain(&error)))?);
+    queues.extend(store.queues().await.map_err(failed)?);
+    let external: BTreeSet<String> = match definitions {
+        Some(_) => external.iter().map(|job| job.queue.clone()).collect(),
+        None => store.external_queues().await.map_err(failed)?.into_iter().collect(),
+    };
     queues.retain(|queue| !external.contains(queue));
     let workers = Workers { store, broker, clock, slots: arguments.slots, guard, policy: arguments.policy.clone() };
     if !queues.is_empty() {

@@ -2,13 +2,16 @@
 
 use std::io::{self, BufWriter, IsTerminal as _, Stdout, Write as _};
 
-use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
+use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Table, presets};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use reveille_shared::state::Status;
 use serde::Serialize;
 
 use crate::failure::Failure;
+
+/// The least width in which the last column of a table is worth folding.
+const LEAST_WIDTH: u16 = 24;
 
 /// Standard output, and who reads it.
 pub(crate) struct Output {
@@ -56,12 +59,11 @@ impl Output {
         Ok(self.out.flush()?)
     }
 
-    /// Writes a table without frames. Cells come from [`Output::cell`] and its kin.
+    /// Writes a table without frames. Cells come from [`Output::cell`] and its kin. On a terminal the last column is folded to what
+    /// the others leave; these are never, as names and ids in pieces are of no use to anybody.
     pub(crate) fn table(&mut self, head: &[&str], rows: Vec<Vec<Cell>>) -> Result<(), Failure> {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
-        let fit = if self.terminal { ContentArrangement::Dynamic } else { ContentArrangement::Disabled };
-        table.set_content_arrangement(fit);
         let bold = |title: &&str| match self.colour {
             true => Cell::new(title).add_attribute(Attribute::Bold),
             false => Cell::new(title),
@@ -70,6 +72,16 @@ impl Output {
         table.add_rows(rows);
         for column in table.column_iter_mut() {
             column.set_padding((0, 2));
+        }
+        let others = head.len().saturating_sub(1);
+        let taken: u16 = table.column_max_content_widths().iter().take(others).map(|width| width + 2).sum();
+        let is_room = table.width().is_some_and(|width| width >= taken + LEAST_WIDTH);
+        table.set_content_arrangement(match self.terminal && is_room {
+            true => ContentArrangement::Dynamic,
+            false => ContentArrangement::Disabled,
+        });
+        for column in table.column_iter_mut().take(others) {
+            column.set_constraint(ColumnConstraint::ContentWidth);
         }
         let lines: Vec<_> = table.lines().collect();
         lines.iter().try_for_each(|line| self.line(line.trim_end()))
@@ -132,6 +144,16 @@ impl Output {
 pub(crate) fn is_colourful(terminal: bool) -> bool {
     let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     terminal && !refused && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// The beginning of a text's first line, with a mark if that is not all.
+pub(crate) fn beginning(text: &str, most: usize) -> String {
+    let line = text.lines().next().unwrap_or_default().trim();
+    if line.chars().count() <= most {
+        return line.to_owned();
+    }
+    let cut: String = line.chars().take(most.saturating_sub(1)).collect();
+    format!("{}…", cut.trim_end())
 }
 
 /// A text from outside without characters that would garble or command a terminal.
@@ -209,6 +231,14 @@ mod tests {
         assert_eq!(distance(at(-124), now), "2 m 4 s ago");
         assert_eq!(distance(at(3), now), "in 3 s");
         assert_eq!(distance(now, now), "in 0 s");
+    }
+
+    #[test]
+    fn what_is_cut_says_so() {
+        assert_eq!(beginning(" whole \nnext", 5), "whole");
+        assert_eq!(beginning("as many runs", 9), "as many…");
+        assert_eq!(beginning("ä€äö", 3), "ä€…");
+        assert_eq!(beginning("", 3), "");
     }
 
     #[test]

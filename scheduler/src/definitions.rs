@@ -186,6 +186,9 @@ impl FolderWatch {
         let found = match read {
             Ok(digest) => {
                 let was_in_force = self.store.was_in_force(&digest).await?;
+                if matches!(self.seen.found, Some(Err(_))) {
+                    tracing::info!(path = %self.path.display(), "the definitions are good again");
+                }
                 self.status.tell_faults(Vec::new());
                 Ok(Found { digest, was_in_force })
             }
@@ -274,7 +277,11 @@ impl Pass for FolderWatch {
                     1 => format!("faulty, so the last good ones stay in force: {first}"),
                     _ => format!("{count} faults, so the last good ones stay in force; the first: {first}"),
                 };
-                self.status.tell("definitions", false, detail);
+                // It is no reason to send callers away that the next definitions are not good, if there are others.
+                match in_force {
+                    Some(_) => self.status.tell_attention("definitions", detail),
+                    None => self.status.tell("definitions", false, detail),
+                }
                 return Ok((FolderReport::Faulty(count), None));
             }
             Some(Ok(found)) => {
@@ -304,9 +311,8 @@ impl Pass for FolderWatch {
             }
             (Verdict::Apply, None) => FolderReport::NotLeading,
             (Verdict::Drift(what), _) => {
-                // The scheduler does its work, by other definitions than those in its folder: shown, and no reason to
-                // send callers away.
-                self.status.tell("definitions", true, what);
+                // The scheduler does its work, by other definitions than those in its folder.
+                self.status.tell_attention("definitions", what);
                 return Ok((FolderReport::Drift, None));
             }
         };

@@ -115,7 +115,12 @@ impl Facts<'_> {
             FireOutcome::Skipped(..) => Verdict::Skipped,
         };
         let mut text = decision(fire);
-        text += &format!(" It was decided at {} by version {} of the schedule.", exact(fire.decided_at), fire.version);
+        let decided = match fire.decided_at < fire.last_due_at {
+            // What is skipped for the same reason joins the entry of what was skipped before it.
+            true => "The first of them was decided at",
+            false => "It was decided at",
+        };
+        text += &format!(" {decided} {} by version {} of the schedule.", exact(fire.decided_at), fire.version);
         text += &self.runs_of(fire);
         (verdict, text)
     }

@@ -27,6 +27,8 @@ pub struct Part {
     pub name: &'static str,
     /// Whether it does its work. A scheduler that waits while another one leads is ready.
     pub ready: bool,
+    /// It does, and somebody has to look into something all the same.
+    pub attention: bool,
     /// For people: what it does, or what is wrong and what to do. Without secrets.
     pub detail: String,
 }
@@ -96,12 +98,12 @@ impl Status {
                     }
                 }
             };
-            Part { name: pass.name, ready, detail }
+            Part { name: pass.name, ready, attention: false, detail }
         }));
         drop(told);
         parts.push(match self.broker.health() {
-            Health::Up => Part { name: "broker", ready: true, detail: "connected".into() },
-            Health::Down(why) => Part { name: "broker", ready: false, detail: why },
+            Health::Up => Part { name: "broker", ready: true, attention: false, detail: "connected".into() },
+            Health::Down(why) => Part { name: "broker", ready: false, attention: false, detail: why },
         });
         parts.sort_by_key(|part| part.name);
         parts
@@ -122,10 +124,18 @@ impl Status {
 
     /// A part's word.
     pub fn tell(&self, name: &'static str, ready: bool, detail: impl Into<String>) {
-        let part = Part { name, ready, detail: detail.into() };
-        let before = self.told().parts.insert(name, part.clone());
+        self.keep(Part { name, ready, attention: false, detail: detail.into() });
+    }
+
+    /// The word of a part that does its work, and on which somebody should look all the same.
+    pub fn tell_attention(&self, name: &'static str, detail: impl Into<String>) {
+        self.keep(Part { name, ready: true, attention: true, detail: detail.into() });
+    }
+
+    fn keep(&self, part: Part) {
+        let before = self.told().parts.insert(part.name, part.clone());
         if before.as_ref() != Some(&part) {
-            tracing::debug!(part = name, ready, detail = part.detail, "status");
+            tracing::debug!(part = part.name, ready = part.ready, detail = part.detail, "status");
         }
     }
 

@@ -90,8 +90,8 @@ impl Lifecycle {
                 }
             };
             tokio::select! {
-                _ = term.recv() => self.signaled("SIGTERM"),
-                _ = int.recv() => self.signaled("Ctrl-C"),
+                _ = term.recv() => self.signaled("SIGTERM", grace),
+                _ = int.recv() => self.signaled("Ctrl-C", grace),
                 // Whoever set it: the grace period begins.
                 () = self.soft.cancelled(), if deadline.is_none() => {}
                 () = patience => {
@@ -124,12 +124,16 @@ impl Lifecycle {
         }
     }
 
-    fn signaled(&self, name: &str) {
+    fn signaled(&self, name: &str, grace: Duration) {
         if self.soft.is_cancelled() {
             tracing::warn!(signal = name, "second signal: dropping what still runs");
             self.hard.cancel();
         } else {
-            tracing::info!(signal = name, "stopping: taking no new work; a second signal ends at once");
+            tracing::info!(
+                signal = name,
+                ?grace,
+                "stopping: taking no new work, and what runs has its grace period; a second signal ends at once"
+            );
             self.soft.cancel();
         }
     }

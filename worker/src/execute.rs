@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use reveille_shared::crash::{self, Act};
 use reveille_shared::definition::{FanOut, Job, OnLost};
-use reveille_shared::store::{Claimed, Report, Store};
+use reveille_shared::store::{Claimed, Outcome, Report, Store};
 use reveille_shared::telemetry::chain;
 use reveille_shared::template::Engine;
 use reveille_shared::work_request::Stream;
@@ -77,7 +77,7 @@ impl Executor {
         let said = handover.as_ref().map_or(0, |handover| handover.lines);
         let sink = self.reporter.sink(id, token, claimed.attempt, said);
         let before = handover.as_ref().map_or(Duration::ZERO, |handover| handover.age(&claimed));
-        let name = claimed.job.clone();
+        let (name, attempt) = (claimed.job.clone(), claimed.attempt);
         let (mut end, policies) = match (self.job(&claimed, &handle).await, &handover) {
             // A process that was frozen here must not begin what another one may have by now.
             (Some(job), _) if !self.may_begin(&handle).await => (End::NotBegun, Policies::of(&job)),
@@ -101,6 +101,10 @@ impl Executor {
         }
         metrics::gauge!("reveille_slots_busy").decrement(1.0);
         let outcome = normalize(end, handle.why(), &policies, failures, fastrand::f64());
+        if let Outcome::Failed { error, retry: None } = &outcome {
+            // What it says of itself may hold anything, and is kept where keys are needed to read it.
+            tracing::warn!(work_request = %id, job = name, attempt, code = error.code, "a run has failed");
+        }
         metrics::counter!("reveille_runs_total", "job" => name, "outcome" => label(&outcome)).increment(1);
         handle.enter(Stage::Reporting);
         let took = is_whole.then(|| started.elapsed());
@@ -311,7 +315,6 @@ fn unknown_job(claimed: &Claimed) -> RunFailure {
 
 #[cfg(test)]
 mod tests {
-    use reveille_shared::store::Outcome;
     use serde_json::json;
 
     use super::*;

@@ -71,9 +71,12 @@ async fn one(id: &str, note: &Note, client: &Client, output: &mut Output) -> Res
 }
 
 async fn many(arguments: &Arguments, client: &Client, output: &mut Output) -> Result<Exit, Failure> {
-    let Arguments { job, schedule, status, dry_run, note, .. } = arguments;
+    let Arguments { job, schedule, status, all, dry_run, note, .. } = arguments;
     let mut body = note.body();
     body["dryRun"] = (*dry_run).into();
+    if *all {
+        body["all"] = true.into();
+    }
     for (name, value) in [("job", job), ("schedule", schedule)] {
         if let Some(value) = value {
             body[name] = value.as_str().into();

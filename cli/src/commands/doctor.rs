@@ -5,6 +5,7 @@ mod server;
 
 use jiff::Timestamp;
 use reveille_shared::clock::{Clock as _, SystemClock};
+use serde::Deserialize;
 use serde_json::json;
 
 use self::finding::{Finding, State};
@@ -13,10 +14,21 @@ use crate::failure::{EXIT_CODES, Exit, Failure};
 use crate::output::{Output, plural, printable};
 use crate::view::Schedule;
 
+/// Queues that are looked at.
+const MOST_QUEUES: usize = 1_000;
 /// Schedules that are looked at.
 const MOST_SCHEDULES: usize = 10_000;
 /// Names that a finding shows.
 const SHOWN: usize = 10;
+
+/// What waits in a queue, and who takes from it.
+#[derive(Debug, Deserialize)]
+struct Queue {
+    name: String,
+    due: u64,
+    sent: u64,
+    workers: u64,
+}
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXIT_CODES)]
@@ -27,21 +39,46 @@ pub(crate) async fn run(client: &Client, output: &mut Output) -> Result<Exit, Fa
     let mut findings = server::examine(client).await;
     // A server that does not answer has nothing to say about schedules either.
     if !findings.iter().any(|finding| finding.name == "server" && finding.state == State::Wrong) {
+        findings.extend(queues(client).await);
         findings.extend(schedules(client).await);
     }
-    let wrong = findings.iter().filter(|finding| finding.state == State::Wrong).count();
+    let count = |state| findings.iter().filter(|finding| finding.state == state).count();
+    let (wrong, notes) = (count(State::Wrong), count(State::Note));
     if output.json {
         output.document(&json!({"ok": wrong == 0, "checks": findings}))?;
     } else {
         findings.iter().try_for_each(|finding| finding.show(output))?;
         output.line("")?;
         output.line(&match wrong {
-            0 => "All is well.".to_owned(),
+            0 if notes == 0 => "All is well.".to_owned(),
+            0 => format!("Nothing is wrong; {} marked with ! may be worth a look.", plural(notes, "line")),
             1 => "1 thing is wrong.".to_owned(),
             wrong => format!("{wrong} things are wrong."),
         })?;
     }
     Ok(if wrong == 0 { Exit::Done } else { Exit::Faults })
+}
+
+/// Queues in which runs wait for a worker that is not there. Who may not see queues is told nothing of them.
+async fn queues(client: &Client) -> Vec<Finding> {
+    let listed = match client.list(&["queues"], &[], MOST_QUEUES).await {
+        Ok(items) => items.iter().map(|item| client.read(item)).collect::<Result<Vec<Queue>, ClientError>>(),
+        Err(ClientError::Refused(problem)) if [403, 404].contains(&problem.status) => return Vec::new(),
+        Err(error) => Err(error),
+    };
+    match listed {
+        Ok(queues) => queues.iter().filter_map(of_queue).collect(),
+        Err(error) => vec![Finding::failed("queues", &error)],
+    }
+}
+
+fn of_queue(Queue { name, due, sent, workers }: &Queue) -> Option<Finding> {
+    let waiting = due + sent;
+    let found = || {
+        Finding::note(format!("queue {name}"), format!("{} in it, and no worker takes from it", plural(waiting, "run")))
+            .advise(format!("start a worker for it: `reveille-worker --queues {name}`, or one in another language"))
+    };
+    (*workers == 0 && waiting > 0).then(found)
 }
 
 /// Schedules that do nothing, on purpose or not.
@@ -115,6 +152,14 @@ mod tests {
     fn told(schedules: &[Schedule]) -> Vec<(String, State)> {
         let now = "2026-11-25T02:00:00Z".parse().unwrap();
         of_schedules(schedules, now).iter().map(|finding| (finding.name.clone(), finding.state)).collect()
+    }
+
+    #[test]
+    fn runs_in_a_queue_without_workers_are_noted() {
+        let queue = |due, sent, workers| of_queue(&Queue { name: "gpu".into(), due, sent, workers });
+        assert!(queue(0, 0, 0).is_none() && queue(5, 5, 1).is_none());
+        let found = queue(1, 2, 0).unwrap();
+        assert_eq!((found.state, found.detail.as_str()), (State::Note, "3 runs in it, and no worker takes from it"));
     }
 
     #[test]

@@ -104,21 +104,20 @@ fn facts(explanation: &Explanation, zone: &TimeZone, now: Timestamp) -> Vec<(&'s
 }
 
 fn of_fire(fire: &Fire, zone: &TimeZone, facts: &mut Vec<(&'static str, String)>) {
+    // What is skipped for the same reason joins the entry of what was skipped before it.
+    let one_by_one = fire.decided_at.is_some_and(|decided| decided < fire.last_due_at);
     facts.push(match fire.count {
         1 => ("Due", there(fire.due_at, zone)),
         count => {
             let (first, last) = (there(fire.due_at, zone), there(fire.last_due_at, zone));
-            ("Due", format!("{first} to {last}: {count} due times, decided together"))
+            let how = if one_by_one { "decided one after the other" } else { "decided together" };
+            ("Due", format!("{first} to {last}: {count} due times, {how}"))
         }
     });
     if let Some(decided) = fire.decided_at {
-        let late = decided.duration_since(fire.last_due_at);
-        let after = if late.is_negative() {
-            format!("{} before it was due", span(late))
-        } else {
-            format!("{} after it was due", span(late))
-        };
-        facts.push(("Decided", format!("{}, {after}", there(decided, zone))));
+        let (which, due) = if one_by_one { ("the first of them ", fire.due_at) } else { ("", fire.last_due_at) };
+        let late = span(decided.duration_since(due));
+        facts.push(("Decided", format!("{which}{}, {late} after it was due", there(decided, zone))));
     }
     facts.extend(fire.origin.as_ref().filter(|origin| *origin != "schedule").map(|origin| ("Origin", origin.clone())));
     for (index, id) in fire.work_requests.iter().enumerate() {
@@ -140,6 +139,13 @@ mod tests {
             "alsoFired": [{"dueAt": "2026-11-25T01:00:00.000Z", "lastDueAt": "2026-11-25T01:00:00.000Z", "count": 1,
                            "outcome": "triggered", "origin": "manual", "workRequests": ["a", "b"]}],
             "nextDue": []}"#;
+        let joined = text.replace("02:00:00.120Z", "00:00:00.003Z");
+        let joined: Explanation = serde_json::from_str(&joined).unwrap();
+        let mut facts_of_it = Vec::new();
+        of_fire(joined.fire.as_ref().unwrap(), &TimeZone::UTC, &mut facts_of_it);
+        assert!(facts_of_it[0].1.ends_with("3 due times, decided one after the other"), "{facts_of_it:?}");
+        let first = "the first of them Wed 2026-11-25 00:00:00 +00:00, 3 ms after it was due";
+        assert_eq!(facts_of_it[1].1, first);
         let explanation: Explanation = serde_json::from_str(text).unwrap();
         let facts = facts(&explanation, &TimeZone::UTC, Timestamp::UNIX_EPOCH);
         let text: Vec<_> = facts.iter().map(|(name, fact)| format!("{name}: {fact}")).collect();

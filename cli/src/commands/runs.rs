@@ -6,8 +6,11 @@ use reveille_shared::state::{Status, UnknownStatus};
 
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
-use crate::output::{Output, span};
+use crate::output::{Output, beginning, span};
 use crate::view::Run;
+
+/// Characters of what a run says that are shown.
+const SHOWN: usize = 80;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -72,7 +75,6 @@ fn row(run: &Run, now: Timestamp, output: &Output) -> Vec<comfy_table::Cell> {
         (Status::Failed, Some(error)) => error.message.clone(),
         _ => run.waiting_for.clone().or(children).unwrap_or_default(),
     };
-    let short: String = running.lines().next().unwrap_or_default().chars().take(60).collect();
     vec![
         Output::cell(&run.id),
         Output::cell(&run.job),
@@ -81,6 +83,6 @@ fn row(run: &Run, now: Timestamp, output: &Output) -> Vec<comfy_table::Cell> {
         Output::cell(&run.attempt.to_string()),
         Output::cell(&output.local(run.time_accepted)),
         Output::cell(&run.took(now).map(span).unwrap_or_else(|| "-".to_owned())),
-        Output::cell(short.trim()),
+        Output::cell(&beginning(&running, SHOWN)),
     ]
 }

@@ -3,26 +3,34 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use reveille_shared::definition::Definitions;
+use reveille_shared::definition::{Definitions, Job};
 
 /// What the text tells of.
 pub(super) struct Scene<'a> {
     pub(super) address: SocketAddr,
     pub(super) data: &'a Path,
     pub(super) schedules: &'a Path,
-    pub(super) definitions: &'a Definitions,
+    /// What the files say, unless they have faults.
+    pub(super) definitions: Option<&'a Definitions>,
 }
 
 impl Scene<'_> {
     pub(super) fn text(&self) -> String {
         let Self { address, data, schedules, definitions } = self;
         let (data, schedules) = (data.display(), schedules.display());
-        let (jobs, count) = (definitions.jobs.len(), definitions.schedules.len());
+        let defined = match definitions {
+            Some(Definitions { jobs, schedules: list, .. }) => format!(
+                "{} schedules and {} jobs from {schedules}; what you save there is in force at once",
+                list.len(),
+                jobs.len()
+            ),
+            None => format!("those of before, as {schedules} has faults; what you mend there is in force at once"),
+        };
         let commands = self.commands().map(|command| format!("  {command}\n")).collect::<String>();
         format!(
             "\nReveille is up: everything runs in this one process, until Ctrl-C.\n\n  \
              Dashboard  http://{address}/\n  \
-             Schedules  {count} schedules and {jobs} jobs from {schedules}; what you save there is in force at once\n  \
+             Schedules  {defined}\n  \
              State      in {data}, kept when Reveille restarts\n  \
              Access     this machine only, without keys\n{}\n\
              Try in another terminal:\n\n{commands}\n",
@@ -30,9 +38,13 @@ impl Scene<'_> {
         )
     }
 
+    fn jobs(&self) -> &[Job] {
+        self.definitions.map(|definitions| definitions.jobs.as_slice()).unwrap_or_default()
+    }
+
     /// A word on jobs that nobody will run here.
     fn external(&self) -> String {
-        let mut jobs = self.definitions.jobs.iter().filter(|job| job.handler.is_external());
+        let mut jobs = self.jobs().iter().filter(|job| job.handler.is_external());
         let Some(first) = jobs.next() else { return String::new() };
         let others = match jobs.count() {
             0 => String::new(),
@@ -55,15 +67,16 @@ impl Scene<'_> {
             other => format!(" --namespace {other}"),
         };
         // The sample that shows how far it is, if it is there.
-        let jobs = &self.definitions.jobs;
+        let jobs = self.jobs();
         let job = jobs.iter().find(|job| job.name == "three-steps").or(jobs.first());
         let trigger = job.map(|job| format!("trigger {} --wait{}", job.name, namespace(&job.namespace)));
-        let schedule = self.definitions.schedules.first();
+        let schedule = self.definitions.and_then(|definitions| definitions.schedules.first());
         let next = schedule.map(|schedule| format!("next {}{}", schedule.name, namespace(&schedule.namespace)));
         let list = ["schedules", "runs"]
             .map(|list| Some(format!("{list}{}", job.map_or(String::new(), |job| namespace(&job.namespace)))));
         let [schedules, runs] = list;
-        [schedules, trigger, runs, next]
+        let check = self.definitions.is_none().then(|| format!("check {}", self.schedules.display()));
+        [schedules, trigger, runs, next, check]
             .into_iter()
             .flatten()
             .map(move |command| format!("{program} {command}{server}"))

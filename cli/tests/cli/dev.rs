@@ -1,5 +1,6 @@
 //! Everything in one process, used as a person does who has just cloned the repository.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -206,6 +207,34 @@ fn dev_does_not_start_with_faulty_schedules_or_none() {
     let done = bench.run("dev --listen 127.0.0.1:0 --schedules bad").exits(1);
     done.says("bad/a.yaml:2:").says("command").says("not started");
     assert!(!bench.path().join("data").exists(), "nothing is left behind");
+}
+
+#[test]
+fn dev_starts_with_what_was_in_force_when_the_files_have_faults() {
+    let bench = bench();
+    let dev = Dev::start(&bench, "");
+    dev.signal(Signal::INT);
+    assert_eq!(dev.wait().code(), Some(0));
+    // All of it is in the one file, and nobody else's business.
+    let log = bench.path().join("data/reveille.db-wal");
+    assert!(!log.exists(), "{} bytes are not in the file", log.metadata().unwrap().len());
+    let mode = bench.path().join("data").metadata().unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+
+    let bad = bench.write("deploy/schedules/bad.yaml", "version: 1\njobs: { j: { comand: [x] } }\n");
+    let dev = Dev::start(&bench, "");
+    let told = std::fs::read_to_string(bench.path().join("dev.log")).unwrap();
+    assert!(told.contains("bad.yaml:2:") && told.contains("starting with what was in force before"), "{told}");
+    let server = dev.server();
+    let accepted = bench.run(&format!("trigger long --json {server}")).exits(0).json();
+    wait_for_status(&bench, &dev, accepted["id"].as_str().unwrap(), "IN_PROGRESS");
+    bench.run(&format!("doctor {server}")).exits(1).says("! definitions").says("bad.yaml:2:").never_says("✓ folder");
+    std::fs::remove_file(bad).unwrap();
+    eventually(LIMIT, || {
+        let done = bench.run(&format!("doctor {server}"));
+        if done.code == Some(0) { Ok(()) } else { Err(done.to_string()) }
+    });
+    assert!(std::fs::read_to_string(bench.path().join("dev.log")).unwrap().contains("the definitions are good again"));
 }
 
 #[test]

@@ -129,7 +129,7 @@ impl Dev {
             banner.push_str(&line);
             banner.push('\n');
             // The last line that it prints for people.
-            if line.contains(" next ") {
+            if line.contains(" next ") || line.contains(" check ") {
                 break;
             }
         }

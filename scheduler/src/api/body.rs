@@ -99,6 +99,11 @@ impl BodyFields {
         read
     }
 
+    /// Whether it has a member, and not as `null`, that nobody has taken yet.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.members.get(name).is_some_and(|value| !value.is_null())
+    }
+
     /// Takes a member as it is.
     pub(crate) fn take(&mut self, name: &str) -> Option<Value> {
         self.members.remove(name)

@@ -143,7 +143,11 @@ fn every_reason_to_skip_is_a_sentence() {
         skipped.last_due_at = at("2026-07-30T00:00:00Z");
         skipped.count = 3;
         world.fires = vec![skipped];
-        world.expect("2026-07-29T00:00:00Z", Verdict::Skipped, &["with all 3 due times", &detail]);
+        world.expect(
+            "2026-07-29T00:00:00Z",
+            Verdict::Skipped,
+            &["with all 3 due times", "The first of them was decided at 2026-07-28T00:00:00", &detail],
+        );
         world.expect("2026-07-29T00:30:00Z", Verdict::NotDue, &["the minute field is 0"]);
     }
 }

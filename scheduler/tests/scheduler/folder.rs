@@ -58,7 +58,9 @@ async fn a_faulty_change_keeps_the_last_good_definitions_until_it_is_repaired() 
     write(&world, &one(&["every: 2m", "tirgger: j", "timezone: Mars/Base"]));
     assert!(matches!(look(&mut folder).await, FolderReport::Faulty(2..)));
     assert_eq!(schedules(&world).await, good);
-    assert!(!said(&world).0);
+    assert!(said(&world).0, "others are in force");
+    let part = world.status.parts().into_iter().find(|part| part.name == "definitions").unwrap();
+    assert!(part.attention && part.detail.contains("the last good ones stay in force"), "{part:?}");
     let faults = world.status.faults();
     assert!(faults.iter().any(|fault| fault.contains("a.yaml:") && fault.contains("tirgger")), "{faults:?}");
 

@@ -57,6 +57,8 @@ pub(crate) trait Database:
     ReadPlans + ReadRuns + ReadAnswers + ReadFanOuts + ReadKeys + ReadWebhooks + ReadFeed + Send + Sync + 'static
 {
     fn kind(&self) -> Kind;
+    /// Ends all connections.
+    async fn close(&self);
     async fn now(&self) -> Result<Timestamp>;
     async fn begin(&self) -> Result<Box<dyn Tx>>;
     /// These work requests, those that there are, in any order.

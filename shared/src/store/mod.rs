@@ -295,6 +295,11 @@ impl Store {
         Ok(Self { db, nudges: Arc::default(), callers: Arc::default() })
     }
 
+    /// Ends all connections in good order: a folder of SQLite is then one file, which can be copied. Nothing can be asked after that.
+    pub async fn close(&self) {
+        self.db.close().await;
+    }
+
     /// Which database it is on.
     #[must_use]
     pub fn kind(&self) -> Kind {

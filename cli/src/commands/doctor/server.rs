@@ -30,6 +30,8 @@ struct Readiness {
 struct Part {
     name: String,
     ready: bool,
+    #[serde(default)]
+    attention: bool,
     detail: String,
 }
 
@@ -62,7 +64,13 @@ pub(super) async fn examine(client: &Client) -> Vec<Finding> {
     findings.push(version(client.probe("openapi.json").await.ok()));
     let leader = leader(readiness.leader.as_ref(), answered);
     // What the part says of who leads is told better here.
-    let told = |part: &&Part| !(part.name == "leader" && part.ready && leader.is_some());
+    let is_told = |name: &str| match name {
+        "leader" => leader.is_some(),
+        // What is wrong with the folder the part `definitions` says.
+        "folder" => readiness.parts.iter().any(|part| part.name == "definitions" && (part.attention || !part.ready)),
+        _ => false,
+    };
+    let told = |part: &&Part| !(part.ready && is_told(&part.name));
     findings.extend(readiness.parts.iter().filter(told).map(part));
     findings.extend(leader);
     findings.extend(probed.date.map(|date| clock(date, asked, answered)));
@@ -85,7 +93,10 @@ fn version(openapi: Option<Probed>) -> Finding {
     }
 }
 
-fn part(Part { name, ready, detail }: &Part) -> Finding {
+fn part(Part { name, ready, attention, detail }: &Part) -> Finding {
+    if *attention {
+        return Finding::note(name, detail);
+    }
     if *ready {
         return Finding::well(name, detail);
     }

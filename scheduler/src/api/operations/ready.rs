@@ -70,6 +70,8 @@ struct PartView {
     name: &'static str,
     /// Whether it does its work.
     ready: bool,
+    /// It does, and somebody has to look into something all the same: files with faults, or older than what is in force.
+    attention: bool,
     /// What it does, or what is wrong.
     detail: String,
 }
@@ -90,7 +92,7 @@ pub(crate) async fn ready(State(state): State<ApiState>, caller: Caller) -> Resu
         .status
         .parts()
         .into_iter()
-        .map(|part| PartView { name: part.name, ready: part.ready, detail: part.detail })
+        .map(|part| PartView { name: part.name, ready: part.ready, attention: part.attention, detail: part.detail })
         .collect();
     // The scheduler's own word on the database counts unless it is older news than ours.
     let (database, elsewhere) = database(&state).await;
@@ -138,5 +140,5 @@ async fn database(state: &ApiState) -> (PartView, Option<Generation>) {
         Ok(Err(error)) => (false, telemetry::chain(error)),
         Err(_) => (false, format!("does not answer within {} s", PATIENCE.as_secs())),
     };
-    (PartView { name: "database", ready, detail }, answer.ok().and_then(Result::ok).flatten())
+    (PartView { name: "database", ready, attention: false, detail }, answer.ok().and_then(Result::ok).flatten())
 }

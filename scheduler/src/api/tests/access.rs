@@ -210,7 +210,7 @@ async fn nothing_tells_whether_something_is_in_another_namespace() {
         assert_eq!(api.as_key(&mine, Method::GET, path, "").await.status, 403, "{path}");
     }
     assert_eq!(api.as_key(&mine, Method::DELETE, &format!("/v1/workRequests/{id}"), "").await.status, 404);
-    let canceled = api.as_key(&mine, Method::POST, "/v1/workRequests:cancel", "{}").await;
+    let canceled = api.as_key(&mine, Method::POST, "/v1/workRequests:cancel", r#"{"all": true}"#).await;
     assert_eq!((canceled.status.as_u16(), &canceled.json["matched"]), (200, &json!(0)));
     // Definitions of another namespace are refused as a whole.
     for verb in ["plan", "apply"] {
@@ -253,7 +253,7 @@ async fn a_key_for_some_jobs_knows_no_others() {
     for path in ["/v1/schedules", "/v1/schedules/often", "/v1/queues", "/v1/keys"] {
         assert_eq!(api.as_key(&limited, Method::GET, path, "").await.status, 403, "{path}");
     }
-    let canceled = api.as_key(&limited, Method::POST, "/v1/workRequests:cancel", "{}").await;
+    let canceled = api.as_key(&limited, Method::POST, "/v1/workRequests:cancel", r#"{"all": true}"#).await;
     assert_eq!(canceled.json["matched"], 1, "{}", canceled.text);
     let left = api.as_key(&whole, Method::GET, &format!("/v1/workRequests/{other}"), "").await;
     assert_eq!(left.json["status"], "ACCEPTED");

@@ -184,6 +184,9 @@ async fn many_runs_are_canceled_at_once_after_a_look_at_how_many() {
     assert_eq!(cancel(json!({"status": ["IN_PROGRESS"], "dryRun": true})).await.json["matched"], 1);
     assert_eq!(cancel(json!({"acceptedAfter": "2999-01-01T00:00:00Z"})).await.json["matched"], 0);
 
+    let all = cancel(json!({"dryRun": true})).await;
+    assert_eq!((all.status.as_u16(), &all.json["matched"]), (200, &json!(3)));
+
     let done = cancel(json!({"job": "hello", "by": "ann"})).await.json;
     assert_eq!(done, json!({"matched": 3, "canceled": 2, "canceling": 1, "dryRun": false, "more": false}));
     for (id, status) in [(&running, "CANCELING"), (&waiting[0], "CANCELED"), (&waiting[1], "CANCELED")] {
@@ -201,11 +204,16 @@ async fn many_runs_are_canceled_at_once_after_a_look_at_how_many() {
         ("dryRun", json!({"dryRun": "yes"})),
         ("acceptedBefore", json!({"acceptedBefore": "yesterday"})),
         ("jop", json!({"jop": "hello"})),
+        ("all", json!({})),
+        ("all", json!({"all": false, "by": "ann"})),
+        ("all", json!({"job": null})),
     ] {
         let refused = cancel(wrong.clone()).await;
         assert_eq!(refused.status.as_u16(), 422, "{wrong}");
         assert!(refused.text.contains(field), "{}", refused.text);
     }
+    assert_eq!(api.post("/v1/workRequests:cancel", "").await.status.as_u16(), 422, "nothing says which");
+    assert_eq!(cancel(json!({"all": true})).await.json["matched"], 1, "the one that is being stopped");
 }
 
 #[tokio::test]

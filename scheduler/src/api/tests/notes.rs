@@ -89,7 +89,10 @@ async fn whoever_cancels_says_who_and_why_in_every_dialect() {
         assert_eq!(entry(&api, &run, 0).await, canceled, "{path}");
     }
     let waiting = id(&api.post("/v1/jobs/hello/trigger", "").await);
-    assert_eq!(api.post("/v1/workRequests:cancel", WHO).await.json["canceled"], 1);
+    assert_eq!(
+        api.post("/v1/workRequests:cancel", r#"{"by": "ann", "reason": "the disk", "all": true}"#).await.json["canceled"],
+        1
+    );
     assert_eq!(entry(&api, &waiting, 0).await, canceled);
 
     let running = id(&api.post("/v1/jobs/hello/trigger", "").await);

@@ -20,7 +20,15 @@ async fn readiness_names_the_part_that_is_missing() {
     let answer = api.get("/readyz").await;
     assert_eq!((answer.status.as_u16(), &answer.json["message"]), (503, &json!("not ready: definitions")));
     assert_eq!(answer.json["faults"], json!(["schedules.yaml:3:1: unknown key"]));
-    let part = json!({"name": "definitions", "ready": false, "detail": "2 faults in schedules.yaml"});
+    let part =
+        json!({"name": "definitions", "ready": false, "attention": false, "detail": "2 faults in schedules.yaml"});
+    assert!(answer.json["parts"].as_array().unwrap().contains(&part));
+
+    // The last good ones are in force: no reason to send callers away.
+    api.status.tell_attention("definitions", "2 faults in schedules.yaml");
+    let answer = api.get("/readyz").await;
+    assert_eq!((answer.status.as_u16(), answer.json["faults"].as_array().unwrap().len()), (200, 1));
+    let part = json!({"name": "definitions", "ready": true, "attention": true, "detail": "2 faults in schedules.yaml"});
     assert!(answer.json["parts"].as_array().unwrap().contains(&part));
     assert_eq!(api.get("/livez").await.status, 200);
 }

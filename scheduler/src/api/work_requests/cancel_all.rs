@@ -22,8 +22,10 @@ use crate::api::time::Instant;
 const BATCH: i64 = 500;
 /// The most that one request cancels.
 const MOST: usize = 100_000;
+/// Members that say which runs.
+const WHICH: [&str; 6] = ["job", "schedule", "parent", "status", "acceptedAfter", "acceptedBefore"];
 
-/// Which of the work requests that have not ended: all of the namespace, unless members say otherwise.
+/// Which of the work requests that have not ended: those that all of its members let through.
 #[derive(Debug, ToSchema)]
 #[schema(as = CancelRequest, rename_all = "camelCase")]
 pub(crate) struct Cancel {
@@ -45,6 +47,9 @@ pub(crate) struct Cancel {
     /// Only accepted before this instant.
     #[schema(value_type = Option<Instant>)]
     accepted_before: Option<Timestamp>,
+    /// All of the namespace: needed where no member above says which, so that nobody cancels everything by leaving something out.
+    #[schema(value_type = Option<bool>)]
+    all: bool,
     /// Only say how many there are.
     #[schema(value_type = Option<bool>)]
     dry_run: bool,
@@ -58,17 +63,24 @@ pub(crate) struct Cancel {
 
 impl FromBody for Cancel {
     fn read(body: &mut BodyFields) -> Self {
-        Self {
+        let says_which = WHICH.iter().any(|member| body.has(member));
+        let read = Self {
             job: body.parsed("job"),
             schedule: body.parsed("schedule"),
             parent: body.parsed("parent"),
             status: statuses(body),
             accepted_after: body.maybe_instant("acceptedAfter"),
             accepted_before: body.maybe_instant("acceptedBefore"),
+            all: body.flag("all"),
             dry_run: body.flag("dryRun"),
             by: body.line("by", 200),
             reason: note::reason(body),
+        };
+        if !says_which && !read.all && !read.dry_run {
+            let which = WHICH.join(", ");
+            body.fault("all", format!("must be true, or say which ones with {which}: nothing was canceled"));
         }
+        read
     }
 }
 

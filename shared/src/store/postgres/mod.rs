@@ -211,6 +211,11 @@ impl Database for Postgres {
         Kind::Postgres
     }
 
+    async fn close(&self) {
+        self.read.close().await;
+        self.quick.close().await;
+    }
+
     async fn now(&self) -> Result<Timestamp> {
         let At(now) = sqlx::query_scalar("SELECT clock_timestamp()")
             .fetch_one(&self.read)

@@ -7,7 +7,8 @@ mod runs;
 mod webhooks;
 
 use std::collections::HashSet;
-use std::fs::File;
+use std::fs::{DirBuilder, File};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,7 +112,8 @@ impl Sqlite {
 /// Takes the folder for this process.
 fn lock(folder: &Path) -> Result<File> {
     let failed = |source| StoreError::Folder { path: folder.to_owned(), source };
-    std::fs::create_dir_all(folder).map_err(failed)?;
+    // What is in it, inputs and logs of runs among it, is nobody else's business.
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
     let file = File::options().create(true).truncate(false).write(true).open(folder.join("lock")).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
@@ -143,6 +145,12 @@ async fn migrate(pool: &SqlitePool) -> Result<()> {
 impl Database for Sqlite {
     fn kind(&self) -> Kind {
         Kind::Sqlite
+    }
+
+    async fn close(&self) {
+        // The last one puts what is in the log beside it into the file itself, and may not be one that only reads.
+        self.read.close().await;
+        self.write.close().await;
     }
 
     async fn now(&self) -> Result<Timestamp> {
