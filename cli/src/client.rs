@@ -122,8 +122,7 @@ impl ClientError {
             Self::Key => Some("keys look like rvl_PREFIX_SECRET; see REVEILLE_KEY".to_owned()),
             Self::Refused(problem) if problem.status == 404 => {
                 Some(
-                    "see `reveille runs` and `reveille schedules`, and the dashboard for jobs; names and ids are needed in full"
-                        .to_owned(),
+                    "see `reveille jobs`, `reveille schedules` and `reveille runs`; names and ids are needed in full".to_owned(),
                 )
             }
             Self::Refused(problem) => match problem.code.as_str() {

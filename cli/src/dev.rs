@@ -37,6 +37,8 @@ const MOST_WARNINGS: usize = 20;
 /// How long runs may go on after the first Ctrl-C; what has not ended by then is broken off, and goes on when
 /// Reveille does, as its job says of what is lost.
 const GRACE: Duration = Duration::from_secs(10);
+/// The database, in the data folder.
+const DATABASE: &str = "reveille.db";
 /// How long the database may take to be closed.
 const CLOSING: Duration = Duration::from_secs(2);
 /// Scheduler and worker live and die together, so that this only matters to a process that stood still.
@@ -90,8 +92,8 @@ pub(crate) async fn run(arguments: Arguments, guard: Guard, output: &mut Output)
         Ok(definitions) => Some(definitions),
         Err(faults) => {
             check::faulty(&faults, output)?;
-            // Where there is no such folder nothing can be in force, and none has to be made to find that out.
-            if !arguments.data_dir.exists() {
+            // Where there is no database nothing can be in force, and none has to be made to find that out.
+            if !arguments.data_dir.join(DATABASE).exists() {
                 say("reveille: not started");
                 return Ok(Exit::Faults);
             }
@@ -106,6 +108,7 @@ pub(crate) async fn run(arguments: Arguments, guard: Guard, output: &mut Output)
     let store = open(&arguments.data_dir, Arc::new(SystemClock)).await?;
     if definitions.is_none() {
         if store.in_force().await.map_err(|error| other(chain(&error)))?.is_none() {
+            close(&store).await;
             say("reveille: not started, as nothing was in force before");
             return Ok(Exit::Faults);
         }
@@ -128,9 +131,14 @@ pub(crate) async fn run(arguments: Arguments, guard: Guard, output: &mut Output)
     // Nobody needs to read it.
     let _ = output.text(&scene.text()).and_then(|()| output.finish());
     let code = lifecycle.run(GRACE).await;
-    // Whoever has not let go of the database by now is not waited for.
-    let _late = tokio::time::timeout(CLOSING, store.close()).await.is_err();
+    close(&store).await;
     Ok(Exit::Process(code))
+}
+
+async fn close(store: &Store) {
+    if tokio::time::timeout(CLOSING, store.close()).await.is_err() {
+        tracing::debug!("the database is left open, as it is still in use");
+    }
 }
 
 fn schedules(named: Option<PathBuf>) -> Result<PathBuf, Failure> {

@@ -89,6 +89,8 @@ enum Command {
     Logs(commands::logs::Arguments),
     /// Cancel a run, or many at once
     Cancel(commands::cancel::Arguments),
+    /// List jobs
+    Jobs(commands::jobs::Arguments),
     /// List schedules with their next and last due times
     Schedules(commands::schedules::Arguments),
     /// Pause a schedule: its due times are skipped until it is resumed
@@ -140,6 +142,7 @@ async fn run(command: Command, guard: Guard, global: &Global, output: &mut Outpu
         Command::Show(arguments) => commands::show::run(&arguments, &client()?, output).await,
         Command::Logs(arguments) => commands::logs::run(&arguments, &client()?, output).await,
         Command::Cancel(arguments) => commands::cancel::run(&arguments, &client()?, output).await,
+        Command::Jobs(arguments) => commands::jobs::run(&arguments, &client()?, output).await,
         Command::Schedules(arguments) => commands::schedules::run(&arguments, &client()?, output).await,
         Command::Pause(arguments) => commands::pause::pause(&arguments, &client()?, output).await,
         Command::Resume(arguments) => commands::pause::resume(&arguments, &client()?, output).await,

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::failure::Failure;
 
 /// The least width in which the last column of a table is worth folding.
-const LEAST_WIDTH: u16 = 24;
+const LEAST_WIDTH: u32 = 24;
 
 /// Standard output, and who reads it.
 pub(crate) struct Output {
@@ -60,7 +60,7 @@ impl Output {
     }
 
     /// Writes a table without frames. Cells come from [`Output::cell`] and its kin. On a terminal the last column is folded to what
-    /// the others leave; these are never, as names and ids in pieces are of no use to anybody.
+    /// the others leave, if that is worth it; these are never, as names and ids in pieces are of no use to anybody.
     pub(crate) fn table(&mut self, head: &[&str], rows: Vec<Vec<Cell>>) -> Result<(), Failure> {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
@@ -74,8 +74,8 @@ impl Output {
             column.set_padding((0, 2));
         }
         let others = head.len().saturating_sub(1);
-        let taken: u16 = table.column_max_content_widths().iter().take(others).map(|width| width + 2).sum();
-        let is_room = table.width().is_some_and(|width| width >= taken + LEAST_WIDTH);
+        let taken: u32 = table.column_max_content_widths().iter().take(others).map(|width| u32::from(*width) + 2).sum();
+        let is_room = table.width().is_some_and(|width| u32::from(width) >= taken + LEAST_WIDTH);
         table.set_content_arrangement(match self.terminal && is_room {
             true => ContentArrangement::Dynamic,
             false => ContentArrangement::Disabled,

@@ -110,6 +110,24 @@ pub(crate) struct LogLine {
     pub(crate) message: String,
 }
 
+/// A job in force.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Job {
+    pub(crate) name: String,
+    pub(crate) version: i64,
+    #[serde(default)]
+    pub(crate) description: Option<String>,
+    pub(crate) queue: String,
+    pub(crate) handler: Handler,
+}
+
+/// What a job runs.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Handler {
+    /// `command`, `http`, …
+    pub(crate) r#type: String,
+}
+
 /// A schedule in force.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -13,7 +13,7 @@ use reveille_shared::clock::Clock;
 use reveille_shared::lifecycle::Lifecycle;
 use reveille_shared::listen::{self, Listener, Reload, TlsFiles};
 use reveille_shared::periodic::{self, Pass, Vitals};
-use reveille_shared::store::{Generation, Hint, KeyRing, KeyUses, Store};
+use reveille_shared::store::{Hint, KeyRing, KeyUses, Store};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -25,7 +25,7 @@ use crate::api::rate::{Meter, RateLimits};
 use crate::api::server_names::{PublicUrl, ServerNames};
 use crate::api::{self, ApiState};
 use crate::definitions::{self, FolderWatch, Seen};
-use crate::dispatch::{self, Dispatcher};
+use crate::dispatch::{self, Dispatcher, Others};
 use crate::events_in::EventsIn;
 use crate::follow_up::{self, FollowUps};
 use crate::handover::{self, Handover, Intake};
@@ -166,8 +166,8 @@ pub async fn start(
     if has(Role::Dispatch) {
         let (planner, others, handed) = handover::channels(Windows::new(settings.window));
         (for_planner, for_others) = (Some(planner), Some(others));
-        let takeovers = (!settings.embedded).then(|| leadership.takeovers());
-        parts.dispatch(lifecycle, in_force.clone(), handed, takeovers);
+        let others = if settings.embedded { Others::Gone } else { Others::Leaders(leadership.changes()) };
+        parts.dispatch(lifecycle, in_force.clone(), handed, others);
     }
     if has(Role::Plan) {
         ticks.extend(parts.plan(
@@ -258,20 +258,14 @@ impl Parts {
         });
     }
 
-    fn dispatch(
-        &self,
-        lifecycle: &mut Lifecycle,
-        definitions: watch::Receiver<u64>,
-        handed: Intake,
-        takeovers: Option<watch::Receiver<Option<Generation>>>,
-    ) {
+    fn dispatch(&self, lifecycle: &mut Lifecycle, definitions: watch::Receiver<u64>, handed: Intake, others: Others) {
         let dispatcher = Dispatcher {
             store: self.store.clone(),
             broker: Arc::clone(&self.broker),
             clock: Arc::clone(&self.clock),
             definitions,
             handed,
-            takeovers,
+            others,
             status: Arc::clone(&self.status),
         };
         let stop = self.stop.clone();

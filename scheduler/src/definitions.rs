@@ -273,9 +273,11 @@ impl Pass for FolderWatch {
             Some(Err(faults)) => {
                 let count = faults.len();
                 let first = faults.iter().next().map(|fault| fault.message.as_str()).unwrap_or_default();
+                metrics::gauge!("reveille_definitions_faults").set(u32::try_from(count).unwrap_or(u32::MAX));
+                let so = if in_force.is_some() { "the last good ones stay in force" } else { "nothing is in force" };
                 let detail = match count {
-                    1 => format!("faulty, so the last good ones stay in force: {first}"),
-                    _ => format!("{count} faults, so the last good ones stay in force; the first: {first}"),
+                    1 => format!("faulty, so {so}: {first}"),
+                    _ => format!("{count} faults, so {so}; the first: {first}"),
                 };
                 // It is no reason to send callers away that the next definitions are not good, if there are others.
                 match in_force {
@@ -298,6 +300,7 @@ impl Pass for FolderWatch {
             }
         };
         let drifts = matches!(verdict, Verdict::Drift(_));
+        metrics::gauge!("reveille_definitions_faults").set(0);
         metrics::gauge!("reveille_definitions_drift").set(f64::from(u8::from(drifts)));
         let good = format!("{jobs} jobs and {schedules} schedules are in force");
         let report = match (verdict, leading) {

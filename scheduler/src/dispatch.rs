@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use reveille_shared::broker::{Broker, Health, PublishError, Route};
 use reveille_shared::clock::Clock;
 use reveille_shared::crash::{self, Act};
-use reveille_shared::store::{Generation, Hint, Outgoing, Store, StoreError, Taken};
+use reveille_shared::store::{Hint, Outgoing, Store, StoreError, Taken};
 use reveille_shared::telemetry::chain;
 use reveille_shared::trigger::Trigger;
 use tokio::sync::watch;
@@ -27,6 +27,7 @@ use crate::bundle::{Bundles, singles};
 use crate::handover::{Handed, Intake};
 use crate::lost;
 use crate::status::Status;
+pub use crate::unpublished::Others;
 use crate::unpublished::Unpublished;
 
 /// The most triggers in one batch.
@@ -62,9 +63,8 @@ pub struct Dispatcher {
     pub definitions: watch::Receiver<u64>,
     /// Triggers that the planner, callers and follow-ups of this process have marked as sent.
     pub handed: Intake,
-    /// Changes when this process leads after another one: what that has sent last may be lost with it. None: this process is the
-    /// only one, and all that was sent before it was lost with its broker.
-    pub takeovers: Option<watch::Receiver<Option<Generation>>>,
+    /// What may be lost of what others have sent.
+    pub others: Others,
     /// Who is told.
     pub status: Arc<Status>,
 }
@@ -76,6 +76,8 @@ struct Feedback {
     failing: AtomicU32,
     /// A queue is missing.
     undeclared: AtomicBool,
+    /// Triggers that the broker did not take are marked as sent still.
+    stranded: AtomicBool,
 }
 
 impl Dispatcher {
@@ -89,7 +91,7 @@ impl Dispatcher {
         let mut failing = false;
         let mut declare_at = Instant::now();
         let mut refused = None;
-        let mut unpublished = Unpublished::new(self.takeovers.clone());
+        let mut unpublished = Unpublished::new(self.others.clone());
         let mut bundles = Bundles::default();
         let mut backlog = Backlog::new();
         let mut waiting = None;
@@ -115,6 +117,9 @@ impl Dispatcher {
             }
             while let Some(ended) = in_flight.try_join_next() {
                 resume_panic(ended);
+            }
+            if feedback.stranded.swap(false, Ordering::Relaxed) {
+                unpublished.lost();
             }
             // Queues that may be missing are declared first, in the step below.
             let undeclared = self.definitions.has_changed().unwrap_or(false)
@@ -223,6 +228,9 @@ impl Dispatcher {
                     self.wait_for_room(&mut in_flight, &mut backlog).await;
                 }
                 Err(error) => {
+                    if error.may_have_committed() {
+                        unpublished.lost();
+                    }
                     let error = chain(&error);
                     metrics::counter!("reveille_pass_errors_total", "pass" => "dispatcher").increment(1);
                     self.status.tell("dispatcher", false, error.clone());
@@ -351,7 +359,8 @@ impl Dispatcher {
                 metrics::counter!("reveille_dispatch_failures_total", "reason" => reason).increment(count);
             }
             if let Err(error) = store.unsend(&returned).await {
-                tracing::warn!(error = chain(&error), "could not take triggers back; they are found as lost later");
+                tracing::warn!(error = chain(&error), "could not take triggers back; they are sent again later");
+                feedback.stranded.store(true, Ordering::Relaxed);
             }
         }
     }
@@ -411,6 +420,13 @@ enum DispatchError {
     Store(#[from] StoreError),
     #[error("can't declare the work queues")]
     Broker(#[source] reveille_shared::broker::BrokerError),
+}
+
+impl DispatchError {
+    /// Triggers may be marked as sent that nobody has published.
+    fn may_have_committed(&self) -> bool {
+        matches!(self, Self::Store(error) if error.may_have_committed())
+    }
 }
 
 /// Passes on the hints of other processes. Where there are none it just waits.

@@ -8,7 +8,7 @@ mod words;
 
 use jiff::Timestamp;
 use reveille_shared::due::DueTimes;
-use reveille_shared::store::{Fire, FireOutcome, Generation, ScheduleRow};
+use reveille_shared::store::{CLOCK_TOLERANCE, Fire, FireOutcome, Generation, ScheduleRow};
 use reveille_shared::work_request::{Origin, WorkRequest};
 use serde::Serialize;
 
@@ -115,11 +115,9 @@ impl Facts<'_> {
             FireOutcome::Skipped(..) => Verdict::Skipped,
         };
         let mut text = decision(fire);
-        let decided = match fire.decided_at < fire.last_due_at {
-            // What is skipped for the same reason joins the entry of what was skipped before it.
-            true => "The first of them was decided at",
-            false => "It was decided at",
-        };
+        // What is skipped for the same reason joins the entry of what was skipped before it.
+        let has_grown = fire.count > 1 && fire.last_due_at.duration_since(fire.decided_at) > CLOCK_TOLERANCE;
+        let decided = if has_grown { "The first of them was decided at" } else { "It was decided at" };
         text += &format!(" {decided} {} by version {} of the schedule.", exact(fire.decided_at), fire.version);
         text += &self.runs_of(fire);
         (verdict, text)

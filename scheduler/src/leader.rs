@@ -26,15 +26,11 @@ const MARGIN: Duration = Duration::from_millis(500);
 
 /// Whether this process leads, for those who act on it.
 #[derive(Debug)]
-pub struct Leadership {
-    current: watch::Sender<Option<Generation>>,
-    /// The last generation that was this process's. Who watches is told of one that does not follow another one of its own.
-    last: watch::Sender<Option<Generation>>,
-}
+pub struct Leadership(watch::Sender<Option<Generation>>);
 
 impl Default for Leadership {
     fn default() -> Self {
-        Self { current: watch::Sender::new(None), last: watch::Sender::new(None) }
+        Self(watch::Sender::new(None))
     }
 }
 
@@ -42,25 +38,18 @@ impl Leadership {
     /// The generation to write under, while this process leads.
     #[must_use]
     pub fn current(&self) -> Option<Generation> {
-        *self.current.borrow()
+        *self.0.borrow()
     }
 
     /// To be told of changes.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<Option<Generation>> {
-        self.current.subscribe()
-    }
-
-    /// To be told when this process leads after another one. Where it leads once more, and nobody has meanwhile, that is no news:
-    /// what it was about it still is.
-    #[must_use]
-    pub fn takeovers(&self) -> watch::Receiver<Option<Generation>> {
-        self.last.subscribe()
+        self.0.subscribe()
     }
 
     /// Stops leading under this generation, as the store has refused it.
     pub fn depose(&self, generation: Generation) {
-        let deposed = self.current.send_if_modified(|current| current.take_if(|held| *held == generation).is_some());
+        let deposed = self.0.send_if_modified(|current| current.take_if(|held| *held == generation).is_some());
         if deposed {
             tracing::warn!(generation = generation.0, "deposed: another scheduler leads now");
         }
@@ -68,10 +57,7 @@ impl Leadership {
 
     /// Leads, or not, from now on, as the store has said. Answers whether that is a change.
     pub fn set(&self, next: Option<Generation>) -> bool {
-        if let Some(next) = next {
-            self.last.send_if_modified(|last| last.replace(next).is_none_or(|last| next.0 > last.0 + 1));
-        }
-        self.current.send_if_modified(|current| std::mem::replace(current, next) != next)
+        self.0.send_if_modified(|current| std::mem::replace(current, next) != next)
     }
 }
 

@@ -10,14 +10,22 @@ use crate::leader;
 /// What was sent this long before its dispatcher died may not have been published.
 const CONFIRM: SignedDuration = SignedDuration::from_secs(15);
 
+/// What may be lost of what others have sent.
+#[derive(Debug, Clone)]
+pub enum Others {
+    /// Whatever was sent before this process was there was lost with its broker.
+    Gone,
+    /// What a leader has sent last may be lost with it: changes when this process leads.
+    Leaders(watch::Receiver<Option<Generation>>),
+}
+
 /// The spans of time in which something may have been sent and not published.
 pub(crate) struct Unpublished {
-    /// Changes when this process leads after another one: what that has sent last may be lost with it.
-    takeovers: Option<watch::Receiver<Option<Generation>>>,
-    /// It has, and the store has not been asked yet.
-    taken_over: bool,
-    /// Whatever was sent before this process was there is lost, and the store has not been asked yet.
-    all: bool,
+    others: Others,
+    /// The store is to be asked who led before.
+    asks: bool,
+    /// When the last leader whose triggers were sent again ended.
+    ended: Option<Timestamp>,
     /// Since when something of this process may be lost; by the monotonic clock, as the database may be away.
     lost: Option<Instant>,
     /// What was sent in it is sent again, unless claimed.
@@ -25,10 +33,8 @@ pub(crate) struct Unpublished {
 }
 
 impl Unpublished {
-    /// Of a process that is told when it leads after another one. One that is alone is not: what was sent before it was lost with
-    /// its broker.
-    pub(crate) fn new(takeovers: Option<watch::Receiver<Option<Generation>>>) -> Self {
-        Self { all: takeovers.is_none(), takeovers, taken_over: false, lost: None, span: None }
+    pub(crate) fn new(others: Others) -> Self {
+        Self { asks: matches!(others, Others::Gone), others, ended: None, lost: None, span: None }
     }
 
     /// Something that was sent about now may not have been published.
@@ -38,10 +44,10 @@ impl Unpublished {
 
     /// Returns when another span has begun.
     pub(crate) async fn begun(&mut self) {
-        if let Some(takeovers) = &mut self.takeovers
-            && takeovers.changed().await.is_ok()
+        if let Others::Leaders(leads) = &mut self.others
+            && leads.changed().await.is_ok()
         {
-            takeovers.mark_changed();
+            leads.mark_changed();
         } else {
             // Nobody in this process ever leads, or nobody else does.
             std::future::pending().await
@@ -53,21 +59,14 @@ impl Unpublished {
     /// # Errors
     /// [`StoreError::Query`]: nothing of it is forgotten.
     pub(crate) async fn next(&mut self, store: &Store, limit: i64) -> Result<Vec<Outgoing>, StoreError> {
-        if self.all {
-            self.widen(store, Timestamp::UNIX_EPOCH).await?;
-            self.all = false;
-        }
-        if let Some(takeovers) = &mut self.takeovers
-            && takeovers.has_changed().unwrap_or(false)
+        if let Others::Leaders(leads) = &mut self.others
+            && leads.has_changed().unwrap_or(false)
         {
-            takeovers.mark_unchanged();
-            self.taken_over = true;
+            self.asks |= leads.borrow_and_update().is_some();
         }
-        if self.taken_over {
-            if let Some(ended) = store.leader_before_ended().await? {
-                self.widen(store, ended.saturating_sub(leader::TTL).unwrap_or(Timestamp::MIN)).await?;
-            }
-            self.taken_over = false;
+        if self.asks {
+            self.ask(store).await?;
+            self.asks = false;
         }
         if let Some(lost) = self.lost {
             let ago = SignedDuration::try_from(lost.elapsed()).unwrap_or(SignedDuration::MAX);
@@ -80,6 +79,19 @@ impl Unpublished {
             self.span = None;
         }
         Ok(batch)
+    }
+
+    /// Who leads once more after itself has lost nothing by that.
+    async fn ask(&mut self, store: &Store) -> Result<(), StoreError> {
+        if matches!(self.others, Others::Gone) {
+            return self.widen(store, Timestamp::UNIX_EPOCH).await;
+        }
+        let ended = store.leader_before_ended().await?;
+        if let Some(at) = ended.filter(|_| ended != self.ended) {
+            self.widen(store, at.saturating_sub(leader::TTL).unwrap_or(Timestamp::MIN)).await?;
+        }
+        self.ended = ended;
+        Ok(())
     }
 
     /// Up to now, from shortly before `since` on or from where the span began already. What is sent again lies behind it.

@@ -66,12 +66,12 @@ const nothing = (text) => h("li", { class: "nothing" }, text);
 
 // The faults themselves say more than that there are some.
 const trouble = ({ parts, faults }) => ({
-  parts: parts.filter((part) => !part.ready && !(part.name === "definitions" && faults.length > 0)), faults,
+  parts: parts.filter((part) => (!part.ready || part.attention) && !(part.name === "definitions" && faults.length > 0)), faults,
 });
 
 function banner({ parts, faults }) {
   return [
-    ...parts.map((part) => h("p", {}, h("strong", {}, part.name), ` is not ready: ${part.detail}`)),
+    ...parts.map((part) => h("p", {}, h("strong", {}, part.name), `${part.ready ? "" : " is not ready"}: ${part.detail}`)),
     faults.length > 0 && h("details", {},
       h("summary", {}, `${faults.length} ${faults.length === 1 ? "fault" : "faults"} in the schedule files; the last good definitions stay in force`),
       faults.map((fault) => h("pre", {}, fault))),
@@ -133,17 +133,23 @@ function showRuns({ items, nextPage }) {
   at("more").hidden = !nextPage || wanted.limit >= 1000;
 }
 
+/** What a run waits for; how long it is until an instant to come keeps up with the clock. */
+function waits(text) {
+  const [, what, at] = text.match(/^(.*\bdue) at (\S+Z)$/) ?? [];
+  return at ? [`${what} `, when(at, "until")] : text.replace(/ since \S+Z/, "");
+}
+
 function row(run) {
   const took = run.timeFinished && run.timeStarted
     ? span(Date.parse(run.timeFinished) - Date.parse(run.timeStarted))
     : run.timeStarted && !hasEnded(run) ? when(run.timeStarted, "running") : "";
   const error = problem(run);
-  const says = error?.message ?? run.waitingFor?.replace(/ (since|at) .*/, "") ?? run.message ?? "";
+  const says = error?.message ?? (run.waitingFor ? waits(run.waitingFor) : run.message ?? "");
   return h("li", { class: "row" },
     h("a", { href: `#/runs/${run.id}`, "data-key": run.id, class: "open" },
       pill(run.status),
       h("span", { class: "job" }, run.job, h("span", { class: "dim" }, ` ${run.schedule ?? (run.parent ? "child of another run" : run.chainedFrom ? "after another run" : "by hand")}`)),
-      h("span", { class: error ? "says failed" : "says dim", title: says },
+      h("span", { class: error ? "says failed" : "says dim", title: error?.message ?? run.waitingFor ?? run.message ?? "" },
         run.status === "IN_PROGRESS" && run.percentComplete > 0
           ? h("progress", { max: "100", value: String(run.percentComplete), "aria-label": "Progress" }) : says),
       h("span", { class: "took" }, took),

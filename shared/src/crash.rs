@@ -56,6 +56,8 @@ list! {
         Accept,
         /// A plain one, in one statement.
         AcceptPlain,
+        /// Those of several callers, likewise.
+        AcceptTogether,
         /// Inputs of children to be.
         StageInputs,
         /// Inputs that nobody is to use are forgotten.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use harness::services::Database;
 use harness::wait::eventually;
-use reveille_scheduler::dispatch::Dispatcher;
+use reveille_scheduler::dispatch::{Dispatcher, Others};
 use reveille_scheduler::handover;
 use reveille_scheduler::plan::{self, Ask};
 use reveille_scheduler::status::Status;
@@ -99,7 +99,7 @@ impl Scene {
             clock: Arc::clone(&clock),
             definitions: watch::Sender::new(0).subscribe(),
             handed,
-            takeovers: Some(watch::Sender::new(None).subscribe()),
+            others: Others::Leaders(watch::Sender::new(None).subscribe()),
             status: Arc::new(Status::new(clock, Arc::clone(&self.broker))),
         };
         let mut tasks = JoinSet::new();

@@ -23,9 +23,6 @@ use tempfile::TempDir;
 use self::scenes::{Dies, Load, Scene, scene};
 use self::world::{LIMIT, World};
 
-/// How often a process is told to stop before it has to have passed the point.
-const MOST_STOPS: u32 = 20;
-
 /// Lets a process die at each of these points, on several stacks side by side as most of the time is waiting.
 async fn sweep(points: impl Iterator<Item = Point>, lanes: usize, builder: &Builder) -> Result<()> {
     let points: Vec<_> = points.collect();
@@ -66,8 +63,10 @@ async fn die_at(world: &mut World, point: Point) -> Result<()> {
             failed = provoke::provoke(world, pid, dies, load) => bail!("{failed:?}"),
         };
         // To resign has half a second; one whose database is slower than that, or that has just lost the lead, leaves it out.
+        let most_stops =
+            if matches!(point, Point::Before(Commit::Resign) | Point::After(Commit::Resign)) { 20 } else { 2 };
         stops += 1;
-        if !(status.code().is_some() && matches!(load, Load::Stops) && stops < MOST_STOPS) {
+        if !(status.code().is_some() && matches!(load, Load::Stops) && stops < most_stops) {
             break status;
         }
     };

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use reveille_shared::clock::{Clock as _, SystemClock};
+use reveille_shared::store::CLOCK_TOLERANCE;
 use serde::Deserialize;
 
 use crate::client::{Client, ClientError};
@@ -105,7 +106,8 @@ fn facts(explanation: &Explanation, zone: &TimeZone, now: Timestamp) -> Vec<(&'s
 
 fn of_fire(fire: &Fire, zone: &TimeZone, facts: &mut Vec<(&'static str, String)>) {
     // What is skipped for the same reason joins the entry of what was skipped before it.
-    let one_by_one = fire.decided_at.is_some_and(|decided| decided < fire.last_due_at);
+    let grown = |decided: Timestamp| fire.count > 1 && fire.last_due_at.duration_since(decided) > CLOCK_TOLERANCE;
+    let one_by_one = fire.decided_at.is_some_and(grown);
     facts.push(match fire.count {
         1 => ("Due", there(fire.due_at, zone)),
         count => {
@@ -116,8 +118,10 @@ fn of_fire(fire: &Fire, zone: &TimeZone, facts: &mut Vec<(&'static str, String)>
     });
     if let Some(decided) = fire.decided_at {
         let (which, due) = if one_by_one { ("the first of them ", fire.due_at) } else { ("", fire.last_due_at) };
-        let late = span(decided.duration_since(due));
-        facts.push(("Decided", format!("{which}{}, {late} after it was due", there(decided, zone))));
+        let late = decided.duration_since(due);
+        // Clocks of two machines.
+        let side = if late.is_negative() { "before" } else { "after" };
+        facts.push(("Decided", format!("{which}{}, {} {side} it was due", there(decided, zone), span(late))));
     }
     facts.extend(fire.origin.as_ref().filter(|origin| *origin != "schedule").map(|origin| ("Origin", origin.clone())));
     for (index, id) in fire.work_requests.iter().enumerate() {

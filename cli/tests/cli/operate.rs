@@ -27,6 +27,16 @@ fn start() -> (Workbench, Dev) {
 }
 
 #[test]
+fn jobs_are_listed_and_named_to_who_asks_for_another_one() {
+    let (bench, dev) = start();
+    let server = dev.server();
+    bench.run(&format!("jobs --search h {server}")).exits(0).says("hello   default  command  1").never_says("slow");
+    bench.run(&format!("jobs --search nobody {server}")).exits(0).says("No jobs.");
+    assert_eq!(bench.run(&format!("jobs --json --limit 3 {server}")).exits(0).json().as_array().unwrap().len(), 3);
+    bench.run(&format!("trigger helo {server}")).exits(1).says("helo").says("reveille jobs");
+}
+
+#[test]
 fn a_pause_is_told_explained_and_remembered() {
     let (bench, dev) = start();
     let server = dev.server();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reveille_scheduler::dispatch::Dispatcher;
+use reveille_scheduler::dispatch::{Dispatcher, Others};
 use reveille_scheduler::handover::{self, Handover};
 use reveille_scheduler::plan::{self, Ask};
 use reveille_scheduler::window::Windows;
@@ -28,8 +28,13 @@ async fn accept(world: &World, delay: HumanDuration) -> WorkRequestId {
     }
 }
 
+/// Nobody leads.
+fn nobody() -> Others {
+    Others::Leaders(watch::Sender::new(None).subscribe())
+}
+
 /// Answers how callers hand over to it.
-fn dispatch(world: &World, embedded: bool, tasks: &mut JoinSet<()>) -> Handover {
+fn dispatch(world: &World, others: Others, tasks: &mut JoinSet<()>) -> Handover {
     let (_planner, callers, handed) = handover::channels(Windows::new(20_000));
     let dispatcher = Dispatcher {
         store: world.store.clone(),
@@ -37,7 +42,7 @@ fn dispatch(world: &World, embedded: bool, tasks: &mut JoinSet<()>) -> Handover 
         clock: Arc::clone(&world.clock),
         definitions: watch::Sender::new(0).subscribe(),
         handed,
-        takeovers: (!embedded).then(|| watch::Sender::new(None).subscribe()),
+        others,
         status: Arc::clone(&world.status),
     };
     tasks.spawn(dispatcher.run(world.stop.clone()));
@@ -63,7 +68,7 @@ async fn what_a_caller_has_marked_as_sent_is_published_even_if_the_caller_is_gon
     let world = World::now().await;
     world.apply(world.lead().await, &one(&["every: 1h"])).await;
     let mut tasks = JoinSet::new();
-    let callers = dispatch(&world, false, &mut tasks);
+    let callers = dispatch(&world, nobody(), &mut tasks);
     dispatcher_is_ready(&world).await;
     let job = world.store.job("default", "j").await.unwrap().unwrap();
     let request = || plan::request(&job, Ask { by: "test".into(), ..Ask::default() }, world.clock.now());
@@ -101,7 +106,7 @@ async fn a_trigger_waits_for_its_time_and_no_longer() {
     let world = World::now().await;
     world.apply(world.lead().await, &one(&["every: 1h"])).await;
     let mut tasks = JoinSet::new();
-    dispatch(&world, false, &mut tasks);
+    dispatch(&world, nobody(), &mut tasks);
     dispatcher_is_ready(&world).await;
     let before = world.clock.now();
     let id = accept(&world, HumanDuration::from_millis(700)).await;
@@ -116,7 +121,7 @@ async fn a_trigger_for_a_queue_that_is_missing_goes_out_again_once_it_is_declare
     let world = World::now().await;
     let mut tasks = JoinSet::new();
     // It has declared all queues that there are, and the next one comes behind its back.
-    dispatch(&world, false, &mut tasks);
+    dispatch(&world, nobody(), &mut tasks);
     dispatcher_is_ready(&world).await;
     let on_new_queue = one(&["every: 1h"]).replace("command: [\"true\"]", "command: [\"true\"]\n    queue: fresh");
     world.apply(world.lead().await, &on_new_queue).await;
@@ -140,9 +145,50 @@ async fn what_an_earlier_incarnation_had_sent_is_sent_again_at_once() {
     assert_eq!(world.store.take_due(10).await.unwrap().len(), 1);
 
     let mut tasks = JoinSet::new();
-    dispatch(&world, true, &mut tasks);
+    dispatch(&world, Others::Gone, &mut tasks);
     let delivery = receive(&world.broker, "default").await;
     assert_eq!((delivery.triggers[0].id, delivery.triggers[0].n), (id, 1));
+}
+
+#[tokio::test]
+async fn what_a_leader_before_has_sent_goes_out_again_and_what_one_has_sent_before_it_leads_once_more_does_not() {
+    let world = World::now().await;
+    let lead = async |who: Uuid, millis: u64| {
+        until("the lead", async || world.store.lead(who, Duration::from_millis(millis)).await.unwrap()).await
+    };
+    let another = lead(Uuid::new_v4(), 500).await;
+    world.apply(another, &one(&["every: 1h"])).await;
+    let job = world.store.job("default", "j").await.unwrap().unwrap();
+    // Marked as sent, and never published.
+    let sent = async || {
+        let request = plan::request(&job, Ask { by: "test".into(), ..Ask::default() }, world.clock.now());
+        let id = request.id;
+        world.store.accept_and_send(request, None).await.unwrap();
+        id
+    };
+    let of_another = sent().await;
+    let (me, leads, mut tasks) = (Uuid::new_v4(), watch::Sender::new(None), JoinSet::new());
+    dispatch(&world, Others::Leaders(leads.subscribe()), &mut tasks);
+    dispatcher_is_ready(&world).await;
+    leads.send_replace(Some(lead(me, 1).await));
+    assert_eq!(receive(&world.broker, "default").await.triggers[0].id, of_another);
+
+    let own = sent().await;
+    leads.send_replace(None);
+    let first = world.store.leader_before_ended().await.unwrap();
+    until("its lease to end", async || world.store.leader().await.unwrap().is_none().then_some(())).await;
+    leads.send_replace(Some(lead(me, 60_000).await));
+    assert_eq!(world.store.leader_before_ended().await.unwrap(), first, "nobody else has led");
+    let last = accept(&world, HumanDuration::default()).await;
+    let mut subscription = world.broker.subscribe(&["default".to_owned()], Priority::Normal).await.unwrap();
+    subscription.demand(10).await;
+    let mut seen = Vec::new();
+    while !seen.contains(&last) {
+        let next = tokio::time::timeout(Duration::from_secs(10), subscription.next()).await;
+        let delivery = next.expect("no trigger came").expect("the broker has shut down");
+        seen.extend(delivery.triggers.iter().map(|trigger| trigger.id));
+    }
+    assert!(!seen.contains(&own), "sent again: {seen:?}");
 }
 
 #[tokio::test]
@@ -159,7 +205,7 @@ async fn of_a_backlog_no_more_goes_out_than_is_claimed_and_another_tenant_has_it
         world.store.accept_all(&requests("many", 500)).await.unwrap();
     }
     let mut tasks = JoinSet::new();
-    let callers = dispatch(&world, false, &mut tasks);
+    let callers = dispatch(&world, nobody(), &mut tasks);
     let route = Route { queue: "default".into(), priority: Priority::Normal };
     let unclaimed = async || world.store.unclaimed_on(&route).await.unwrap();
     until("a full window", async || (unclaimed().await == 512).then_some(())).await;

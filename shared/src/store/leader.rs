@@ -32,7 +32,8 @@ impl Store {
         Ok(generation)
     }
 
-    /// When the lease of the leader before the present one ended, by the database's clock, if there was one.
+    /// When the lease of the last leader that was not the present one ended, by the database's clock, if there was one. Who leads
+    /// once more, and nobody has meanwhile, does not change that, even if its own lease had ended.
     ///
     /// # Errors
     /// [`super::StoreError::Query`].

@@ -261,6 +261,17 @@ impl StoreError {
 }
 
 /// Turns a failed statement into an error that names the step.
+/// What a commit was attempting.
+pub(crate) const COMMIT: &str = "commit";
+
+impl StoreError {
+    /// Whether what failed may have been done all the same: the answer to its commit was lost.
+    #[must_use]
+    pub fn may_have_committed(&self) -> bool {
+        matches!(self, Self::Query { step: COMMIT, .. })
+    }
+}
+
 pub(crate) fn step(step: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
     move |source| StoreError::Query { step, source }
 }

@@ -129,7 +129,7 @@ fn of_commit(commit: Commit) -> Scene {
         Commit::ChangeKey => (Scheduler, Nothing, Load::Keys),
         Commit::KeysUsed => (SchedulerOnly, Nothing, Load::Keys),
         Commit::Accept => (Scheduler, Nothing, Load::Asks),
-        Commit::AcceptPlain => (SchedulerOnly, Nothing, Load::AsksOnce),
+        Commit::AcceptPlain | Commit::AcceptTogether => (SchedulerOnly, Nothing, Load::AsksOnce),
         Commit::StageInputs | Commit::AcceptFanOut | Commit::Bear | Commit::Settle => {
             (Scheduler, Nothing, Load::FanOuts)
         }
@@ -173,13 +173,8 @@ fn of_commit(commit: Commit) -> Scene {
         | Commit::PurgeDeliveries => (Scheduler, Nothing, Load::Fires),
         Commit::ClaimExternal | Commit::Extend | Commit::TakeEvents => (Scheduler, Nothing, Load::External),
     };
-    let count = match commit {
-        // The first beat comes before there are leases.
-        Commit::Beat => 2,
-        // Two callers are accepted alone; those who come meanwhile are accepted together.
-        Commit::AcceptPlain => 3,
-        _ => 1,
-    };
+    // The first beat comes before there are leases.
+    let count = if commit == Commit::Beat { 2 } else { 1 };
     Scene { dies, before, load, count }
 }
 

@@ -150,10 +150,8 @@ pub(crate) async fn drain(lifecycle: Lifecycle, grace: Duration) {
         code = &mut running => code,
         () = sleep(grace) => {
             hard.cancel();
-            let ending = Instant::now();
-            let code = running.await;
-            assert!(ending.elapsed() < Duration::from_secs(10), "{:?}", ending.elapsed());
-            code
+            // Who does not heed that in two seconds is aborted, which is no success.
+            running.await
         }
     };
     assert_eq!(format!("{code:?}"), format!("{:?}", std::process::ExitCode::SUCCESS));

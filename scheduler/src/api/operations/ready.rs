@@ -106,7 +106,7 @@ pub(crate) async fn ready(State(state): State<ApiState>, caller: Caller) -> Resu
     let timezone_data = TimezoneDataView { version: timezone_data.version, source: timezone_data.source };
     let mut faults = state.status.faults();
     if caller.grant().namespaces != Names::All {
-        parts.iter_mut().for_each(|part| part.detail.clear());
+        parts.iter_mut().for_each(|part| (part.attention, part.detail) = (false, String::new()));
         faults.clear();
     }
     let missing: Vec<_> = parts.iter().filter(|part| !part.ready).map(|part| part.name).collect();

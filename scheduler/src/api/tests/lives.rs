@@ -207,6 +207,7 @@ async fn many_runs_are_canceled_at_once_after_a_look_at_how_many() {
         ("all", json!({})),
         ("all", json!({"all": false, "by": "ann"})),
         ("all", json!({"job": null})),
+        ("all", json!({"job": "hello", "all": true})),
     ] {
         let refused = cancel(wrong.clone()).await;
         assert_eq!(refused.status.as_u16(), 422, "{wrong}");

@@ -76,6 +76,9 @@ impl FromBody for Cancel {
             by: body.line("by", 200),
             reason: note::reason(body),
         };
+        if says_which && read.all {
+            body.fault("all", "says something else than the members that say which ones");
+        }
         if !says_which && !read.all && !read.dry_run {
             let which = WHICH.join(", ");
             body.fault("all", format!("must be true, or say which ones with {which}: nothing was canceled"));
@@ -135,12 +138,12 @@ pub(crate) struct Answer {
 /// request. Those accepted meanwhile may be missed.
 #[utoipa::path(
     post, path = "/v1/workRequests:cancel", tag = "workRequests", operation_id = "cancelWorkRequests",
-    request_body(content = Option<Cancel>, content_type = "application/json"),
+    request_body(content = Cancel, content_type = "application/json"),
     responses(
         (status = 200, body = Answer, description = "How many"),
         (status = 413, description = "The body has more than 1 MiB"),
         (status = 415, description = "The body is not application/json"),
-        (status = 422, description = "A member of the body is wrong"),
+        (status = 422, description = "A member of the body is wrong, or none says which ones"),
     )
 )]
 pub(crate) async fn cancel_work_requests(

@@ -147,7 +147,7 @@ impl Store {
     async fn accept_batch(&self, asked: &[Asked]) -> Result<Vec<Result<Accepted>>> {
         if self.kind() == Kind::Postgres && asked.iter().all(|(request, key)| key.is_none() && request.is_plain()) {
             let new: Vec<_> = asked.iter().map(|(request, _)| request.clone()).collect();
-            if let Some(now) = crash::around(Commit::AcceptPlain, self.db.accept(&new)).await? {
+            if let Some(now) = crash::around(Commit::AcceptTogether, self.db.accept(&new)).await? {
                 return Ok(self.accepted(asked, asked.iter().map(|_| None), &new, now));
             }
         }

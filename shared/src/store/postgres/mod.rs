@@ -31,7 +31,7 @@ use super::reads::{
 };
 use super::rows::{Claimable, ClaimableRow, LookedRow};
 use super::transition::{Locked, Looked};
-use super::{Hint, Kind, SCHEMA, StoreError};
+use super::{COMMIT, Hint, Kind, SCHEMA, StoreError};
 
 /// The channel on which processes give each other a hint.
 const fn channel(hint: Hint) -> &'static str {
@@ -337,6 +337,6 @@ impl Tx for PgTx {
     }
 
     async fn commit(self: Box<Self>) -> Result<()> {
-        self.tx.commit().await.map_err(step("commit"))
+        self.tx.commit().await.map_err(step(COMMIT))
     }
 }

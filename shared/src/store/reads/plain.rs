@@ -88,7 +88,7 @@ macro_rules! impl_plain {
                 let generation: Option<i64> = sqlx::query_scalar(
                     "UPDATE leader
                      SET holder = $1, expires_at = $3,
-                         before_ended_at = CASE WHEN holder = $1 AND expires_at > $2 THEN before_ended_at
+                         before_ended_at = CASE WHEN holder = $1 THEN before_ended_at
                                                 WHEN generation > 0 THEN expires_at END,
                          generation = generation + CASE WHEN holder = $1 AND expires_at > $2 THEN 0 ELSE 1 END
                      WHERE holder = $1 OR holder IS NULL OR expires_at <= $2

@@ -26,7 +26,7 @@ use super::reads::{
 };
 use super::rows::{Claimable, ClaimableRow};
 use super::transition::{Locked, Looked};
-use super::{Hint, Kind, SCHEMA, StoreError};
+use super::{COMMIT, Hint, Kind, SCHEMA, StoreError};
 use crate::clock::Clock;
 
 /// The file under the data folder.
@@ -113,7 +113,10 @@ impl Sqlite {
 fn lock(folder: &Path) -> Result<File> {
     let failed = |source| StoreError::Folder { path: folder.to_owned(), source };
     // What is in it, inputs and logs of runs among it, is nobody else's business.
-    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+    if !folder.is_dir() {
+        folder.parent().map_or(Ok(()), std::fs::create_dir_all).map_err(failed)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+    }
     let file = File::options().create(true).truncate(false).write(true).open(folder.join("lock")).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
@@ -222,6 +225,6 @@ impl Tx for SqliteTx {
     }
 
     async fn commit(self: Box<Self>) -> Result<()> {
-        self.tx.commit().await.map_err(step("commit"))
+        self.tx.commit().await.map_err(step(COMMIT))
     }
 }

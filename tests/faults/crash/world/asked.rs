@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, ensure};
+use futures_util::StreamExt as _;
 use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
 use harness::stack::Stack;
 use harness::wait::eventually;
 use jiff::{SignedDuration, Timestamp};
@@ -39,15 +41,19 @@ impl World {
 
     /// Several callers ask at once and without a key. One who is not answered may have a run or not.
     pub(in super::super) async fn ask_once(&mut self) {
+        let Self { stack, answered, .. } = self;
         let ask = async || {
-            let request = self.stack.api.request(Method::POST, "/v1/jobs/brief/trigger").json(&json!({}));
+            let request = stack.api.request(Method::POST, "/v1/jobs/brief/trigger").json(&json!({}));
             let answer = request.send().await.ok()?;
             let is_accepted = answer.status() == StatusCode::ACCEPTED;
             let accepted: Value = answer.json().await.ok()?;
             if is_accepted { accepted["id"].as_str().map(str::to_owned) } else { None }
         };
-        let answers = join_all((0..TOGETHER).map(|_| ask())).await;
-        self.answered.extend(answers.into_iter().flatten());
+        // Each answer counts, also if the process dies before the others have theirs.
+        let mut answers: FuturesUnordered<_> = (0..TOGETHER).map(|_| ask()).collect();
+        while let Some(id) = answers.next().await {
+            answered.extend(id);
+        }
     }
 
     /// A run with so many children.
