@@ -30,7 +30,7 @@ schedules:
 const SECRET_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
 /// What no schema can say: why something that fits it may be refused all the same.
-const MEANT: [&str; 15] = [
+const MEANT: [&str; 16] = [
     "\"detail\":\"page: not a page of this list",
     "\"detail\":\"pageToken: not a page of this list",
     "is another name for Idempotency-Key",
@@ -46,6 +46,7 @@ const MEANT: [&str; 15] = [
     "FaultyDefinitions",
     "must be at most 30d",
     "InvalidData",
+    "must be true, or say which ones with",
 ];
 
 /// Each failure that it has found, in its words, without those that are meant.

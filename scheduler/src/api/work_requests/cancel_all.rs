@@ -77,7 +77,7 @@ impl FromBody for Cancel {
             reason: note::reason(body),
         };
         if says_which && read.all {
-            body.fault("all", "says something else than the members that say which ones");
+            body.fault("all", "does not go together with members that say which ones");
         }
         if !says_which && !read.all && !read.dry_run {
             let which = WHICH.join(", ");
