@@ -3,28 +3,20 @@
 use serde_json::Value;
 
 use crate::client::Client;
+use crate::commands::search::Search;
 use crate::failure::{Exit, Failure, say};
 use crate::output::Output;
 use crate::view::Job;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Only jobs with this in their names
-    #[arg(long, value_name = "PART")]
-    search: Option<String>,
-
-    /// How many at most
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    limit: u32,
+    #[command(flatten)]
+    which: Search,
 }
 
 /// Lists jobs by name.
 pub(crate) async fn run(arguments: &Arguments, client: &Client, output: &mut Output) -> Result<Exit, Failure> {
-    let limit = usize::try_from(arguments.limit).unwrap_or(usize::MAX);
-    let query: Vec<_> = arguments.search.iter().map(|part| ("search", part.clone())).collect();
-    let mut items = client.list(&["jobs"], &query, limit.saturating_add(1)).await?;
-    let more = items.len() > limit;
-    items.truncate(limit);
+    let (items, more) = arguments.which.list(client, "jobs").await?;
     if output.json {
         output.document(&items)?;
     } else if items.is_empty() {

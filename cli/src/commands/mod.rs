@@ -17,6 +17,7 @@ pub(crate) mod retry;
 pub(crate) mod runs;
 pub(crate) mod schedules;
 pub(crate) mod schema;
+pub(crate) mod search;
 pub(crate) mod show;
 pub(crate) mod trigger;
 mod wait;

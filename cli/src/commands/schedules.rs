@@ -5,6 +5,7 @@ use reveille_shared::clock::{Clock as _, SystemClock};
 use serde_json::Value;
 
 use crate::client::Client;
+use crate::commands::search::Search;
 use crate::failure::{Exit, Failure, say};
 use crate::output::{Output, distance};
 use crate::view::{Fire, Schedule};
@@ -14,13 +15,8 @@ const WITH_LAST: usize = 20;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Only schedules with this in their names
-    #[arg(long, value_name = "PART")]
-    search: Option<String>,
-
-    /// How many at most
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    limit: u32,
+    #[command(flatten)]
+    which: Search,
 
     /// Show the last fire of each, also of more than 20 schedules: a request for each
     #[arg(long)]
@@ -29,11 +25,7 @@ pub(crate) struct Arguments {
 
 /// Lists schedules by name, few of them with their last fires.
 pub(crate) async fn run(arguments: &Arguments, client: &Client, output: &mut Output) -> Result<Exit, Failure> {
-    let limit = usize::try_from(arguments.limit).unwrap_or(usize::MAX);
-    let query: Vec<_> = arguments.search.iter().map(|part| ("search", part.clone())).collect();
-    let mut items = client.list(&["schedules"], &query, limit.saturating_add(1)).await?;
-    let more = items.len() > limit;
-    items.truncate(limit);
+    let (mut items, more) = arguments.which.list(client, "schedules").await?;
     let with_last = arguments.last || items.len() <= WITH_LAST;
     let now = SystemClock.now();
     let mut rows = Vec::new();
